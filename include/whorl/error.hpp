@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// Floor: 1
+#pragma once
+
+#include <whorl/export.hpp>
+
+#include <cerrno>
+#include <cstdint>
+
+namespace whorl {
+
+// The one list of whorl's own errors: (name, number, text). Everything below 4096 is an errno value
+// that came from the kernel unchanged. The texts say what to do.
+#define WHORL_ERROR_LIST(X)                                                                        \
+    X(cancelled, 4096, "cancelled: the operation was cancelled or its handle closed")              \
+    X(timed_out, 4097, "timed out: the deadline given with the operation passed")                  \
+    X(stale_handle, 4098, "stale handle: what it named has ended or was closed")                   \
+    X(slots_exhausted, 4099, "slots exhausted: raise LoopOptions::ops_max or handles_max")         \
+    X(buffers_exhausted, 4100, "buffers exhausted: give buffers back or raise buffer_bytes_max")   \
+    X(loop_closed, 4101, "loop closed: it is draining or gone and takes nothing new")              \
+    X(invalid_argument, 4102, "invalid argument: see the operation's header for its limits")       \
+    X(queue_full, 4103, "queue full: raise LoopOptions::posts_max or post less")                   \
+    X(backend_unavailable, 4104, "backend unavailable: see backend_report() for the reason")       \
+    X(libev_missing, 4105, "libev.so.4 could not be loaded: install the package libev4")           \
+    X(nothing_to_wait_for, 4106, "nothing to wait for: no operation, timer or watch is pending")   \
+    X(drain_incomplete, 4107, "drain incomplete: the time bound passed with operations in flight") \
+    X(address_invalid, 4108, "address invalid: expected 1.2.3.4:port or [v6%scope]:port")          \
+    X(end_of_stream, 4109, "end of stream: the peer closed before the operation was complete")
+
+// A reason: zero is success, below 4096 an errno value, from 4096 on whorl's own (WHORL_ERROR_LIST).
+// Four bytes, trivially copyable; true in a condition when it *is* an error.
+class [[nodiscard]] Error {
+  public:
+    enum Code : std::int32_t {
+        ok = 0,
+#define WHORL_ERROR_ENUMERATOR(name, number, text) name = number,
+        WHORL_ERROR_LIST(WHORL_ERROR_ENUMERATOR)
+#undef WHORL_ERROR_ENUMERATOR
+    };
+
+    constexpr Error() noexcept = default;
+    // Implicit on purpose: `return Error::cancelled;` and `error == Error::cancelled` read well.
+    constexpr Error(Code code) noexcept : value_(code) {}  // NOLINT(google-explicit-constructor)
+
+    // From a positive errno value or the negated one that kernel interfaces return.
+    static constexpr Error from_errno(int number) noexcept {
+        Error error;
+        error.value_ = number < 0 ? -number : number;
+        return error;
+    }
+
+    // From value(); for carrying an error through an integer.
+    static constexpr Error from_value(std::int32_t value) noexcept {
+        Error error;
+        error.value_ = value;
+        return error;
+    }
+
+    constexpr explicit operator bool() const noexcept { return value_ != 0; }
+    constexpr std::int32_t value() const noexcept { return value_; }
+    constexpr bool is_errno() const noexcept { return value_ > 0 && value_ < 4096; }
+
+    // A short name such as "cancelled" or "ECONNRESET"; never null. Thread: any. Cost: a look-up.
+    WHORL_EXPORT const char* name() const noexcept;
+    // A sentence such as "Connection reset by peer"; never null. Thread: any. Cost: a look-up.
+    WHORL_EXPORT const char* text() const noexcept;
+
+    friend constexpr bool operator==(Error a, Error b) noexcept { return a.value_ == b.value_; }
+    friend constexpr bool operator!=(Error a, Error b) noexcept { return a.value_ != b.value_; }
+    friend constexpr bool operator==(Error a, Code b) noexcept { return a.value_ == b; }
+    friend constexpr bool operator!=(Error a, Code b) noexcept { return a.value_ != b; }
+
+  private:
+    std::int32_t value_ = 0;
+};
+
+static_assert(sizeof(Error) == 4, "an error travels in a register");
+
+}  // namespace whorl

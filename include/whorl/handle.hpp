@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// Floor: 1
+#pragma once
+
+#include <cstdint>
+
+namespace whorl {
+
+// A handle names something that a loop owns: 32 bits of slot index and 32 bits of generation. Zero is
+// null. Handles are values: copy, compare, store and send them freely; they own nothing. A handle
+// whose object has ended is *stale*: every call that takes it answers so, and it can never reach what
+// lives in the slot later, because a slot whose generation would wrap is retired (see slab.hpp).
+//
+// Each Tag is a type of its own, so that a Timer cannot be passed for an Operation.
+template <class Tag>
+class Handle {
+  public:
+    constexpr Handle() noexcept = default;
+    constexpr Handle(std::uint32_t index, std::uint32_t generation) noexcept
+        : value_(static_cast<std::uint64_t>(generation) << 32 | index) {}
+    static constexpr Handle from_value(std::uint64_t value) noexcept {
+        Handle handle;
+        handle.value_ = value;
+        return handle;
+    }
+
+    constexpr explicit operator bool() const noexcept { return value_ != 0; }
+    constexpr std::uint32_t index() const noexcept { return static_cast<std::uint32_t>(value_); }
+    constexpr std::uint32_t generation() const noexcept {
+        return static_cast<std::uint32_t>(value_ >> 32);
+    }
+    constexpr std::uint64_t value() const noexcept { return value_; }
+
+    friend constexpr bool operator==(Handle a, Handle b) noexcept { return a.value_ == b.value_; }
+    friend constexpr bool operator!=(Handle a, Handle b) noexcept { return a.value_ != b.value_; }
+    friend constexpr bool operator<(Handle a, Handle b) noexcept { return a.value_ < b.value_; }
+
+  private:
+    std::uint64_t value_ = 0;
+};
+
+namespace tag {
+struct Operation;
+struct Timer;
+struct Watch;
+struct Socket;
+struct Listener;
+}  // namespace tag
+
+using Operation = Handle<tag::Operation>;  // one submitted operation
+using Timer = Handle<tag::Timer>;          // one armed timer, one-shot or periodic
+using Watch = Handle<tag::Watch>;          // one watched foreign descriptor
+using Socket = Handle<tag::Socket>;        // a connected stream socket
+using Listener = Handle<tag::Listener>;    // a listening socket
+
+static_assert(sizeof(Operation) == 8, "a handle is 64 bits");
+
+}  // namespace whorl

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// Floor: 1
+#pragma once
+
+#include <cstddef>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+// What may stand where an operation asks for its handler:
+//
+//   - any move-only callable of at most 48 bytes: a lambda, a function pointer, a functor;
+//   - a pointer to an object with an overload for the event: `this`;
+//   - bind<&Client::connected>(this): one member function of an object;
+//   - boxed(callable): a larger callable, kept on the heap (one allocation, on purpose).
+//
+// A handler lives inside its operation's slot. It is destroyed when it has run for the last time, or
+// when its loop goes without calling it.
+
+namespace whorl {
+
+// The room for a handler inside an operation's slot.
+inline constexpr std::size_t handler_size_max = 48;
+inline constexpr std::size_t handler_align_max = 16;
+
+// Calls one member function of an object: `bind<&Client::connected>(this)`.
+// Owns: nothing; the object must outlive the operation. Cost: one pointer, no allocation.
+template <auto Method, class Object>
+class Bound {
+  public:
+    constexpr explicit Bound(Object* object) noexcept : object_(object) {}
+    template <class... Arguments>
+    auto operator()(Arguments&&... arguments) const
+        -> std::invoke_result_t<decltype(Method), Object*, Arguments...> {
+        return (object_->*Method)(std::forward<Arguments>(arguments)...);
+    }
+
+  private:
+    Object* object_;
+};
+
+template <auto Method, class Object>
+constexpr Bound<Method, Object> bind(Object* object) noexcept {
+    return Bound<Method, Object>(object);
+}
+
+// A callable kept on the heap. Made by boxed().
+template <class Callable>
+class Boxed {
+  public:
+    explicit Boxed(Callable&& callable) : callable_(new Callable(std::move(callable))) {}
+    Boxed(Boxed&& other) noexcept : callable_(std::exchange(other.callable_, nullptr)) {}
+    Boxed& operator=(Boxed&&) = delete;
+    Boxed(const Boxed&) = delete;
+    Boxed& operator=(const Boxed&) = delete;
+    ~Boxed() { delete callable_; }
+    template <class... Arguments>
+    auto operator()(Arguments&&... arguments) -> std::invoke_result_t<Callable&, Arguments...> {
+        return (*callable_)(std::forward<Arguments>(arguments)...);
+    }
+
+  private:
+    Callable* callable_;
+};
+
+// Puts a callable that is too large for a slot on the heap. Cost: one allocation; memory exhausted is
+// std::bad_alloc (or the end of the program without exceptions), as for any operator new.
+template <class Callable>
+Boxed<std::decay_t<Callable>> boxed(Callable&& callable) {
+    return Boxed<std::decay_t<Callable>>(std::decay_t<Callable>(std::forward<Callable>(callable)));
+}
+
+namespace detail {
+
+// True when Stored can be called as a handler: directly, or through a pointer to an object.
+template <class Stored, class... Arguments>
+inline constexpr bool handler_calls_directly = std::is_invocable_v<Stored&, Arguments...>;
+
+template <class Stored, class... Arguments>
+constexpr bool handler_accepts() noexcept {
+    if constexpr (handler_calls_directly<Stored, Arguments...>) {
+        return true;
+    } else if constexpr (std::is_pointer_v<Stored>) {
+        using Object = std::remove_pointer_t<Stored>;
+        if constexpr (std::is_class_v<Object>) return std::is_invocable_v<Object&, Arguments...>;
+    }
+    return false;
+}
+
+template <class Stored, class... Arguments>
+void handler_call(Stored& stored, Arguments&&... arguments) {
+    if constexpr (handler_calls_directly<Stored, Arguments...>) {
+        static_cast<void>(stored(std::forward<Arguments>(arguments)...));
+    } else {
+        static_cast<void>((*stored)(std::forward<Arguments>(arguments)...));
+    }
+}
+
+// The checks that every submission makes on its handler, with messages that say what to do.
+template <class Stored, class... Arguments>
+constexpr void handler_check() noexcept {
+    static_assert(
+        handler_accepts<Stored, Arguments...>(),
+        "whorl: this handler cannot be called with (Loop&, Done) of the operation; write a "
+        "callable, or pass a pointer to an object with such an operator()");
+    static_assert(sizeof(Stored) <= handler_size_max,
+                  "whorl: this handler's captures are larger than 48 bytes; capture a pointer to "
+                  "your state, or wrap the handler in whorl::boxed(...) to keep it on the heap");
+    static_assert(alignof(Stored) <= handler_align_max,
+                  "whorl: this handler needs more than 16-byte alignment; wrap it in boxed(...)");
+    static_assert(std::is_nothrow_move_constructible_v<Stored>,
+                  "whorl: a handler must be movable without throwing; wrap it in boxed(...)");
+}
+
+}  // namespace detail
+
+}  // namespace whorl

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// Floor: 1
+#pragma once
+
+#include <whorl/assert.hpp>
+#include <whorl/error.hpp>
+
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace whorl {
+
+// A value or the Error that stood in its way. Asking for the wrong one is an assertion, not an
+// exception. Lifetime: owns the value. Thread: as T.
+template <class T>
+class [[nodiscard]] Result {
+  public:
+    Result(Error error) noexcept : error_(error) {  // NOLINT(google-explicit-constructor)
+        WHORL_ASSERT(error);
+    }
+    Result(Error::Code code) noexcept
+        : Result(Error(code)) {}  // NOLINT(google-explicit-constructor)
+    Result(T value) noexcept {    // NOLINT(google-explicit-constructor)
+        ::new (static_cast<void*>(&storage_)) T(std::move(value));
+    }
+    Result(Result&& other) noexcept : error_(other.error_) {
+        if (!error_) ::new (static_cast<void*>(&storage_)) T(std::move(*other.address()));
+    }
+    Result& operator=(Result&& other) noexcept {
+        if (this == &other) return *this;
+        this->~Result();
+        ::new (static_cast<void*>(this)) Result(std::move(other));
+        return *this;
+    }
+    Result(const Result&) = delete;
+    Result& operator=(const Result&) = delete;
+    ~Result() {
+        if (!error_) address()->~T();
+    }
+
+    explicit operator bool() const noexcept { return !error_; }
+    bool has_value() const noexcept { return !error_; }
+    // Success (zero) when there is a value.
+    Error error() const noexcept { return error_; }
+
+    // The value. It is an assertion to ask for it when there is none.
+    T& value() & noexcept {
+        WHORL_ASSERT(!error_);
+        return *address();
+    }
+    const T& value() const& noexcept {
+        WHORL_ASSERT(!error_);
+        return *address();
+    }
+    T&& value() && noexcept {
+        WHORL_ASSERT(!error_);
+        return std::move(*address());
+    }
+    T& operator*() & noexcept { return value(); }
+    const T& operator*() const& noexcept { return value(); }
+    T&& operator*() && noexcept { return std::move(*this).value(); }
+    T* operator->() noexcept { return &value(); }
+    const T* operator->() const noexcept { return &value(); }
+
+    template <class U>
+    T value_or(U&& fallback) && noexcept {
+        return error_ ? T(std::forward<U>(fallback)) : std::move(*address());
+    }
+
+  private:
+    T* address() noexcept { return std::launder(reinterpret_cast<T*>(&storage_)); }
+    const T* address() const noexcept {
+        return std::launder(reinterpret_cast<const T*>(&storage_));
+    }
+
+    alignas(T) unsigned char storage_[sizeof(T)];
+    Error error_;
+};
+
+}  // namespace whorl

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// Floor: 1
+#include <whorl/buffer.hpp>
+
+#include <cstdlib>
+#include <cstring>
+
+namespace whorl {
+
+namespace {
+
+// Owners of nothing: never written, so all threads share them. BufferOwner{release, base, capacity,
+// references, read_only}.
+BufferOwner static_owner{nullptr, nullptr, 0, 1, 1};
+BufferOwner view_owner{nullptr, nullptr, 0, 1, 0};
+
+constexpr std::size_t block_alignment = 64;
+
+// A heap block: the owner stands in front of the bytes, one allocation for both.
+struct alignas(block_alignment) HeapBlock : BufferOwner {};
+
+void heap_release(BufferOwner* owner) noexcept { std::free(static_cast<HeapBlock*>(owner)); }
+
+}  // namespace
+
+Buffer Buffer::allocate(std::size_t capacity) noexcept {
+    if (capacity == 0 || capacity > SIZE_MAX - 2 * sizeof(HeapBlock)) return {};
+    const std::size_t bytes =
+        (sizeof(HeapBlock) + capacity + block_alignment - 1) / block_alignment * block_alignment;
+    void* memory = std::aligned_alloc(block_alignment, bytes);
+    if (memory == nullptr) return {};
+    auto* block = ::new (memory) HeapBlock;
+    block->release = &heap_release;
+    block->base = static_cast<std::byte*>(memory) + sizeof(HeapBlock);
+    block->capacity = capacity;
+    block->references = 1;
+    return from_owner(block, block->base, 0);
+}
+
+Buffer Buffer::copy_of(Bytes bytes) noexcept {
+    Buffer buffer = allocate(bytes.size);
+    if (buffer) buffer.append(bytes);
+    return buffer;
+}
+
+Buffer Buffer::of_static(Bytes bytes) noexcept {
+    Buffer buffer;
+    buffer.data_ = const_cast<std::byte*>(bytes.data);  // read_only forbids writing through it
+    buffer.size_ = bytes.size;
+    buffer.capacity_ = bytes.size;
+    buffer.owner_ = &static_owner;
+    return buffer;
+}
+
+Buffer Buffer::unsafe_view(void* data, std::size_t size, std::size_t capacity) noexcept {
+    WHORL_ASSERT(size <= capacity);
+    Buffer buffer;
+    buffer.data_ = static_cast<std::byte*>(data);
+    buffer.size_ = size;
+    buffer.capacity_ = capacity;
+    buffer.owner_ = &view_owner;
+    return buffer;
+}
+
+bool Buffer::append(Bytes bytes) noexcept {
+    if (bytes.size > capacity_ - size_) return false;
+    WHORL_ASSERT(bytes.empty() || writable());
+    if (!bytes.empty()) std::memcpy(data_ + size_, bytes.data, bytes.size);
+    size_ += bytes.size;
+    return true;
+}
+
+}  // namespace whorl
