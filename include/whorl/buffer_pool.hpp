@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// Floor: 2
+#pragma once
+
+#include <whorl/buffer.hpp>
+#include <whorl/error.hpp>
+#include <whorl/export.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+// A pool of buffers in a few size classes, one per loop.
+//
+// A free block goes to the front of its class and is the next one handed out: it is still warm in the
+// cache. Memory is mapped in chunks, never returned to the system while the pool lives, and bounded.
+//
+// Invariants: 1. A block is either on its class's free list or named by buffers. 2. Mapped bytes never
+// exceed bytes_max. 3. The pool outlives its loop until the last block has come home.
+
+namespace whorl {
+
+class BufferPool;
+
+// One block of a pool. `tag` belongs to who took it (the loop notes the stream it was received on).
+struct PoolBlock : BufferOwner {
+    PoolBlock* next = nullptr;
+    BufferPool* pool = nullptr;
+    std::uint64_t tag = 0;
+    std::uint32_t size_class = 0;
+};
+
+// Lifetime: made by create(), ended by close(), which waits for no one: blocks still out keep the
+// pool's memory until they return. Thread: one (asserted once set_thread() was called).
+class WHORL_EXPORT BufferPool {
+  public:
+    static constexpr std::uint32_t class_count = 5;
+    static constexpr std::size_t class_size[class_count] = {256, 1024, 4096, 16384, 65536};
+    static constexpr std::size_t block_size_max = class_size[class_count - 1];
+
+    using Returned = void (*)(void* context, PoolBlock& block) noexcept;
+
+    // Limits: bytes_max bounds the bytes mapped for blocks. Errors: null when memory is exhausted.
+    static BufferPool* create(std::size_t bytes_max) noexcept;
+    // Ends the pool; its memory goes when the last block has come home.
+    void close() noexcept;
+
+    // The smallest class whose blocks hold `size` bytes; class_count when none does.
+    static std::uint32_t class_for(std::size_t size) noexcept;
+
+    // A free block of the class or a larger one, with one reference; null at the limit.
+    // Cost: 2 ns, no allocation, unless a new chunk is mapped.
+    PoolBlock* take(std::uint32_t size_class) noexcept;
+
+    // A buffer with at least `capacity` bytes of room and size 0. More than block_size_max comes from
+    // the heap. Errors: a null buffer at the limit or when memory is exhausted.
+    Buffer get(std::size_t capacity) noexcept;
+
+    // True when take(size_class) would succeed. Cost: none, nothing is mapped.
+    bool available(std::uint32_t size_class) const noexcept;
+
+    // Runs after each return of a block; the one listener is the loop.
+    void set_returned(Returned returned, void* context) noexcept;
+    // From now on blocks are taken and returned on the calling thread only (asserted).
+    void set_thread() noexcept;
+
+    std::uint32_t blocks_out() const noexcept { return blocks_out_; }
+    std::uint32_t blocks_out_high() const noexcept { return blocks_out_high_; }
+    std::size_t bytes_mapped() const noexcept { return bytes_mapped_; }
+    std::size_t bytes_max() const noexcept { return bytes_max_; }
+
+    // The whole structure, checked the slow way.
+    bool check() const noexcept;
+
+  private:
+    struct Chunk;
+    explicit BufferPool(std::size_t bytes_max) noexcept : bytes_max_(bytes_max) {}
+    ~BufferPool();
+    static void release(BufferOwner* owner) noexcept;
+    bool grow(std::uint32_t size_class) noexcept;
+
+    PoolBlock* free_[class_count] = {};
+    Returned returned_ = nullptr;
+    void* returned_context_ = nullptr;
+    Chunk* chunks_ = nullptr;
+    std::size_t bytes_max_;
+    std::size_t bytes_mapped_ = 0;
+    std::uint32_t blocks_out_ = 0;
+    std::uint32_t blocks_out_high_ = 0;
+    unsigned long thread_ = 0;
+    bool closed_ = false;
+};
+
+}  // namespace whorl
