@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#pragma once
+
+#include <whorl/error.hpp>
+#include <whorl/handle.hpp>
+#include <whorl/time.hpp>
+
+#include <cstdint>
+
+// What the loop's own events carry, and the options of submissions, timers and watches.
+
+namespace whorl {
+
+// What cancel() found.
+enum class Cancelled : std::uint8_t {
+    not_found,           // stale, null or foreign handle: nothing happens
+    already_completing,  // its final completion is on its way, unchanged by this call
+    cancelling,          // it will end with Error::cancelled, or with what it had reached by then
+};
+
+// Options of one submission; see within() and until().
+struct SubmitOptions {
+    Instant deadline = instant_never;         // absolute
+    Nanoseconds within = Nanoseconds::max();  // relative, counted from the call
+    bool background = false;                  // does not keep run() going
+};
+
+// The operation ends with Error::timed_out unless it is complete within `time` of the submission.
+// Counted from the call itself, however long the present handler goes on. Zero or less ends it in the
+// next turn without asking the kernel. For a multishot the time is that of the whole, not of a part.
+constexpr SubmitOptions within(Nanoseconds time) noexcept {
+    SubmitOptions options;
+    options.within = time;
+    return options;
+}
+// The same with an absolute deadline on the loop's clock.
+constexpr SubmitOptions until(Instant deadline) noexcept {
+    SubmitOptions options;
+    options.deadline = deadline;
+    return options;
+}
+
+// A timer has fired.
+struct Expired {
+    Timer timer;               // a periodic timer's own handle; stale for a one-shot
+    Instant deadline;          // the instant it was due
+    std::uint64_t missed = 0;  // periodic: ticks left out just before this one (Missed::skip)
+};
+
+// What a periodic timer does about ticks that the loop was too busy for. All keep `deadline + interval`
+// as the next deadline while the loop keeps up, so that no drift adds up.
+enum class Missed : std::uint8_t {
+    skip,   // leave them out and tell their number; the next tick is the next whole interval
+    burst,  // fire once for each
+    delay,  // fire once and count the next interval from then
+};
+
+// Directions to watch a foreign descriptor for; combine with |.
+enum class Interest : std::uint8_t { none = 0, readable = 1, writable = 2, priority = 4 };
+constexpr Interest operator|(Interest a, Interest b) noexcept {
+    return static_cast<Interest>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
+}
+constexpr bool has(Interest set, Interest bit) noexcept {
+    return (static_cast<std::uint8_t>(set) & static_cast<std::uint8_t>(bit)) != 0;
+}
+
+// A watched descriptor is ready. An error or hang-up is reported as readiness of every direction that
+// was asked for, and by its own flag.
+struct Watched {
+    Watch watch;
+    Error error;  // the descriptor cannot be watched (EBADF): final, the watch is gone
+    bool readable = false;
+    bool writable = false;
+    bool priority = false;
+    bool failed = false;   // POLLERR
+    bool hung_up = false;  // POLLHUP or POLLRDHUP
+};
+
+// Where in a turn a hook runs.
+enum class HookPoint : std::uint8_t { before_wait, after_wait };
+
+// Why run() should return.
+enum class RunUntil : std::uint8_t {
+    idle,     // stop() was called, or nothing is left to wait for
+    stopped,  // stop() was called; a loop that only serves Remote posts waits this way
+};
+
+}  // namespace whorl

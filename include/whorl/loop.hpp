@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#pragma once
+
+#include <whorl/backend_report.hpp>
+#include <whorl/buffer.hpp>
+#include <whorl/error.hpp>
+#include <whorl/events.hpp>
+#include <whorl/export.hpp>
+#include <whorl/handle.hpp>
+#include <whorl/handler.hpp>
+#include <whorl/loop_options.hpp>
+#include <whorl/op_record.hpp>
+#include <whorl/result.hpp>
+#include <whorl/statistics.hpp>
+#include <whorl/time.hpp>
+
+#include <cstdint>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+// The loop: takes operations with the buffers they own and the handlers that wait for them, and gives
+// both back at completion. docs/CONTRACTS.md states the whole contract; in short:
+//
+//   1. Every accepted submission ends in exactly one final completion; a multishot delivers any number
+//      with `more == true` before it.
+//   2. A buffer comes home in the completion, whatever the outcome. A refused submission has moved
+//      nothing out of its arguments.
+//   3. A handler is called from the loop's dispatch only: never inside submit, cancel or close.
+//   4. An operation's slot is free before its final handler runs, so that the handler may submit,
+//      cancel, close or destroy anything, the object it belongs to included (the loop excepted).
+//   5. Handles never lie: a stale one is answered stale_handle, in release builds too.
+
+namespace whorl {
+
+class Remote;
+
+namespace detail {
+struct LoopCore;
+template <class Op>
+using DoneOf = typename Op::Done;
+}  // namespace detail
+
+// An event loop. Lifetime: destroying it cancels everything in flight, waits until the kernel has let
+// go of every buffer (at most LoopOptions::shutdown_bound; what is still held then is leaked and
+// reported on stderr, never freed), destroys handlers without calling them and closes descriptors.
+// Thread: made on any thread; from the first turn on it belongs to the thread that ran it, and every
+// call from another thread, Remote's excepted, is an assertion that names both. Any number per thread
+// and per process. Moving a Loop is cheap and keeps handles valid; not from inside its handlers.
+class WHORL_EXPORT Loop {
+  public:
+    // Makes a loop.
+    // Errors: backend_unavailable (io_uring was asked for and refused; report() of create_reporting
+    //   says why), libev_missing, invalid_argument (an option outside its limits), ENOMEM, EMFILE.
+    //   `automatic` falls back to libev for every refusal of io_uring except EMFILE and ENFILE.
+    // Cost: a few system calls; about 100 µs.
+    static Result<Loop> create(const LoopOptions& options = {}) noexcept;
+    // As create(); `report` is filled in on failure, too.
+    static Result<Loop> create(const LoopOptions& options, BackendReport& report) noexcept;
+
+    Loop(Loop&& other) noexcept;
+    Loop& operator=(Loop&& other) noexcept;
+    ~Loop();
+
+    // Submits an operation: `loop.submit(Recv{socket, std::move(buffer)}, handler)`.
+    // Owns: the operation's buffers and the handler, from success until the completion. When it is
+    //   refused, neither has been moved from; name the operation in a variable to keep what it holds.
+    // Calls: handler(Loop&, Op::Done), from dispatch: once, or for a multishot once per event.
+    // Errors: stale_handle (its descriptor is closed), slots_exhausted, loop_closed (draining),
+    //   invalid_argument (see the operation), ENOMEM.
+    // Cost: no allocation, no system call; it reaches the kernel with the turn's one call.
+    template <class Op, class Handler>
+    Result<Operation> submit(Op&& operation, Handler&& handler) noexcept {
+        return submit(std::forward<Op>(operation), SubmitOptions{}, std::forward<Handler>(handler));
+    }
+    template <class Op, class Handler>
+    Result<Operation> submit(Op&& operation, const SubmitOptions& options,
+                             Handler&& handler) noexcept;
+
+    // Asks that an operation end. Allowed any number of times, from everywhere on the loop's thread.
+    // The operation still ends in its one final completion. Cost: O(1).
+    Cancelled cancel(Operation operation) noexcept;
+
+    // Runs `handler(Loop&, Expired)` once, no earlier than `delay` after this call and at most a tick
+    // (1.024 µs) plus slack later while the loop is not busy. A delay of zero or less runs it in the
+    // next turn, after I/O. Errors: slots_exhausted, loop_closed, ENOMEM. Cost: 10–30 ns.
+    template <class Handler>
+    Result<Timer> after(Nanoseconds delay, Handler&& handler) noexcept {
+        return arm(delay.count(), 0, true, Missed::skip, std::forward<Handler>(handler));
+    }
+    // The same at an instant of the loop's clock.
+    template <class Handler>
+    Result<Timer> at(Instant deadline, Handler&& handler) noexcept {
+        return arm(deadline.time_since_epoch().count(), 0, false, Missed::skip,
+                   std::forward<Handler>(handler));
+    }
+    // Runs the handler every `interval`, first after one interval, without drift.
+    // Limits: interval above zero, else invalid_argument.
+    template <class Handler>
+    Result<Timer> every(Nanoseconds interval, Handler&& handler) noexcept {
+        return every(interval, Missed::skip, std::forward<Handler>(handler));
+    }
+    template <class Handler>
+    Result<Timer> every(Nanoseconds interval, Missed missed, Handler&& handler) noexcept {
+        if (interval <= Nanoseconds::zero()) return Error::invalid_argument;
+        return arm(interval.count(), interval.count(), true, missed,
+                   std::forward<Handler>(handler));
+    }
+
+    // Cancels a timer. True: its handler will never run (again) and is destroyed now, or right after
+    // it returns when this is called from inside it. False: it has fired or is unknown. Cost: O(1).
+    bool cancel(Timer timer) noexcept;
+    // Moves a timer to `delay` from now; a periodic one goes on from there. The handle stays valid.
+    // Errors: stale_handle. Cost: 10–60 ns.
+    Error move(Timer timer, Nanoseconds delay) noexcept;
+    // When a timer is due. Errors: stale_handle. Cost: O(1).
+    Result<Instant> deadline(Timer timer) const noexcept;
+
+    // Runs `handler(Loop&)` later on this loop: first in, first out; one turn runs those that were
+    // posted before it, at most posts_per_turn. Errors: queue_full, loop_closed, ENOMEM.
+    // Cost: 2–4 ns; memory is reused.
+    template <class Handler>
+    Error post(Handler&& handler) noexcept;
+
+    // Watches a descriptor that stays the caller's, level-triggered: the handler
+    // (`handler(Loop&, Watched)`) runs as long as the condition holds, once per turn. Any number of
+    // watches on one descriptor. Errors: slots_exhausted, loop_closed, invalid_argument (fd < 0),
+    //   ENOMEM. Cost: no allocation.
+    template <class Handler>
+    Result<Watch> watch(int fd, Interest interest, Handler&& handler) noexcept;
+    // Changes what a watch waits for; none pauses it. Errors: stale_handle.
+    Error modify(Watch watch, Interest interest) noexcept;
+    // Ends a watch. True: its handler will never run again and is destroyed now, or right after it
+    // returns when this is called from inside it; the kernel has let go of the descriptor, which may
+    // be closed at once. False: it is unknown or gone. Cost: one system call on io_uring.
+    bool cancel(Watch watch) noexcept;
+
+    // Runs `handler(Loop&)` in every turn, before or after the wait. At most 64 hooks.
+    // Errors: slots_exhausted, loop_closed. It goes with cancel(Operation).
+    template <class Handler>
+    Result<Operation> hook(HookPoint point, Handler&& handler) noexcept;
+
+    // Closes a descriptor. Its handle is stale for new submissions at once; every operation on it ends
+    // (error cancelled, unless it had reached something else); the descriptor itself is closed only
+    // when the kernel has let go of the last buffer; then `handler(Loop&)` runs. Until then neither
+    // the slot nor the descriptor's number is reused. Without a handler it cannot fail otherwise.
+    // Errors: stale_handle; with a handler also slots_exhausted (nothing was closed then).
+    // Note: unsent data follows SO_LINGER; the default lets the kernel send it in the background.
+    template <class Tag>
+    Error close(Handle<Tag> handle) noexcept {
+        static_assert(descriptor_tag<Tag>, "close takes a Socket or a Listener; use cancel");
+        return close_descriptor(handle.value(), nullptr);
+    }
+    template <class Tag, class Handler>
+    Error close(Handle<Tag> handle, Handler&& handler) noexcept;
+
+    // Runs turns until stop(), or until nothing is left to wait for (RunUntil::idle).
+    // Errors: only when the backend can no longer work. A handler's exception leaves run() with the
+    //   loop intact; run() may be called again and goes on where it was.
+    Error run(RunUntil until = RunUntil::idle);
+    // One turn: waits until there is something to do and does it.
+    // Errors: nothing_to_wait_for, instead of waiting for ever.
+    Error run_once();
+    // One turn without waiting.
+    Error poll();
+    // Turns for `time`, or until stop(); it waits for the whole time even when nothing is pending.
+    Error run_for(Nanoseconds time);
+    // run() returns after the present handler; nothing is lost, the next run() goes on. Called while
+    // nothing runs, it ends the next run() at once.
+    void stop() noexcept;
+
+    // Ends everything: closes every descriptor, cancels every operation, timer and watch, runs what
+    // was posted and calls the handlers of what ends, until nothing is left or `bound` has passed.
+    // New submissions are refused meanwhile (loop_closed). The loop can be used again afterwards.
+    // Errors: drain_incomplete (what is left stays pending).
+    Error drain(Nanoseconds bound);
+
+    // A thread-safe way in. Errors: ENOMEM, EMFILE. Cost: the first call makes an eventfd.
+    Result<Remote> remote() noexcept;
+
+    // Guest mode: whorl inside a foreign loop. Poll notify_fd() for reading, call process() when it is
+    // readable and when next_deadline() has come. The descriptor stays the loop's.
+    // Errors: the errno of what was refused.
+    Result<int> notify_fd() noexcept;
+    // Everything that is due, without waiting: as poll(), for a few turns.
+    Error process();
+    // When process() must be called even if nothing becomes readable; Instant::min() for at once,
+    // instant_never for no timer.
+    Instant next_deadline() noexcept;
+
+    // A buffer from the loop's pool with at least `capacity` bytes of room and size 0; more than
+    // 64 KiB comes from the heap. Errors: a null buffer at buffer_bytes_max. Cost: about 5 ns.
+    Buffer buffer(std::size_t capacity) noexcept;
+
+    // The clock reading of this turn; not for deadlines of new timers. Cost: none.
+    Instant now() const noexcept;
+    bool alive(Operation operation) const noexcept;
+    const Statistics& statistics() const noexcept;
+    const BackendReport& backend_report() const noexcept;
+    // "io_uring" or "libev".
+    const char* backend_name() const noexcept;
+
+    // For operations and modules of whorl itself.
+    detail::LoopCore& core() noexcept { return *core_; }
+
+  private:
+    template <class Tag>
+    static constexpr bool descriptor_tag =
+        std::is_same_v<Tag, tag::Socket> || std::is_same_v<Tag, tag::Listener>;
+
+    explicit Loop(detail::LoopCore* core) noexcept;
+
+    // Claims a record, moving nothing yet. `target` is the descriptor's handle, 0 for none.
+    Result<detail::OpRecord*> claim(detail::OpKind kind, std::uint64_t target,
+                                    const SubmitOptions& options) noexcept;
+    Operation commit(detail::OpRecord& record) noexcept;
+    void abandon(detail::OpRecord& record) noexcept;
+    Result<Timer> commit_timer(detail::OpRecord& record, std::int64_t time, std::int64_t interval,
+                               bool relative, Missed missed) noexcept;
+    Watch commit_watch(detail::OpRecord& record, int fd, Interest interest) noexcept;
+    Operation commit_hook(detail::OpRecord& record, HookPoint point) noexcept;
+    Error close_descriptor(std::uint64_t handle, detail::OpRecord* record) noexcept;
+    Result<void*> claim_post(void (*run)(Loop& loop, void* closure, bool call)) noexcept;
+    void release(detail::OpRecord& record) noexcept;
+
+    template <class Handler>
+    Result<Timer> arm(std::int64_t time, std::int64_t interval, bool relative, Missed missed,
+                      Handler&& handler) noexcept;
+    template <class Event, class Stored>
+    static void event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* delivery);
+    template <class Op, class Stored>
+    static void operation_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* delivery);
+    template <class Stored>
+    static void post_thunk(Loop& loop, void* closure, bool call);
+
+    detail::LoopCore* core_;
+};
+
+// The thin templates of Loop: they build the handler in its slot and know its type again when it is
+// called. Everything else is compiled once, in the library.
+//
+// An operation type Op provides:
+//   static constexpr detail::OpKind kind;
+//   struct Done;                                         what its handler gets
+//   std::uint64_t target() const;                        its descriptor's handle value, 0 for none
+//   Error check() const;                                 limits, before anything is moved
+//   static constexpr bool opens;                         whether it has an open()
+//   Error open(Loop&, detail::OpRecord&);                claims what it needs, moving nothing
+//   void store(detail::OpRecord&);                       moves its buffers into the record
+//   static Done finish(detail::OpRecord&, detail::Delivery&);   and out of it again
+
+namespace detail {
+
+// What an event handler (timer, watch, hook, close) gets, made from a delivery.
+struct ExpiredEvent {
+    static Expired make(OpRecord& record, const Delivery& delivery) noexcept;
+    static constexpr bool with_value = true;
+};
+struct WatchedEvent {
+    static Watched make(OpRecord& record, const Delivery& delivery) noexcept;
+    static constexpr bool with_value = true;
+};
+struct PlainEvent {
+    static constexpr bool with_value = false;
+};
+
+WHORL_EXPORT Expired expired_of(OpRecord& record, const Delivery& delivery) noexcept;
+WHORL_EXPORT Watched watched_of(OpRecord& record, const Delivery& delivery) noexcept;
+
+inline Expired ExpiredEvent::make(OpRecord& record, const Delivery& delivery) noexcept {
+    return expired_of(record, delivery);
+}
+inline Watched WatchedEvent::make(OpRecord& record, const Delivery& delivery) noexcept {
+    return watched_of(record, delivery);
+}
+
+template <class Event, class Stored>
+void event_call(Stored& stored, Loop& loop, OpRecord& record, Delivery& delivery) {
+    if constexpr (Event::with_value) handler_call(stored, loop, Event::make(record, delivery));
+    else handler_call(stored, loop);
+}
+
+template <class Stored>
+Stored& stored_in(OpRecord& record) noexcept {
+    return *std::launder(reinterpret_cast<Stored*>(record.closure));
+}
+
+}  // namespace detail
+
+template <class Op, class Handler>
+Result<Operation> Loop::submit(Op&& operation, const SubmitOptions& options,
+                               Handler&& handler) noexcept {
+    using Plain = std::decay_t<Op>;
+    using Stored = std::decay_t<Handler>;
+    static_assert(!std::is_lvalue_reference_v<Op>, "whorl: submit takes over: std::move it in");
+    detail::handler_check<Stored, Loop&, detail::DoneOf<Plain>>();
+    if (Error error = operation.check()) return error;
+    Result<detail::OpRecord*> claimed = claim(Plain::kind, operation.target(), options);
+    if (!claimed) return claimed.error();
+    detail::OpRecord& record = **claimed;
+    if constexpr (Plain::opens) {
+        if (Error error = operation.open(*this, record)) {
+            abandon(record);
+            return error;
+        }
+    }
+    operation.store(record);
+    ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
+    record.thunk = &operation_thunk<Plain, Stored>;
+    return commit(record);
+}
+
+template <class Op, class Stored>
+void Loop::operation_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* delivery) {
+    Stored& stored = detail::stored_in<Stored>(record);
+    if (delivery == nullptr) {
+        stored.~Stored();
+        return;
+    }
+    typename Op::Done done = Op::finish(record, *delivery);
+    if (delivery->more) {
+        detail::handler_call(stored, loop, std::move(done));
+        return;
+    }
+    Stored handler(std::move(stored));
+    stored.~Stored();
+    loop.release(record);
+    detail::handler_call(handler, loop, std::move(done));
+}
+
+// Timers, watches and hooks run in place while they go on; a final one leaves its slot first.
+template <class Event, class Stored>
+void Loop::event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* delivery) {
+    Stored& stored = detail::stored_in<Stored>(record);
+    if (delivery == nullptr) {
+        stored.~Stored();
+        return;
+    }
+    if (delivery->more) {
+        detail::event_call<Event>(stored, loop, record, *delivery);
+        return;
+    }
+    Stored handler(std::move(stored));
+    stored.~Stored();
+    if constexpr (Event::with_value) {
+        auto event = Event::make(record, *delivery);
+        loop.release(record);
+        detail::handler_call(handler, loop, event);
+    } else {
+        loop.release(record);
+        detail::handler_call(handler, loop);
+    }
+}
+
+template <class Handler>
+Result<Timer> Loop::arm(std::int64_t time, std::int64_t interval, bool relative, Missed missed,
+                        Handler&& handler) noexcept {
+    using Stored = std::decay_t<Handler>;
+    detail::handler_check<Stored, Loop&, Expired>();
+    Result<detail::OpRecord*> claimed = claim(detail::OpKind::timer, 0, SubmitOptions{});
+    if (!claimed) return claimed.error();
+    detail::OpRecord& record = **claimed;
+    ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
+    record.thunk = &event_thunk<detail::ExpiredEvent, Stored>;
+    return commit_timer(record, time, interval, relative, missed);
+}
+
+template <class Handler>
+Result<Watch> Loop::watch(int fd, Interest interest, Handler&& handler) noexcept {
+    using Stored = std::decay_t<Handler>;
+    detail::handler_check<Stored, Loop&, Watched>();
+    if (fd < 0) return Error::invalid_argument;
+    Result<detail::OpRecord*> claimed = claim(detail::OpKind::watch, 0, SubmitOptions{});
+    if (!claimed) return claimed.error();
+    detail::OpRecord& record = **claimed;
+    ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
+    record.thunk = &event_thunk<detail::WatchedEvent, Stored>;
+    return commit_watch(record, fd, interest);
+}
+
+template <class Handler>
+Result<Operation> Loop::hook(HookPoint point, Handler&& handler) noexcept {
+    using Stored = std::decay_t<Handler>;
+    detail::handler_check<Stored, Loop&>();
+    SubmitOptions options;
+    options.background = true;
+    Result<detail::OpRecord*> claimed = claim(detail::OpKind::hook, 0, options);
+    if (!claimed) return claimed.error();
+    detail::OpRecord& record = **claimed;
+    ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
+    record.thunk = &event_thunk<detail::PlainEvent, Stored>;
+    return commit_hook(record, point);
+}
+
+template <class Tag, class Handler>
+Error Loop::close(Handle<Tag> handle, Handler&& handler) noexcept {
+    using Stored = std::decay_t<Handler>;
+    static_assert(descriptor_tag<Tag>, "close takes a Socket or a Listener; use cancel");
+    detail::handler_check<Stored, Loop&>();
+    Result<detail::OpRecord*> claimed =
+        claim(detail::OpKind::close, handle.value(), SubmitOptions{});
+    if (!claimed) return claimed.error();
+    detail::OpRecord& record = **claimed;
+    ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
+    record.thunk = &event_thunk<detail::PlainEvent, Stored>;
+    return close_descriptor(handle.value(), &record);
+}
+
+template <class Stored>
+void Loop::post_thunk(Loop& loop, void* closure, bool call) {
+    Stored& stored = *std::launder(static_cast<Stored*>(closure));
+    if (!call) {
+        stored.~Stored();
+        return;
+    }
+    Stored handler(std::move(stored));
+    stored.~Stored();
+    detail::handler_call(handler, loop);
+}
+
+template <class Handler>
+Error Loop::post(Handler&& handler) noexcept {
+    using Stored = std::decay_t<Handler>;
+    detail::handler_check<Stored, Loop&>();
+    Result<void*> slot = claim_post(&post_thunk<Stored>);
+    if (!slot) return slot.error();
+    ::new (*slot) Stored(std::forward<Handler>(handler));
+    return {};
+}
+
+}  // namespace whorl

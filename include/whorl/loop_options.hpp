@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include <whorl/time.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace whorl {
+
+// Which backend a loop runs on. The environment variable WHORL_BACKEND (automatic, io_uring, libev)
+// replaces `automatic` for field triage; it is ignored in set-user-ID programs.
+enum class Backend : std::uint8_t {
+    automatic,  // io_uring, or libev when that is refused; the reason is kept in backend_report()
+    io_uring,   // io_uring or an error that names the reason
+    libev,      // epoll through libev.so.4, loaded when needed
+};
+
+// Optional kernel features that the io_uring backend uses when a probe finds them. Each can be switched
+// off by LoopOptions::features_off or by WHORL_DISABLE=name,name in the environment. Behaviour is the
+// same without any of them. X(name, what it is)
+#define WHORL_FEATURE_LIST(X)                                                      \
+    X(multishot_accept, "one accept request serves many connections (Linux 5.19)") \
+    X(multishot_recv, "one receive request serves many messages (Linux 6.0)")      \
+    X(buffer_ring, "the kernel picks receive buffers from a ring (Linux 5.19)")    \
+    X(defer_taskrun, "completions run only when the loop asks (Linux 6.1)")        \
+    X(registered_ring, "the ring is entered by a registered index (Linux 5.18)")   \
+    X(no_iowait, "an idle loop is not counted as waiting for a disk (Linux 6.15)")
+
+enum class Feature : std::uint8_t {
+#define WHORL_FEATURE_ENUMERATOR(name, text) name,
+    WHORL_FEATURE_LIST(WHORL_FEATURE_ENUMERATOR)
+#undef WHORL_FEATURE_ENUMERATOR
+};
+
+constexpr std::uint32_t feature_bit(Feature feature) noexcept {
+    return 1u << static_cast<std::uint32_t>(feature);
+}
+
+// Every limit of a loop. The defaults suit a server with tens of thousands of connections; memory is
+// taken as it is needed, so large limits cost address space only.
+struct LoopOptions {
+    Backend backend = Backend::automatic;
+    std::uint32_t features_off = 0;  // feature_bit()s; features not to be used even when present
+
+    // Operations, timers and watches alive at once; beyond it submit() answers slots_exhausted.
+    std::uint32_t ops_max = 1u << 20;
+    // Sockets and listeners open at once; beyond it the operation that needs one says slots_exhausted.
+    std::uint32_t handles_max = 1u << 20;
+    // Handlers posted and not yet run; beyond it post() answers queue_full.
+    std::uint32_t posts_max = 1u << 20;
+
+    // The loop's buffer pool. At the limit, received streams pause until a buffer comes home.
+    std::size_t buffer_bytes_max = std::size_t{64} << 20;
+    // Size and number of buffers that wait ready for received streams. 64 of 16 KiB stay inside a
+    // second-level cache; deeper rings were measured to be slower.
+    std::uint32_t recv_buffer_size = 16384;  // 256 to 65536
+    std::uint32_t recv_ring_depth = 64;      // power of two, 2 to 32768
+    // Buffers of one received stream that the program may hold before that stream pauses, so that one
+    // connection cannot take every buffer.
+    std::uint32_t recv_buffers_per_stream = 64;
+
+    // Kernel queue sizes (io_uring). Smaller than a burst is no error: the queue is flushed in between.
+    std::uint32_t submission_queue_depth = 256;  // 1 to 32768
+    std::uint32_t completion_queue_depth = 0;    // 0: four times the submission queue
+
+    // Fairness: at most so much of each before everything else gets its turn.
+    std::uint32_t completions_per_turn = 256;
+    std::uint32_t posts_per_turn = 128;
+    std::uint32_t timers_per_turn = 1024;
+
+    // How much later than its deadline a timer may fire so that wake-ups can be shared. Timers are
+    // never early, whatever this is.
+    Nanoseconds timer_slack{0};
+    // How long destruction waits for the kernel to let go of buffers before it leaks and reports them.
+    Nanoseconds shutdown_bound{std::chrono::seconds(5)};
+};
+
+}  // namespace whorl

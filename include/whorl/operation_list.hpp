@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include <cstdint>
+
+// The one operation list. Every kind of operation that reaches a backend is a line here; tables and
+// per-operation functions everywhere stand in this order. X(name, side):
+//
+//   side   which direction of its descriptor the operation occupies. Of all operations that share a
+//          side of one descriptor, only one is with the kernel at a time; the others wait in the loop
+//          in order. The kernel does not keep order on a stream for us: several receives queued on
+//          one socket complete last-first, and two large sends interleave (both seen on Linux 6.18).
+#define WHORL_OPERATION_LIST(X) \
+    X(nop, none)                \
+    X(connect, write)           \
+    X(accept, read)             \
+    X(accept_stream, read)      \
+    X(recv, read)               \
+    X(recv_stream, read)        \
+    X(send, write)              \
+    X(send_all, write)          \
+    X(send_chain, write)        \
+    X(shutdown, write)          \
+    X(watch, none)
+
+namespace whorl::detail {
+
+enum class OpKind : std::uint8_t {
+#define WHORL_OPERATION_ENUMERATOR(name, side) name,
+    WHORL_OPERATION_LIST(WHORL_OPERATION_ENUMERATOR)
+#undef WHORL_OPERATION_ENUMERATOR
+    // What lives in the same slab but never reaches a backend.
+    timer,     // a user's timer
+    deadline,  // the deadline of another operation
+    close,     // the handler that waits for a descriptor to be closed
+    hook,      // a handler before or after waiting
+};
+
+inline constexpr std::uint32_t op_kind_count = static_cast<std::uint32_t>(OpKind::timer);
+
+enum class Side : std::uint8_t { none, read, write };
+
+constexpr Side side_of(OpKind kind) noexcept {
+    switch (kind) {
+#define WHORL_OPERATION_SIDE(name, side) \
+    case OpKind::name:                   \
+        return Side::side;
+        WHORL_OPERATION_LIST(WHORL_OPERATION_SIDE)
+#undef WHORL_OPERATION_SIDE
+        default:
+            return Side::none;
+    }
+}
+
+constexpr const char* name_of(OpKind kind) noexcept {
+    switch (kind) {
+#define WHORL_OPERATION_NAME(name, side) \
+    case OpKind::name:                   \
+        return #name;
+        WHORL_OPERATION_LIST(WHORL_OPERATION_NAME)
+#undef WHORL_OPERATION_NAME
+        case OpKind::timer:
+            return "timer";
+        case OpKind::deadline:
+            return "deadline";
+        case OpKind::close:
+            return "close";
+        case OpKind::hook:
+            return "hook";
+    }
+    return "unknown";
+}
+
+}  // namespace whorl::detail

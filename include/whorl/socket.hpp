@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Floor: 5
+#pragma once
+
+#include <whorl/address.hpp>
+#include <whorl/export.hpp>
+#include <whorl/loop.hpp>
+
+#include <chrono>
+#include <cstdint>
+
+// Addresses and typed options of sockets and listeners, and the way in and out for descriptors that
+// others made. All calls: loop thread only (asserted); one system call each; never blocking.
+// Errors of all: stale_handle, and the errno of getsockopt(2), setsockopt(2) or getsockname(2).
+
+namespace whorl {
+
+// The options. A type is both what set_option takes and what get_option<Type> answers.
+struct NoDelay {  // TCP_NODELAY: send small messages at once
+    bool on = true;
+};
+struct KeepAlive {  // SO_KEEPALIVE with TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT
+    bool on = true;
+    std::chrono::seconds idle{60};  // 1 to 32767
+    std::chrono::seconds interval{10};
+    int probes = 6;  // 1 to 127
+};
+struct ReceiveBuffer {  // SO_RCVBUF; the kernel doubles what is set, and answers the double
+    int bytes = 0;
+};
+struct SendBuffer {  // SO_SNDBUF; doubled likewise
+    int bytes = 0;
+};
+struct Linger {  // SO_LINGER; on with zero seconds makes close send a reset
+    bool on = false;
+    std::chrono::seconds time{0};
+};
+struct UserTimeout {  // TCP_USER_TIMEOUT: how long sent data may stay unacknowledged; 0: default
+    std::chrono::milliseconds time{0};
+};
+struct ReuseAddress {  // SO_REUSEADDR
+    bool on = true;
+};
+struct ReusePort {  // SO_REUSEPORT
+    bool on = true;
+};
+
+// X(Type): the options that exist for sockets and listeners.
+#define WHORL_SOCKET_OPTION_LIST(X) \
+    X(NoDelay)                      \
+    X(KeepAlive)                    \
+    X(ReceiveBuffer)                \
+    X(SendBuffer)                   \
+    X(Linger)                       \
+    X(UserTimeout)                  \
+    X(ReuseAddress)                 \
+    X(ReusePort)
+
+namespace detail {
+WHORL_EXPORT Result<int> descriptor_number(Loop& loop, std::uint64_t handle) noexcept;
+#define WHORL_SOCKET_OPTION_DECLARE(Type)                               \
+    WHORL_EXPORT Error option_set(int fd, const Type& option) noexcept; \
+    WHORL_EXPORT Error option_get(int fd, Type& option) noexcept;
+WHORL_SOCKET_OPTION_LIST(WHORL_SOCKET_OPTION_DECLARE)
+#undef WHORL_SOCKET_OPTION_DECLARE
+}  // namespace detail
+
+template <class Tag, class Option>
+Error set_option(Loop& loop, Handle<Tag> handle, const Option& option) noexcept {
+    Result<int> fd = detail::descriptor_number(loop, handle.value());
+    return fd ? detail::option_set(*fd, option) : fd.error();
+}
+
+template <class Option, class Tag>
+Result<Option> get_option(Loop& loop, Handle<Tag> handle) noexcept {
+    Result<int> fd = detail::descriptor_number(loop, handle.value());
+    if (!fd) return fd.error();
+    Option option;
+    if (Error error = detail::option_get(*fd, option)) return error;
+    return option;
+}
+
+// The address this end is bound to; tells the port that the system chose for port 0.
+WHORL_EXPORT Result<Address> local_address(Loop& loop, Listener listener) noexcept;
+WHORL_EXPORT Result<Address> local_address(Loop& loop, Socket socket) noexcept;
+// The other end. Errors: ENOTCONN.
+WHORL_EXPORT Result<Address> peer_address(Loop& loop, Socket socket) noexcept;
+
+// Takes over a connected stream socket that somebody else made.
+// Owns: the descriptor, on success. Its file status flags are left as they are. Errors:
+//   invalid_argument (not a stream socket), EBADF, slots_exhausted, loop_closed.
+WHORL_EXPORT Result<Socket> adopt_socket(Loop& loop, int fd) noexcept;
+// Takes over a listening socket, such as one passed by a service manager. Errors: as adopt_socket.
+// On the libev backend it becomes non-blocking when it is first accepted on.
+WHORL_EXPORT Result<Listener> adopt_listener(Loop& loop, int fd) noexcept;
+
+// The descriptor's number, for calls that whorl does not have. It stays the loop's.
+template <class Tag>
+Result<int> native_handle(Loop& loop, Handle<Tag> handle) noexcept {
+    return detail::descriptor_number(loop, handle.value());
+}
+// Takes a socket out of the loop: its handle is stale afterwards and the descriptor the caller's.
+// Errors: EBUSY while operations are on it (cancel them and wait for their completions).
+WHORL_EXPORT Result<int> detach(Loop& loop, Socket socket) noexcept;
+
+}  // namespace whorl

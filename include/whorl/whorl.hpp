@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// Floor: 7
+#pragma once
+
+// Everything that whorl offers. Including only what is used compiles faster.
+#include <whorl/address.hpp>
+#include <whorl/buffer.hpp>
+#include <whorl/buffer_chain.hpp>
+#include <whorl/loop.hpp>
+#include <whorl/remote.hpp>
+#include <whorl/socket.hpp>
+#include <whorl/tcp.hpp>
+#include <whorl/version.hpp>

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include "backend/op_list.hpp"
+
+#include <whorl/backend_report.hpp>
+#include <whorl/buffer_pool.hpp>
+#include <whorl/loop_options.hpp>
+#include <whorl/op_record.hpp>
+#include <whorl/result.hpp>
+#include <whorl/statistics.hpp>
+#include <whorl/time.hpp>
+
+#include <cstdint>
+
+// The contract that every backend keeps. It is called once per turn, not per operation, and knows
+// neither Loop nor handlers.
+//
+//   1. Every record handed over in `submissions` comes back in exactly one completion without
+//      completion_more, whatever happens; accept_stream and recv_stream may deliver any number with
+//      completion_more before. The result is what the system call would have answered: bytes, a
+//      descriptor, 0, or a negated errno value.
+//   2. A kind that is a multishot for users may end without need (a full queue, an old kernel):
+//      a final completion with result >= 0. The loop hands the record over again.
+//   3. While it has a record, the memory that the record owns is untouchable for everybody else.
+//   4. cancel() asks; the record still comes back once, with -ECANCELED or with what it had reached.
+//   5. A received stream takes its buffers from the pool and hands them over in `block`. Without a
+//      buffer it answers -ENOBUFS; data stays with the kernel.
+//   6. A short transfer is no error; the loop decides whether to go on.
+//   7. Nothing is delivered from anywhere but wait().
+
+namespace whorl::detail {
+
+inline constexpr std::uint32_t completion_more = 1;
+
+// One record of the kernel's answer. `block` carries the received bytes of a stream.
+struct Completion {
+    std::uint64_t operation;
+    std::int32_t result;
+    std::uint32_t flags;
+    PoolBlock* block;
+};
+
+// The completions of one turn, taken out in order. The loop may leave some for its next turn when a
+// handler throws or stops it; wait() is not called before the batch is empty.
+struct CompletionBatch {
+    Completion* entries = nullptr;
+    std::uint32_t capacity = 0;
+    std::uint32_t count = 0;
+    std::uint32_t taken = 0;
+
+    bool full() const noexcept { return count == capacity; }
+    bool empty() const noexcept { return taken == count; }
+    void push(const Completion& completion) noexcept {
+        WHORL_ASSERT(count < capacity);
+        entries[count++] = completion;
+    }
+};
+
+// A socket or listener that the loop owns.
+enum class DescriptorState : std::uint8_t { open, connecting, closing };
+enum class DescriptorKind : std::uint8_t { socket, listener };
+
+struct Descriptor : SlabSlot {
+    int fd;
+    DescriptorKind kind;
+    DescriptorState state;
+    std::uint16_t flags;
+    OpList read_queue;          // waiting behind read_active
+    OpList write_queue;         // waiting behind write_active
+    std::uint32_t read_active;  // the operation that has the side, 0 for none
+    std::uint32_t write_active;
+    std::uint32_t operations;    // all that name this descriptor, until dispatched
+    std::uint32_t buffers_out;   // received buffers that the program holds
+    std::uint32_t close_record;  // the close handler's record, 0 for none
+    void* backend;               // for the backend alone
+};
+static_assert(sizeof(Descriptor) <= 80, "a connection is small");
+
+// What a backend works with; all of it belongs to the loop and outlives the backend.
+struct DriverContext {
+    Slab<OpRecord>& operations;
+    Slab<Descriptor>& descriptors;
+    BufferPool& pool;
+    Statistics& statistics;
+    const LoopOptions& options;
+};
+
+class Driver {
+  public:
+    Driver() = default;
+    Driver(const Driver&) = delete;
+    Driver& operator=(const Driver&) = delete;
+    virtual ~Driver() = default;
+
+    // Called once on the thread that will own the loop, before the first wait(). When that is not the
+    // thread that made the driver, kernel objects that belong to a thread are made anew here.
+    virtual Error bind() noexcept = 0;
+
+    // Submits all of `submissions` (emptying it), waits until there is a completion, `timeout` has
+    // passed or wake() was called, and appends completions to `batch` (empty on entry) until it is
+    // full. timeout: 0 looks without waiting, negative waits without limit.
+    // Errors: only what means that this driver can no longer work.
+    virtual Error wait(OpList& submissions, Nanoseconds timeout,
+                       CompletionBatch& batch) noexcept = 0;
+
+    // Asks that `record`, which is with the backend, end. Submitted with the next wait() or flush().
+    virtual void cancel(OpRecord& record) noexcept = 0;
+
+    // Hands pending cancellations to the kernel now and lets go of the files they held.
+    virtual void flush() noexcept = 0;
+
+    // The descriptor is about to be closed; no record names it any more. Stale events must not reach
+    // the next owner of its number.
+    virtual void forget(Descriptor& descriptor) noexcept = 0;
+
+    // A watch record is about to be freed, or is not going to be handed over again.
+    virtual void forget_watch(OpRecord& record) noexcept = 0;
+
+    // Ends a wait() whenever the eventfd becomes readable (once for each write to it, at least).
+    virtual Error watch_wake(int event_fd) noexcept = 0;
+
+    // A descriptor that is readable when wait(timeout 0) would find something.
+    virtual Result<int> notify_fd() noexcept = 0;
+};
+
+// Whether `record`, given by a driver's user_data, exists: for drivers.
+inline OpRecord* find_record(DriverContext& context, std::uint64_t handle) noexcept {
+    return context.operations.find(handle);
+}
+
+}  // namespace whorl::detail

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include <whorl/buffer.hpp>
+#include <whorl/buffer_chain.hpp>
+#include <whorl/op_record.hpp>
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+// What an operation's payload is, by kind, and where a backend finds its arguments:
+//
+//   kind           payload         arguments
+//   nop            –               –
+//   connect        ConnectTarget   address and length
+//   accept…        –               (accept_stream: a TimerNode while it backs off)
+//   recv           Buffer          receive into data(), capacity() bytes; extra: MSG_ flags
+//   recv_stream    –               extra: MSG_ flags
+//   send           Buffer          data(), size(); extra: MSG_ flags
+//   send_all       Buffer          data() + progress, size() - progress; extra: MSG_ flags
+//   send_chain     ChainPayload    frame->message, set up by the loop before each submission
+//   shutdown       –               extra: SHUT_RD, SHUT_WR or SHUT_RDWR
+//   watch          –               descriptor: the descriptor's number; extra: POLL… bits wanted;
+//                                  the result is the POLL… bits seen
+//
+// All but watch find their file descriptor in descriptors.at(record.descriptor).fd.
+
+namespace whorl::detail {
+
+struct ConnectTarget {
+    unsigned char address[28];  // sockaddr_in or sockaddr_in6
+    std::uint32_t length;
+};
+
+// One system call's worth of a chain. Kept by the loop and reused.
+struct GatherFrame {
+    static constexpr std::uint32_t parts_max = 64;
+    GatherFrame* next;
+    msghdr message;
+    iovec parts[parts_max];
+};
+
+struct ChainPayload {
+    BufferChain chain;
+    GatherFrame* frame;
+};
+
+// No transfer is larger than this in one call: Linux moves at most 2^31 - 4096 bytes (MAX_RW_COUNT).
+inline constexpr std::size_t transfer_max = 0x7ffff000;
+
+struct Span {
+    std::byte* data;
+    std::size_t size;
+};
+
+inline Span span_to_receive(OpRecord& record) noexcept {
+    Buffer& buffer = record.as<Buffer>();
+    const std::size_t size = buffer.capacity();
+    return {buffer.data(), size < transfer_max ? size : transfer_max};
+}
+
+inline Span span_to_send(OpRecord& record) noexcept {
+    Buffer& buffer = record.as<Buffer>();
+    const std::size_t rest = buffer.size() - static_cast<std::size_t>(record.progress);
+    return {buffer.data() + record.progress, rest < transfer_max ? rest : transfer_max};
+}
+
+}  // namespace whorl::detail

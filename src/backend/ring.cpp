@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#include "backend/ring.hpp"
+
+#include <whorl/assert.hpp>
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <cstdlib>
+#include <cstring>
+
+namespace whorl::detail {
+
+namespace {
+
+constexpr unsigned entries_min = 64;
+constexpr int setup_retries = 6;  // 2 + 4 + 8 + 16 + 32 + 38 ms
+
+void pause_ms(long milliseconds) noexcept {
+    const timespec time{0, milliseconds * 1'000'000};
+    nanosleep(&time, nullptr);
+}
+
+}  // namespace
+
+Error Ring::open(const Setup& setup, Failure& failure) noexcept {
+    WHORL_ASSERT(!open_);
+    failure.step = "io_uring_setup";
+    unsigned entries = setup.entries;
+    Error error;
+    for (int attempt = 0;; ++attempt) {
+        error = setup_once(entries, setup);
+        if (error.value() != ENOMEM) break;
+        if (attempt < setup_retries) {
+            pause_ms(attempt < 5 ? 2L << attempt : 38);
+        } else if (entries > entries_min) {
+            entries /= 2;
+        } else {
+            break;
+        }
+    }
+    failure.number = error.value();
+    if (error) return error;
+    open_ = true;
+    thread_ = pthread_self();
+    failure.step = "io_uring_enter";
+    error = round_trip();
+    failure.number = error.value();
+    if (error) {
+        close();
+        return error;
+    }
+    if (setup.registered) {
+        io_uring_rsrc_update update{};
+        update.offset = -1U;
+        update.data = static_cast<unsigned>(ring_.ring_fd);
+        const int done = io_uring_register(static_cast<unsigned>(ring_.ring_fd),
+                                           IORING_REGISTER_RING_FDS, &update, 1);
+        if (done == 1) index_ = static_cast<int>(update.offset);
+    }
+    no_iowait_ = setup.no_iowait && (ring_.features & feature_no_iowait) != 0;
+    probe();
+    return {};
+}
+
+// One attempt, newest flags first; a kernel that does not know one answers EINVAL.
+Error Ring::setup_once(unsigned entries, const Setup& setup) noexcept {
+    constexpr unsigned base = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    constexpr unsigned deferring = base | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
+                                   IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    constexpr unsigned cooperative =
+        base | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    const unsigned flags[] = {deferring, cooperative, base | IORING_SETUP_SUBMIT_ALL, base};
+    int error = -EINVAL;
+    for (unsigned level = setup.defer_taskrun ? 0 : 1; level < 4; ++level) {
+        io_uring_params params{};
+        params.flags = flags[level];
+        params.cq_entries = setup.completion_entries;
+        error = io_uring_queue_init_params(entries, &ring_, &params);
+        if (error == 0) {
+            deferred_ = level == 0;
+            break;
+        }
+        if (error != -EINVAL) return Error::from_errno(error);
+    }
+    if (error != 0) return Error::from_errno(error);
+    const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_SINGLE_MMAP;
+    if ((ring_.features & needed) != needed) {
+        io_uring_queue_exit(&ring_);
+        return Error::from_errno(ENOSYS);  // older than Linux 5.11
+    }
+    io_uring_ring_dontfork(&ring_);  // a child must not submit to its parent's ring
+    if ((ring_.flags & setup_no_sqarray) == 0) {
+        for (unsigned index = 0; index < ring_.sq.ring_entries; ++index) {
+            ring_.sq.array[index] = index;
+        }
+    }
+    return {};
+}
+
+// A ring may be made and then refuse to be entered (seccomp): only an answered no-op proves it works.
+Error Ring::round_trip() noexcept {
+    io_uring_sqe* sqe = entry();
+    WHORL_ASSERT(sqe != nullptr);
+    io_uring_prep_nop(sqe);
+    sqe->user_data = 0;
+    if (Error error = enter(1, std::chrono::seconds(5))) return error;
+    if (peek() == nullptr) return Error::from_errno(ETIME);
+    pop();
+    return {};
+}
+
+void Ring::probe() noexcept {
+    io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
+    probed_ = probe != nullptr;
+    if (probe == nullptr) return;  // the register call is refused: no optional feature is known
+    for (unsigned opcode = 0; opcode < 256 && opcode <= probe->last_op; ++opcode) {
+        if (io_uring_opcode_supported(probe, static_cast<int>(opcode)) != 0) {
+            opcodes_[opcode / 8] |= static_cast<unsigned char>(1u << (opcode % 8));
+        }
+    }
+    io_uring_free_probe(probe);
+}
+
+bool Ring::opcode_supported(unsigned opcode) const noexcept {
+    WHORL_ASSERT(opcode < 256);
+    return (opcodes_[opcode / 8] >> (opcode % 8) & 1) != 0;
+}
+
+void Ring::close() noexcept {
+    if (!open_) return;
+    // The index lives in the table of the thread that registered it; from another thread the call
+    // would take away somebody else's. The kernel drops it with its thread.
+    if (index_ >= 0 && thread_ == pthread_self()) {
+        io_uring_rsrc_update update{};
+        update.offset = static_cast<unsigned>(index_);
+        static_cast<void>(io_uring_register(static_cast<unsigned>(ring_.ring_fd),
+                                            IORING_UNREGISTER_RING_FDS, &update, 1));
+    }
+    io_uring_queue_exit(&ring_);
+    if (buffers_ != nullptr) munmap(buffers_, buffers_entries_ * sizeof(io_uring_buf));
+    buffers_ = nullptr;
+    buffers_added_ = 0;
+    index_ = -1;
+    open_ = false;
+    ring_ = io_uring{};
+}
+
+unsigned Ring::pending() const noexcept {
+    return ring_.sq.sqe_tail - io_uring_smp_load_acquire(ring_.sq.khead);
+}
+
+Error Ring::enter(unsigned complete, Nanoseconds timeout) noexcept {
+    io_uring_smp_store_release(ring_.sq.ktail, ring_.sq.sqe_tail);
+    unsigned flags = IORING_ENTER_GETEVENTS;  // without it deferred work does not run
+    int fd = ring_.ring_fd;
+    if (index_ >= 0) {
+        flags |= IORING_ENTER_REGISTERED_RING;
+        fd = index_;
+    }
+    if (no_iowait_) flags |= enter_no_iowait;
+    io_uring_getevents_arg argument{};
+    __kernel_timespec time{};
+    void* extra = nullptr;
+    std::size_t extra_size = 0;
+    if (complete != 0 && timeout >= Nanoseconds::zero()) {
+        time.tv_sec = timeout.count() / 1'000'000'000;
+        time.tv_nsec = timeout.count() % 1'000'000'000;
+        argument.ts = reinterpret_cast<std::uintptr_t>(&time);
+        flags |= IORING_ENTER_EXT_ARG;
+        extra = &argument;
+        extra_size = sizeof argument;
+    }
+    const int done = io_uring_enter2(static_cast<unsigned>(fd), pending(), complete, flags,
+                                     static_cast<sigset_t*>(extra), extra_size);
+    if (done >= 0 || done == -ETIME || done == -EINTR) return {};
+    return Error::from_errno(done);
+}
+
+bool Ring::wants_enter() const noexcept {
+    const unsigned flags = __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED);
+    return (flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
+}
+
+bool Ring::overflowed() const noexcept {
+    return (__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_CQ_OVERFLOW) != 0;
+}
+
+const io_uring_cqe* Ring::peek() const noexcept {
+    const unsigned head = *ring_.cq.khead;
+    if (head == io_uring_smp_load_acquire(ring_.cq.ktail)) return nullptr;
+    return &ring_.cq.cqes[head & ring_.cq.ring_mask];
+}
+
+Error Ring::register_event_fd(int fd) noexcept {
+    const int done =
+        io_uring_register(static_cast<unsigned>(ring_.ring_fd), IORING_REGISTER_EVENTFD, &fd, 1);
+    return done < 0 ? Error::from_errno(done) : Error();
+}
+
+Error Ring::buffers_open(unsigned entries) noexcept {
+    WHORL_ASSERT(buffers_ == nullptr && (entries & (entries - 1)) == 0);
+    const std::size_t bytes = entries * sizeof(io_uring_buf);
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return Error::from_errno(ENOMEM);
+    io_uring_buf_reg registration{};
+    registration.ring_addr = reinterpret_cast<std::uintptr_t>(memory);
+    registration.ring_entries = entries;
+    registration.bgid = 0;
+    const int done = io_uring_register(static_cast<unsigned>(ring_.ring_fd),
+                                       IORING_REGISTER_PBUF_RING, &registration, 1);
+    if (done < 0) {
+        munmap(memory, bytes);
+        return Error::from_errno(done);
+    }
+    buffers_ = static_cast<io_uring_buf_ring*>(memory);
+    buffers_entries_ = entries;
+    buffers_added_ = 0;
+    io_uring_buf_ring_init(buffers_);
+    return {};
+}
+
+void Ring::buffers_put(void* data, unsigned size, unsigned short id) noexcept {
+    io_uring_buf_ring_add(buffers_, data, size, id, io_uring_buf_ring_mask(buffers_entries_),
+                          static_cast<int>(buffers_added_++));
+}
+
+void Ring::buffers_publish() noexcept {
+    if (buffers_added_ == 0) return;
+    io_uring_buf_ring_advance(buffers_, static_cast<int>(buffers_added_));
+    buffers_added_ = 0;
+}
+
+}  // namespace whorl::detail

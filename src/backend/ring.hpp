@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include <whorl/error.hpp>
+#include <whorl/loop_options.hpp>
+#include <whorl/time.hpp>
+
+#include <liburing.h>
+
+#include <cstddef>
+#include <cstdint>
+
+// liburing's own declaration is right in C++; the kernel's puts `bufs` eight bytes too far.
+static_assert(offsetof(io_uring_buf_ring, bufs) == 0,
+              "include <liburing.h>, not <linux/io_uring.h>");
+
+namespace whorl::detail {
+
+// What Debian 12's headers cannot say yet; each use is guarded by a probe.
+inline constexpr unsigned enter_no_iowait = 1u << 7;     // IORING_ENTER_NO_IOWAIT, Linux 6.15
+inline constexpr unsigned feature_no_iowait = 1u << 17;  // IORING_FEAT_NO_IOWAIT
+inline constexpr unsigned setup_no_sqarray = 1u << 16;   // IORING_SETUP_NO_SQARRAY, Linux 6.6
+
+// The dozen things that the io_uring backend asks of a ring. It knows queues and memory, neither
+// operations nor loops; a simulated ring can take its place under the production backend.
+// Thread: the one that opened it, apart from close().
+class Ring {
+  public:
+    struct Setup {
+        unsigned entries;
+        unsigned completion_entries;
+        bool defer_taskrun;
+        bool registered;
+        bool no_iowait;
+    };
+    struct Failure {
+        const char* step;
+        int number;
+    };
+
+    Ring() = default;
+    Ring(const Ring&) = delete;
+    Ring& operator=(const Ring&) = delete;
+    ~Ring() { close(); }
+
+    // Makes the ring, asks the kernel for one no-op and its answer, and tells what is in use.
+    // Errors: the errno of the refused step, named in `failure`. ENOMEM is retried for 100 ms, because
+    // a ring closed before is uncharged late, and then with fewer entries.
+    Error open(const Setup& setup, Failure& failure) noexcept;
+    void close() noexcept;
+
+    // A free submission entry, or null when the queue is full.
+    io_uring_sqe* entry() noexcept { return io_uring_get_sqe(&ring_); }
+    // Entries written and not yet taken by the kernel.
+    unsigned pending() const noexcept;
+    // Hands over what is pending, runs deferred work, and waits for `complete` completions or until
+    // `timeout` has passed (negative: no limit). Errors: errno; ETIME and EINTR count as success.
+    Error enter(unsigned complete, Nanoseconds timeout) noexcept;
+    // True when the kernel has something for us that only enter() brings out.
+    bool wants_enter() const noexcept;
+    bool overflowed() const noexcept;
+
+    bool has_completions() const noexcept { return io_uring_cq_ready(&ring_) != 0; }
+    // The oldest completion, or null.
+    const io_uring_cqe* peek() const noexcept;
+    void pop() noexcept { io_uring_cq_advance(&ring_, 1); }
+
+    bool opcode_supported(unsigned opcode) const noexcept;
+    bool probe_refused() const noexcept { return !probed_; }
+    bool deferred() const noexcept { return deferred_; }
+    bool registered() const noexcept { return index_ >= 0; }
+    bool hides_iowait() const noexcept { return no_iowait_; }
+
+    Error register_event_fd(int fd) noexcept;
+
+    // The ring of receive buffers, group 0. `entries` is a power of two.
+    Error buffers_open(unsigned entries) noexcept;
+    void buffers_put(void* data, unsigned size, unsigned short id) noexcept;
+    void buffers_publish() noexcept;
+    bool has_buffers() const noexcept { return buffers_ != nullptr; }
+
+  private:
+    Error setup_once(unsigned entries, const Setup& setup) noexcept;
+    Error round_trip() noexcept;
+    void probe() noexcept;
+
+    io_uring ring_{};
+    io_uring_buf_ring* buffers_ = nullptr;
+    unsigned buffers_entries_ = 0;
+    unsigned buffers_added_ = 0;
+    int index_ = -1;  // the registered index, which belongs to the thread that registered it
+    unsigned long thread_ = 0;
+    bool open_ = false;
+    bool deferred_ = false;
+    bool no_iowait_ = false;
+    bool probed_ = false;
+    unsigned char opcodes_[32] = {};  // one bit each
+};
+
+}  // namespace whorl::detail

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include "backend/driver.hpp"
+
+namespace whorl::detail {
+
+// Makes the driver that the options and the environment ask for and fills in the report.
+// Errors: backend_unavailable, libev_missing, or the errno of what was refused; `report` says more.
+Result<Driver*> select_driver(const DriverContext& context, BackendReport& report) noexcept;
+
+// The drivers. `report` receives features, failed step and errno; its text is written by the caller.
+Result<Driver*> make_uring_driver(const DriverContext& context, std::uint32_t features_off,
+                                  BackendReport& report) noexcept;
+Result<Driver*> make_libev_driver(const DriverContext& context, BackendReport& report) noexcept;
+
+}  // namespace whorl::detail

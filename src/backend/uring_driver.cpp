@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#include "backend/uring_driver.hpp"
+
+#include "backend/select.hpp"
+
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+namespace whorl::detail {
+
+namespace {
+
+// Kernels whose feature is there and wrong. 6.6 to 6.8: a multishot accept under DEFER_TASKRUN may
+// answer with descriptors that are none (liburing issue 1062).
+bool multishot_accept_broken() noexcept {
+    utsname name{};
+    unsigned major = 0, minor = 0;
+    if (uname(&name) != 0) return false;
+    if (std::sscanf(name.release, "%u.%u", &major, &minor) != 2) return false;
+    return major == 6 && minor >= 6 && minor <= 8;
+}
+
+}  // namespace
+
+Result<Driver*> make_uring_driver(const DriverContext& context, std::uint32_t features_off,
+                                  BackendReport& report) noexcept {
+    auto* driver = new (std::nothrow) UringDriver(context, features_off);
+    if (driver == nullptr) return Error::from_errno(ENOMEM);
+    if (Error error = driver->open(report)) {
+        delete driver;
+        return error;
+    }
+    return static_cast<Driver*>(driver);
+}
+
+UringDriver::~UringDriver() {
+    ring_.close();
+    buffers_drop();
+    delete[] blocks_;
+    delete[] missing_;
+    if (notify_fd_ >= 0) ::close(notify_fd_);
+}
+
+Error UringDriver::open(BackendReport& report) noexcept {
+    const LoopOptions& options = context_.options;
+    const auto wanted = [this](Feature feature) {
+        return (features_off_ & feature_bit(feature)) == 0;
+    };
+    Ring::Setup setup{};
+    setup.entries = options.submission_queue_depth;
+    setup.completion_entries = options.completion_queue_depth != 0
+                                   ? options.completion_queue_depth
+                                   : std::min(options.submission_queue_depth * 4, 65536u);
+    setup.defer_taskrun = wanted(Feature::defer_taskrun);
+    setup.registered = wanted(Feature::registered_ring);
+    setup.no_iowait = wanted(Feature::no_iowait);
+    Ring::Failure failure{"", 0};
+    const Error error = ring_.open(setup, failure);
+    if (error) {
+        report.failed_step = failure.step;
+        report.failed_errno = failure.number;
+        return error;
+    }
+    thread_ = pthread_self();
+    choose_features();
+    report.features = features_;
+    return {};
+}
+
+// What the probe found, less what was switched off. Some features have no probe of their own; an
+// operation that came with the same or a later kernel stands for them.
+void UringDriver::choose_features() noexcept {
+    std::uint32_t found = 0;
+    if (ring_.opcode_supported(IORING_OP_SOCKET)) found |= feature_bit(Feature::multishot_accept);
+    if (ring_.opcode_supported(IORING_OP_SEND_ZC)) found |= feature_bit(Feature::multishot_recv);
+    if (ring_.deferred()) found |= feature_bit(Feature::defer_taskrun);
+    if (ring_.registered()) found |= feature_bit(Feature::registered_ring);
+    if (ring_.hides_iowait()) found |= feature_bit(Feature::no_iowait);
+    if (ring_.deferred() && multishot_accept_broken()) {
+        found &= ~feature_bit(Feature::multishot_accept);
+    }
+    if ((features_off_ & feature_bit(Feature::buffer_ring)) == 0) {
+        // The ring takes at most half of the pool, so that the program has buffers, too.
+        const std::size_t half = context_.pool.bytes_max() / context_.options.recv_buffer_size / 2;
+        std::uint32_t depth = context_.options.recv_ring_depth;
+        while (depth > 1 && depth > half) depth /= 2;
+        if (!ring_.has_buffers() && !ring_.buffers_open(depth)) blocks_count_ = depth;
+        if (ring_.has_buffers()) found |= feature_bit(Feature::buffer_ring);
+    }
+    features_ = found & ~features_off_;
+}
+
+// A ring belongs to the thread that made it. When the loop runs on another one, the ring is made anew
+// there: the kernel has been given nothing yet.
+Error UringDriver::bind() noexcept {
+    if (thread_ != pthread_self()) {
+        ring_.close();
+        BackendReport ignored;
+        if (Error error = open(ignored)) return error;
+    }
+    return notify_fd_ >= 0 ? ring_.register_event_fd(notify_fd_) : Error();
+}
+
+Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept {
+    if (notify_fd_ >= 0) {  // the host has seen it
+        std::uint64_t count = 0;
+        static_cast<void>(!::read(notify_fd_, &count, sizeof count));
+    }
+    collect_ended(batch);
+    if (missing_count_ != 0) buffers_fill();
+    stage_wake();
+    stage_cancels();
+    stage_all(submissions, batch);
+    const bool waits = batch.empty() && !ring_.has_completions() && submissions.empty();
+    if (Error error = submit_and_wait(waits ? timeout : Nanoseconds::zero())) return error;
+    collect(batch);
+    return {};
+}
+
+// The one system call of a turn. It is left out when nothing is to be said and the kernel's flags in
+// shared memory say that it has nothing for us, but not for more than a few turns in a row.
+Error UringDriver::submit_and_wait(Nanoseconds timeout) noexcept {
+    const bool waits = timeout != Nanoseconds::zero();
+    const bool silent = ring_.pending() == 0 && !ring_.wants_enter();
+    if (!waits && silent && ring_.deferred() && ++idle_turns_ < idle_turns_max) return {};
+    idle_turns_ = 0;
+    ++context_.statistics.kernel_waits;
+    const Error error = ring_.enter(waits ? 1 : 0, timeout);
+    if (ring_.overflowed()) ++context_.statistics.completion_overflows;
+    // The kernel is short of memory or room for completions: reap, and submit the rest next time.
+    if (error.value() == EAGAIN || error.value() == EBUSY) return {};
+    return error;
+}
+
+// A free entry; when the queue is full it is flushed first. Null only if the kernel takes nothing now.
+io_uring_sqe* UringDriver::entry() noexcept {
+    io_uring_sqe* sqe = ring_.entry();
+    if (sqe != nullptr) return sqe;
+    ++context_.statistics.queue_flushes;
+    ++context_.statistics.kernel_waits;
+    static_cast<void>(ring_.enter(0, Nanoseconds::zero()));
+    return ring_.entry();
+}
+
+void UringDriver::cancel(OpRecord& record) noexcept {
+    WHORL_ASSERT(record.state == OpState::kernel);
+    if ((record.flags & (op_in_cancels | op_in_ended)) != 0) return;
+    if ((record.flags & op_in_again) != 0) {  // the kernel does not have it
+        again_.remove(context_.operations, record);
+        record.flags = static_cast<std::uint16_t>((record.flags & ~op_in_again) | op_in_ended);
+        ended_.push_back(context_.operations, record);
+        return;
+    }
+    record.flags |= op_in_cancels;
+    cancels_.push_back(context_.operations, record);
+}
+
+// By user_data only: cancelling by descriptor, or any, is quadratic in the kernel.
+void UringDriver::stage_cancels() noexcept {
+    while (!cancels_.empty()) {
+        io_uring_sqe* sqe = entry();
+        if (sqe == nullptr) return;
+        OpRecord* record = cancels_.pop_front(context_.operations);
+        record->flags &= static_cast<std::uint16_t>(~op_in_cancels);
+        io_uring_prep_cancel64(sqe, context_.operations.handle_of(record), 0);
+        sqe->user_data = data_cancel;
+    }
+}
+
+// Submits and runs deferred work, so that the kernel lets go of files that cancelled polls held. What
+// completes waits in the queue for the next turn.
+void UringDriver::flush() noexcept {
+    if (thread_ != pthread_self()) return;  // not bound yet: the kernel has nothing
+    stage_cancels();
+    if (ring_.pending() == 0) return;
+    ++context_.statistics.kernel_waits;
+    static_cast<void>(ring_.enter(0, Nanoseconds::zero()));
+}
+
+Error UringDriver::watch_wake(int event_fd) noexcept {
+    WHORL_ASSERT(wake_fd_ < 0);
+    wake_fd_ = event_fd;
+    return {};
+}
+
+Result<int> UringDriver::notify_fd() noexcept {
+    if (notify_fd_ >= 0) return notify_fd_;
+    notify_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (notify_fd_ < 0) return Error::from_errno(errno);
+    if (Error error = ring_.register_event_fd(notify_fd_)) {
+        ::close(notify_fd_);
+        notify_fd_ = -1;
+        return error;
+    }
+    return notify_fd_;
+}
+
+}  // namespace whorl::detail

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include "backend/driver.hpp"
+#include "backend/ring.hpp"
+
+#include <cstdint>
+
+// The io_uring driver. One io_uring_enter a turn submits everything, runs deferred work and waits.
+//
+// A record that the driver has is in one of these places:
+//   in the kernel                  no bit, or op_in_cancels while a cancellation is to be submitted
+//   in `again` (op_in_again)       to be submitted anew with the next wait
+//   in `ended` (op_in_ended)       cancelled while in `again`; its completion is due
+// op_polls says that its next (or present) submission is a poll for readiness instead of the operation
+// itself: for descriptors that somebody made non-blocking, and for received streams without a ring of
+// buffers.
+
+namespace whorl::detail {
+
+inline constexpr std::uint16_t op_polls = op_backend_1;
+inline constexpr std::uint16_t op_in_cancels = op_backend_2;
+inline constexpr std::uint16_t op_in_again = 1 << 14;
+inline constexpr std::uint16_t op_in_ended = 1 << 15;
+inline constexpr std::uint16_t op_backend_all =
+    op_polls | op_in_cancels | op_in_again | op_in_ended;
+
+class UringDriver final : public Driver {
+  public:
+    UringDriver(const DriverContext& context, std::uint32_t features_off) noexcept
+        : context_(context), features_off_(features_off) {}
+    ~UringDriver() override;
+
+    Error open(BackendReport& report) noexcept;
+
+    Error bind() noexcept override;
+    Error wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept override;
+    void cancel(OpRecord& record) noexcept override;
+    void flush() noexcept override;
+    void forget(Descriptor&) noexcept override {}
+    void forget_watch(OpRecord&) noexcept override {}
+    Error watch_wake(int event_fd) noexcept override;
+    Result<int> notify_fd() noexcept override;
+
+  private:
+    // User data that names no record: index 0 is never handed out.
+    static constexpr std::uint64_t data_nothing = 0;
+    static constexpr std::uint64_t data_wake = std::uint64_t{1} << 32;
+    static constexpr std::uint64_t data_cancel = std::uint64_t{2} << 32;
+    static constexpr std::uint32_t idle_turns_max = 64;
+
+    bool has(Feature feature) const noexcept { return (features_ & feature_bit(feature)) != 0; }
+    void choose_features() noexcept;
+    Error submit_and_wait(Nanoseconds timeout) noexcept;
+    io_uring_sqe* entry() noexcept;
+
+    void stage_all(OpList& submissions, CompletionBatch& batch) noexcept;
+    void stage_cancels() noexcept;
+    void stage_wake() noexcept;
+    bool stage(OpRecord& record) noexcept;
+    void stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
+    void stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
+    static unsigned poll_mask(const OpRecord& record) noexcept;
+
+    void collect(CompletionBatch& batch) noexcept;
+    void collect_ended(CompletionBatch& batch) noexcept;
+    void collect_record(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
+    void collect_wake(const io_uring_cqe& cqe) noexcept;
+    void collect_polled_stream(OpRecord& record, CompletionBatch& batch) noexcept;
+    void push(OpRecord& record, std::int32_t result, bool more, PoolBlock* block,
+              CompletionBatch& batch) noexcept;
+    void again(OpRecord& record) noexcept;
+
+    void buffers_fill() noexcept;
+    PoolBlock* buffer_take(std::uint32_t id) noexcept;
+    void buffers_drop() noexcept;
+
+    DriverContext context_;
+    Ring ring_;
+    std::uint32_t features_off_;
+    std::uint32_t features_ = 0;
+    unsigned long thread_ = 0;
+    OpList cancels_;
+    OpList again_;
+    OpList ended_;
+
+    // Receive buffers that lie with the kernel, by id; `missing_` holds the ids without one.
+    PoolBlock** blocks_ = nullptr;
+    std::uint16_t* missing_ = nullptr;
+    std::uint32_t blocks_count_ = 0;
+    std::uint32_t missing_count_ = 0;
+
+    int wake_fd_ = -1;
+    int notify_fd_ = -1;
+    bool wake_armed_ = false;
+    bool wake_multishot_ = true;
+    bool buffers_wanted_ = false;
+    std::uint32_t idle_turns_ = 0;  // since the kernel was entered last
+};
+
+}  // namespace whorl::detail

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#include "backend/payload.hpp"
+#include "backend/uring_driver.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+// How each operation is said to the ring, in the order of the operation list, and what an answer means.
+
+namespace whorl::detail {
+
+void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcept {
+    Slab<OpRecord>& operations = context_.operations;
+    while (!again_.empty()) {
+        OpRecord& record = operations.at(again_.head);
+        if (!stage(record)) return;
+        again_.remove(operations, record);
+        record.flags &= static_cast<std::uint16_t>(~op_in_again);
+    }
+    while (!submissions.empty()) {
+        OpRecord& record = operations.at(submissions.head);
+        if (record.kind == OpKind::shutdown) {
+            // io_uring hands shutdown to a worker thread; the plain call never blocks on a socket.
+            if (batch.full()) return;
+            submissions.remove(operations, record);
+            record.state = OpState::kernel;
+            const int fd = context_.descriptors.at(record.descriptor).fd;
+            const int done = ::shutdown(fd, static_cast<int>(record.extra));
+            push(record, done == 0 ? 0 : -errno, false, nullptr, batch);
+            continue;
+        }
+        if (!stage(record)) return;
+        submissions.remove(operations, record);
+        record.flags &= static_cast<std::uint16_t>(~op_in_again);
+        record.state = OpState::kernel;
+        ++context_.statistics.submissions;
+    }
+}
+
+// False when the kernel takes no more now; the record stays where it is.
+bool UringDriver::stage(OpRecord& record) noexcept {
+    io_uring_sqe* sqe = entry();
+    if (sqe == nullptr) return false;
+    const bool fresh = (record.flags & op_in_again) == 0;
+    if (fresh) record.flags &= static_cast<std::uint16_t>(~op_backend_all);
+    const int fd = record.descriptor == 0 || record.kind == OpKind::watch
+                       ? static_cast<int>(record.descriptor)
+                       : context_.descriptors.at(record.descriptor).fd;
+    if ((record.flags & op_polls) != 0) {
+        io_uring_prep_poll_add(sqe, fd, poll_mask(record));
+    } else {
+        stage_operation(record, fd, sqe);
+    }
+    sqe->user_data = context_.operations.handle_of(&record);
+    return true;
+}
+
+unsigned UringDriver::poll_mask(const OpRecord& record) noexcept {
+    return side_of(record.kind) == Side::write ? POLLOUT : POLLIN;
+}
+
+void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept {
+    const int flags = static_cast<int>(record.extra) | MSG_NOSIGNAL;
+    switch (record.kind) {
+        case OpKind::connect: {
+            const auto& target = record.as<ConnectTarget>();
+            return io_uring_prep_connect(sqe, fd, reinterpret_cast<const sockaddr*>(target.address),
+                                         target.length);
+        }
+        case OpKind::accept:
+            return io_uring_prep_accept(sqe, fd, nullptr, nullptr, SOCK_CLOEXEC);
+        case OpKind::accept_stream:
+            if (!has(Feature::multishot_accept)) {
+                return io_uring_prep_accept(sqe, fd, nullptr, nullptr, SOCK_CLOEXEC);
+            }
+            return io_uring_prep_multishot_accept(sqe, fd, nullptr, nullptr, SOCK_CLOEXEC);
+        case OpKind::recv: {
+            const Span span = span_to_receive(record);
+            return io_uring_prep_recv(sqe, fd, span.data, span.size, flags);
+        }
+        case OpKind::recv_stream:
+            return stage_recv_stream(fd, record, sqe);
+        case OpKind::send: {
+            const Span span = span_to_send(record);
+            return io_uring_prep_send(sqe, fd, span.data, span.size, flags);
+        }
+        case OpKind::send_all: {
+            const Span span = span_to_send(record);
+            return io_uring_prep_send(sqe, fd, span.data, span.size, flags | MSG_WAITALL);
+        }
+        case OpKind::send_chain: {
+            auto& payload = record.as<ChainPayload>();
+            return io_uring_prep_sendmsg(sqe, fd, &payload.frame->message,
+                                         static_cast<unsigned>(flags | MSG_WAITALL));
+        }
+        case OpKind::watch:
+            return io_uring_prep_poll_add(sqe, fd, static_cast<unsigned>(record.extra));
+        default:
+            WHORL_ASSERT(record.kind == OpKind::nop);
+            return io_uring_prep_nop(sqe);
+    }
+}
+
+// With a ring of buffers an idle connection holds none; without one it is polled first.
+void UringDriver::stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept {
+    if (!has(Feature::buffer_ring)) {
+        record.flags |= op_polls;
+        return io_uring_prep_poll_add(sqe, fd, POLLIN);
+    }
+    if (!buffers_wanted_) {
+        buffers_wanted_ = true;
+        buffers_fill();
+    }
+    io_uring_prep_recv(sqe, fd, nullptr, 0, static_cast<int>(record.extra));
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = 0;
+    if (has(Feature::multishot_recv)) sqe->ioprio |= IORING_RECV_MULTISHOT;
+}
+
+// Other threads wake us through an eventfd. A multishot poll hears each write and needs no read.
+void UringDriver::stage_wake() noexcept {
+    if (wake_fd_ < 0 || wake_armed_) return;
+    io_uring_sqe* sqe = entry();
+    if (sqe == nullptr) return;
+    io_uring_prep_poll_add(sqe, wake_fd_, POLLIN);
+    if (wake_multishot_) sqe->len = IORING_POLL_ADD_MULTI;
+    sqe->user_data = data_wake;
+    wake_armed_ = true;
+}
+
+void UringDriver::collect(CompletionBatch& batch) noexcept {
+    while (!batch.full()) {
+        const io_uring_cqe* cqe = ring_.peek();
+        if (cqe == nullptr) break;
+        const std::uint64_t data = cqe->user_data;
+        if (data == data_wake) {
+            collect_wake(*cqe);
+        } else if (data != data_cancel && data != data_nothing) {
+            OpRecord* record = context_.operations.find(data);
+            if (record != nullptr) collect_record(*record, *cqe, batch);
+            else ++context_.statistics.completions_stale;
+        }
+        ring_.pop();
+    }
+    if (missing_count_ != 0) buffers_fill();
+}
+
+void UringDriver::collect_wake(const io_uring_cqe& cqe) noexcept {
+    wake_armed_ = (cqe.flags & IORING_CQE_F_MORE) != 0;
+    if (cqe.res == -EINVAL) wake_multishot_ = false;  // a kernel before 5.13
+    if (wake_multishot_ || cqe.res < 0) return;
+    std::uint64_t count = 0;
+    static_cast<void>(!::read(wake_fd_, &count, sizeof count));
+}
+
+// Cancelled before they were submitted again.
+void UringDriver::collect_ended(CompletionBatch& batch) noexcept {
+    while (!ended_.empty() && !batch.full()) {
+        OpRecord* record = ended_.pop_front(context_.operations);
+        push(*record, -ECANCELED, false, nullptr, batch);
+    }
+}
+
+void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlock* block,
+                       CompletionBatch& batch) noexcept {
+    if (!more) {
+        if ((record.flags & op_in_cancels) != 0) cancels_.remove(context_.operations, record);
+        record.flags &= static_cast<std::uint16_t>(~op_backend_all);
+    }
+    batch.push({context_.operations.handle_of(&record), result, more ? completion_more : 0, block});
+}
+
+// Keeps a record in the driver: it is submitted anew with the next wait, unless it is cancelled.
+void UringDriver::again(OpRecord& record) noexcept {
+    if ((record.flags & op_in_cancels) != 0) {
+        cancels_.remove(context_.operations, record);
+        record.flags = static_cast<std::uint16_t>((record.flags & ~op_in_cancels) | op_in_ended);
+        ended_.push_back(context_.operations, record);
+        return;
+    }
+    record.flags |= op_in_again;
+    again_.push_back(context_.operations, record);
+}
+
+void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
+                                 CompletionBatch& batch) noexcept {
+    const bool more = (cqe.flags & IORING_CQE_F_MORE) != 0;
+    const bool cancelled = (record.flags & (op_cancelled | op_timed_out | op_pausing)) != 0;
+    PoolBlock* block = nullptr;
+    if ((cqe.flags & IORING_CQE_F_BUFFER) != 0) {
+        block = buffer_take(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
+        if (cqe.res <= 0) {  // end of stream with a buffer that holds nothing
+            Buffer::from_owner(block, block->base, 0).reset();
+            block = nullptr;
+        }
+    }
+    if ((record.flags & op_polls) != 0 && record.kind != OpKind::watch) {
+        record.flags &= static_cast<std::uint16_t>(~op_polls);
+        if (cqe.res < 0) return push(record, cqe.res, false, nullptr, batch);
+        if (record.kind == OpKind::recv_stream && !has(Feature::buffer_ring)) {
+            return collect_polled_stream(record, batch);
+        }
+        return again(record);
+    }
+    // The descriptor was made non-blocking by somebody: wait for readiness, then try again.
+    const bool pollable = side_of(record.kind) != Side::none;
+    if (cqe.res == -EAGAIN && pollable && !more) {
+        if (cancelled) return push(record, -ECANCELED, false, nullptr, batch);
+        record.flags |= op_polls;
+        return again(record);
+    }
+    if (cqe.res == -EINTR && pollable && !more && !cancelled) return again(record);
+    push(record, cqe.res, more, block, batch);
+}
+
+// The socket is readable and there is no ring of buffers: receive here, into a block of the pool.
+void UringDriver::collect_polled_stream(OpRecord& record, CompletionBatch& batch) noexcept {
+    const std::uint32_t size_class = BufferPool::class_for(context_.options.recv_buffer_size);
+    const bool cancelled = (record.flags & (op_cancelled | op_timed_out | op_pausing)) != 0;
+    if (cancelled) return push(record, -ECANCELED, false, nullptr, batch);
+    PoolBlock* block = context_.pool.take(size_class);
+    if (block == nullptr) return push(record, -ENOBUFS, false, nullptr, batch);
+    const int fd = context_.descriptors.at(record.descriptor).fd;
+    const int flags = static_cast<int>(record.extra) | MSG_DONTWAIT;
+    ssize_t got = 0;
+    do {
+        got = ::recv(fd, block->base, context_.options.recv_buffer_size, flags);
+    } while (got < 0 && errno == EINTR);
+    const int error = errno;
+    if (got > 0) return push(record, static_cast<std::int32_t>(got), false, block, batch);
+    Buffer::from_owner(block, block->base, 0).reset();
+    if (got < 0 && error == EAGAIN) {
+        record.flags |= op_polls;
+        return again(record);
+    }
+    push(record, got == 0 ? 0 : -error, false, nullptr, batch);
+}
+
+// --- receive buffers
+
+void UringDriver::buffers_fill() noexcept {
+    if (!buffers_wanted_ || !ring_.has_buffers()) return;
+    if (blocks_ == nullptr) {
+        blocks_ = new (std::nothrow) PoolBlock*[blocks_count_]();
+        missing_ = new (std::nothrow) std::uint16_t[blocks_count_];
+        if (blocks_ == nullptr || missing_ == nullptr) {
+            delete[] blocks_;
+            delete[] missing_;
+            blocks_ = nullptr;
+            missing_ = nullptr;
+            return;
+        }
+        for (std::uint32_t id = 0; id < blocks_count_; ++id) {
+            missing_[missing_count_++] = static_cast<std::uint16_t>(blocks_count_ - 1 - id);
+        }
+    }
+    const std::uint32_t size = context_.options.recv_buffer_size;
+    const std::uint32_t size_class = BufferPool::class_for(size);
+    while (missing_count_ != 0) {
+        PoolBlock* block = context_.pool.take(size_class);
+        if (block == nullptr) break;
+        const std::uint16_t id = missing_[--missing_count_];
+        blocks_[id] = block;
+        ring_.buffers_put(block->base, size, id);
+    }
+    ring_.buffers_publish();
+}
+
+PoolBlock* UringDriver::buffer_take(std::uint32_t id) noexcept {
+    WHORL_ASSERT(id < blocks_count_ && blocks_[id] != nullptr);
+    PoolBlock* block = blocks_[id];
+    blocks_[id] = nullptr;
+    missing_[missing_count_++] = static_cast<std::uint16_t>(id);
+    return block;
+}
+
+void UringDriver::buffers_drop() noexcept {
+    if (blocks_ == nullptr) return;
+    for (std::uint32_t id = 0; id < blocks_count_; ++id) {
+        if (blocks_[id] != nullptr) Buffer::from_owner(blocks_[id], blocks_[id]->base, 0).reset();
+        blocks_[id] = nullptr;
+    }
+}
+
+}  // namespace whorl::detail

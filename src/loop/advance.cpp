@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#include "loop/core.hpp"
+
+#include <unistd.h>
+
+#include <utility>
+
+// What a kernel's answer means for an operation: the end, a part, or another round. One function for
+// each kind that needs one, in the order of the operation list.
+
+namespace whorl::detail {
+
+namespace {
+
+constexpr std::int64_t accept_pause_first_ns = 10'000'000;
+constexpr std::int64_t accept_pause_max_ns = 500'000'000;
+// After an aborted connection: long enough that an error that stays does not burn a core.
+constexpr std::int64_t accept_pause_aborted_ns = 1'000'000;
+
+// accept(2) reports the network's trouble with a connection that is gone already. The listener is fine.
+bool accept_aborted(std::int32_t result) noexcept {
+    switch (-result) {
+        case ECONNABORTED:
+        case EPROTO:
+        case ENOPROTOOPT:
+        case ENETDOWN:
+        case ENETUNREACH:
+        case EHOSTDOWN:
+        case EHOSTUNREACH:
+        case ENONET:
+        case ETIMEDOUT:
+        case EPERM:  // a firewall rule forbids this connection
+            return true;
+        default:
+            return false;
+    }
+}
+
+// The system is short of something that comes back: trying again at once would only burn time.
+bool accept_exhausted(std::int32_t result) noexcept {
+    return result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM;
+}
+
+}  // namespace
+
+void LoopCore::advance(OpRecord& record, const Completion& completion) {
+    switch (record.kind) {
+        case OpKind::connect:
+            return advance_connect(record, completion);
+        case OpKind::accept:
+            return advance_accept(record, completion);
+        case OpKind::accept_stream:
+            return advance_accept_stream(record, completion);
+        case OpKind::recv_stream:
+            return advance_recv_stream(record, completion);
+        case OpKind::send_all:
+        case OpKind::send_chain:
+            return advance_send_all(record, completion);
+        case OpKind::watch:
+            return advance_watch(record, completion);
+        default:
+            return advance_plain(record, completion);
+    }
+}
+
+// nop, recv, send, shutdown: the kernel's answer is the operation's.
+void LoopCore::advance_plain(OpRecord& record, const Completion& completion) {
+    const std::int32_t bytes = completion.result > 0 ? completion.result : 0;
+    if (record.kind == OpKind::recv) record.as<Buffer>().resize(static_cast<std::size_t>(bytes));
+    record.progress = static_cast<std::uint64_t>(bytes);
+    finish(record, error_of(record, completion.result), completion.result);
+}
+
+void LoopCore::advance_connect(OpRecord& record, const Completion& completion) {
+    Descriptor& descriptor = descriptors.at(record.descriptor);
+    const Error error = error_of(record, completion.result);
+    descriptor.state = error ? DescriptorState::closing : DescriptorState::open;
+    finish(record, error, completion.result, error ? 0 : descriptors.handle_of(&descriptor));
+}
+
+// Takes over an accepted descriptor; false when no slot is free: the connection is closed then.
+bool LoopCore::accept_descriptor(int fd, std::uint64_t& handle) noexcept {
+    Result<Descriptor*> claimed = descriptor_claim(fd, DescriptorKind::socket);
+    if (claimed) {
+        handle = descriptors.handle_of(*claimed);
+        return true;
+    }
+    static_cast<void>(::close(fd));
+    return false;
+}
+
+void LoopCore::advance_accept(OpRecord& record, const Completion& completion) {
+    if (accept_aborted(completion.result) && (record.flags & op_cancelled) == 0) {
+        ++statistics.accept_aborted;
+        return stream_resubmit(record);
+    }
+    std::uint64_t handle = 0;
+    Error error = error_of(record, completion.result);
+    if (!error && !accept_descriptor(completion.result, handle)) error = Error::slots_exhausted;
+    finish(record, error, completion.result, handle);
+}
+
+void LoopCore::advance_accept_stream(OpRecord& record, const Completion& completion) {
+    const bool more = (completion.flags & completion_more) != 0;
+    const std::int32_t result = completion.result;
+    if (accept_aborted(result)) {
+        ++statistics.accept_aborted;
+        if (!more) accept_pause(record, Error());
+        return;
+    }
+    if (accept_exhausted(result)) {
+        WHORL_ASSERT(!more);
+        return accept_pause(record, Error::from_errno(result));
+    }
+    if (result < 0) return finish(record, error_of(record, result), result);
+    Delivery delivery;
+    std::uint64_t handle = 0;
+    if (!accept_descriptor(result, handle)) {
+        delivery.error = Error::slots_exhausted;
+        if ((record.flags & op_told) != 0 && more) return;  // once an episode
+        record.flags |= op_told;
+        ++statistics.accept_paused;
+    } else {
+        record.flags &= static_cast<std::uint16_t>(~op_told);
+        record.progress = 0;
+    }
+    if (!more) stream_resubmit(record);
+    delivery.more = true;
+    delivery.handle = handle;
+    ++statistics.handlers;
+    record.thunk(*loop, record, &delivery);
+}
+
+// Backs off: 10 ms, doubling to 500 ms; the handler hears of it once until a connection is accepted.
+void LoopCore::accept_pause(OpRecord& record, Error error) {
+    if ((record.flags & (op_cancelled | op_timed_out)) != 0) return stream_resubmit(record);
+    std::int64_t pause = static_cast<std::int64_t>(record.progress) * 2;
+    if (pause < accept_pause_first_ns) pause = accept_pause_first_ns;
+    if (pause > accept_pause_max_ns) pause = accept_pause_max_ns;
+    record.progress = static_cast<std::uint64_t>(pause);
+    record.state = OpState::retrying;
+    record.flags &= static_cast<std::uint16_t>(~op_final_seen);
+    record.store(TimerNode{});
+    record.as<TimerNode>().user = operations.index_of(&record);
+    const std::int64_t deadline =
+        clock_now().time_since_epoch().count() + (error ? pause : accept_pause_aborted_ns);
+    wheel.insert(record.as<TimerNode>(), tick_at_or_after(deadline));
+    if (!error) {
+        record.progress = 0;
+        return;
+    }
+    ++statistics.accept_paused;
+    if ((record.flags & op_told) != 0) return;
+    record.flags |= op_told;
+    Delivery delivery;
+    delivery.error = error;
+    delivery.more = true;
+    ++statistics.handlers;
+    record.thunk(*loop, record, &delivery);
+}
+
+// A multishot has left the backend but not ended for its user: hand it over again, or end it now when
+// that was asked for meanwhile.
+void LoopCore::stream_resubmit(OpRecord& record) noexcept {
+    const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
+    record.state = OpState::ended;
+    if (ending) complete_locally(record, error_of(record, -ECANCELED));
+    else list(record);
+}
+
+void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completion) {
+    const bool more = (completion.flags & completion_more) != 0;
+    Descriptor& descriptor = descriptors.at(record.descriptor);
+    if (completion.block == nullptr) {
+        WHORL_ASSERT(!more);
+        const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
+        const bool paused = (record.flags & op_pausing) != 0;
+        record.flags &= static_cast<std::uint16_t>(~(op_pausing | op_final_seen));
+        if (completion.result == -ENOBUFS && !ending) {
+            ++statistics.recv_starved;
+            record.state = OpState::starved;
+            starved.push_back(operations, record);
+            return;
+        }
+        if (completion.result == -ECANCELED && paused && !ending) {
+            if (descriptor.buffers_out <= options.recv_buffers_per_stream / 2) return list(record);
+            record.state = OpState::paused;
+            return;
+        }
+        if (completion.result == -ENOBUFS) return finish(record, error_of(record, -ECANCELED), 0);
+        return finish(record, error_of(record, completion.result), completion.result);
+    }
+    WHORL_ASSERT(completion.result > 0);
+    completion.block->tag = descriptors.handle_of(&descriptor);
+    ++descriptor.buffers_out;
+    record.progress += static_cast<std::uint64_t>(completion.result);
+    // With its final record seen, the backend does not have it any more.
+    constexpr std::uint16_t leaving = op_pausing | op_cancelled | op_timed_out | op_final_seen;
+    const bool share_taken = descriptor.buffers_out >= options.recv_buffers_per_stream;
+    if (share_taken && (record.flags & op_pausing) == 0) ++statistics.recv_paused;
+    if (!more && share_taken && (record.flags & (op_cancelled | op_timed_out)) == 0) {
+        record.flags &= static_cast<std::uint16_t>(~(op_pausing | op_final_seen));
+        record.state = OpState::paused;
+    } else if (!more) {
+        stream_resubmit(record);
+    } else if (share_taken && (record.flags & leaving) == 0) {
+        record.flags |= op_pausing;
+        driver->cancel(record);
+    }
+    Delivery delivery;
+    delivery.more = true;
+    delivery.result = completion.result;
+    delivery.bytes = record.progress;
+    delivery.buffer = Buffer::from_owner(completion.block, completion.block->base,
+                                         static_cast<std::size_t>(completion.result));
+    ++statistics.handlers;
+    record.thunk(*loop, record, &delivery);
+}
+
+void LoopCore::advance_send_all(OpRecord& record, const Completion& completion) {
+    if (completion.result < 0) {
+        return finish(record, error_of(record, completion.result), completion.result);
+    }
+    record.progress += static_cast<std::uint64_t>(completion.result);
+    const std::uint64_t size = record.kind == OpKind::send_chain
+                                   ? record.as<ChainPayload>().chain.size()
+                                   : record.as<Buffer>().size();
+    WHORL_ASSERT(record.progress <= size);
+    if (record.progress == size) return finish(record, Error(), completion.result);
+    stream_resubmit(record);  // keeps its place: it still has the descriptor's side
+}
+
+}  // namespace whorl::detail

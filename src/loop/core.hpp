@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#pragma once
+
+#include "backend/driver.hpp"
+#include "backend/payload.hpp"
+#include "loop/post_queue.hpp"
+
+#include <whorl/loop.hpp>
+#include <whorl/timer_wheel.hpp>
+
+#include <pthread.h>
+
+#include <cstdint>
+
+// The loop's state and the machine that runs it. One turn:
+//
+//   file timers → hooks → submit + wait + collect (one call of the driver) → hooks
+//     → dispatch: completions, what ended inside the loop, timers, remote posts, posts
+//
+// Invariants:
+//   1. Handlers are called from dispatch (and hooks from turn) only, at depth one.
+//   2. A record is in one place at a time: a list, the wheel, the backend, or the batch; `state` says
+//      which, and the table in op_record.hpp who moves it.
+//   3. A descriptor is closed when its last operation has been dispatched, never before.
+//   4. What is left when a handler throws or stops the loop stays in the batch and the lists, and the
+//      next turn goes on with it.
+
+namespace whorl::detail {
+
+struct RemoteState;
+struct RemotePost;
+
+// One tick of the wheel is 1024 ns.
+constexpr std::uint64_t tick_at_or_after(std::int64_t ns) noexcept {
+    return ns <= 0 ? 0 : (static_cast<std::uint64_t>(ns) + 1023) >> 10;
+}
+constexpr std::uint64_t tick_before(std::int64_t ns) noexcept {
+    return ns <= 0 ? 0 : static_cast<std::uint64_t>(ns) >> 10;
+}
+
+struct LoopCore {
+    explicit LoopCore(const LoopOptions& options) noexcept;
+    ~LoopCore();
+    LoopCore(const LoopCore&) = delete;
+    LoopCore& operator=(const LoopCore&) = delete;
+
+    // --- set up and torn down by (loop.cpp, drain.cpp)
+    Error open(BackendReport& report) noexcept;
+    // Ends everything without calling handlers. False: the kernel still holds buffers; leak the core.
+    bool destroy() noexcept;
+    Error drain(Nanoseconds bound);
+    void end_everything(bool call_handlers) noexcept;
+
+    // --- the turn (turn.cpp)
+    Error turn(Nanoseconds wait_max);
+    Nanoseconds turn_timeout(Nanoseconds wait_max) noexcept;
+    Error turn_wait(Nanoseconds wait_max) noexcept;
+    void turn_hooks(OpList& hooks, std::uint32_t count);
+    bool idle() const noexcept;
+    bool work_is_ready() const noexcept;
+    Instant next_deadline() noexcept;
+    Error bind() noexcept;
+    void check_thread() const noexcept {
+        if (bound && thread != pthread_self()) wrong_thread();
+    }
+    [[noreturn]] void wrong_thread() const noexcept;
+
+    // --- submission and cancellation (submit.cpp)
+    Result<OpRecord*> claim(OpKind kind, std::uint64_t target,
+                            const SubmitOptions& options) noexcept;
+    Error claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept;
+    Operation commit(OpRecord& record) noexcept;
+    void list(OpRecord& record) noexcept;
+    void complete_locally(OpRecord& record, Error error) noexcept;
+    Cancelled cancel_operation(std::uint64_t handle) noexcept;
+    void cancel_record(OpRecord& record, std::uint16_t reason) noexcept;
+    void release(OpRecord& record) noexcept;
+    void drop_payload(OpRecord& record) noexcept;
+    void drop_handler(OpRecord& record) noexcept { record.thunk(*loop, record, nullptr); }
+    void frame_fill(OpRecord& record) noexcept;
+    void note_work() noexcept;
+
+    // --- dispatch (dispatch.cpp, advance.cpp)
+    void dispatch();
+    void dispatch_completion(const Completion& completion);
+    void dispatch_ready();
+    void dispatch_timers();
+    void dispatch_posts();
+    void finish(OpRecord& record, Error error, std::int32_t result, std::uint64_t handle = 0);
+    void deliver_in_place(OpRecord& record, Delivery& delivery);
+    Error error_of(const OpRecord& record, std::int32_t result) const noexcept;
+    void advance(OpRecord& record, const Completion& completion);
+    void advance_plain(OpRecord& record, const Completion& completion);
+    void advance_connect(OpRecord& record, const Completion& completion);
+    void advance_accept(OpRecord& record, const Completion& completion);
+    void advance_accept_stream(OpRecord& record, const Completion& completion);
+    void advance_recv_stream(OpRecord& record, const Completion& completion);
+    void advance_send_all(OpRecord& record, const Completion& completion);
+    void advance_watch(OpRecord& record, const Completion& completion);
+    bool accept_descriptor(int fd, std::uint64_t& handle) noexcept;
+    void accept_pause(OpRecord& record, Error error);
+    void stream_resubmit(OpRecord& record) noexcept;
+    void drop_completion(OpRecord* record, const Completion& completion) noexcept;
+
+    // --- descriptors (descriptors.cpp)
+    Result<Descriptor*> descriptor_claim(int fd, DescriptorKind kind) noexcept;
+    Descriptor* descriptor_find(std::uint64_t handle) noexcept;
+    Error descriptor_shut(std::uint64_t handle, OpRecord* close_record) noexcept;
+    void descriptor_shut_all() noexcept;
+    void descriptor_close(Descriptor& descriptor) noexcept;
+    void descriptor_leave(OpRecord& record) noexcept;
+    void side_advance(Descriptor& descriptor, Side side) noexcept;
+
+    // --- received streams and the pool (streams.cpp)
+    static void buffer_returned(void* context, PoolBlock& block) noexcept;
+    void resume_starved() noexcept;
+
+    // --- timers and watches (timers.cpp, watches.cpp)
+    Timer timer_commit(OpRecord& record, std::int64_t time, std::int64_t interval, bool relative,
+                       Missed missed) noexcept;
+    OpRecord* timer_find(std::uint64_t handle) noexcept;
+    bool timer_cancel(std::uint64_t handle) noexcept;
+    Error timer_move(std::uint64_t handle, Nanoseconds delay) noexcept;
+    void timer_file(OpRecord& record, std::int64_t deadline_ns) noexcept;
+    void timer_unfile(OpRecord& record) noexcept;
+    void timers_file() noexcept;
+    void timer_expire(TimerNode& node);
+    void timer_fire(OpRecord& record);
+    void timer_fire_periodic(OpRecord& record);
+    void deadline_expire(OpRecord& record) noexcept;
+    void deadline_release(OpRecord& record) noexcept;
+    Watch watch_commit(OpRecord& record, int fd, Interest interest) noexcept;
+    OpRecord* watch_find(std::uint64_t handle) noexcept;
+    Error watch_modify(std::uint64_t handle, Interest interest) noexcept;
+    bool watch_cancel(std::uint64_t handle, bool flush) noexcept;
+    Operation hook_commit(OpRecord& record, HookPoint point) noexcept;
+    Cancelled hook_cancel(OpRecord& record) noexcept;
+    void hook_unlink(OpRecord& record) noexcept;
+    void free_record(OpRecord& record) noexcept;
+
+    // --- other threads (remote.cpp)
+    Error remote_open() noexcept;
+    void remote_close() noexcept;
+    bool remote_sleep() noexcept;
+    void remote_awake() noexcept;
+    void dispatch_remote();
+    bool remote_pending() const noexcept;
+    void remote_wake() noexcept;
+    void guest_sleep() noexcept;
+    void destroy_elsewhere() noexcept;
+
+    std::uint64_t handle_of(const OpRecord& record) const noexcept {
+        return operations.handle_of(&record);
+    }
+    DriverContext context() noexcept {
+        return {operations, descriptors, *pool, statistics, options};
+    }
+
+    // Fixed after open().
+    Loop* loop = nullptr;
+    LoopOptions options;
+    BackendReport report;
+    Driver* driver = nullptr;
+    BufferPool* pool = nullptr;
+    pthread_t thread = 0;
+    long thread_id = 0;
+    bool bound = false;
+
+    // Changed in every turn.
+    Instant now{};
+    CompletionBatch batch;
+    OpList submissions;  // to be handed to the driver in this turn
+    OpList ready;        // ended inside the loop; to be dispatched
+    OpList unfiled;      // relative timers armed since the last filing
+    OpList starved;      // received streams without a buffer
+    OpList hooks_before;
+    OpList hooks_after;
+    TimerWheel wheel;
+    PostQueue posts;
+    RemotePost* remote_taken = nullptr;  // taken from other threads, in order, not yet run
+    std::uint32_t ready_count = 0;
+    std::uint32_t alive = 0;  // records that keep run() going
+    std::uint32_t hooks_before_count = 0;
+    std::uint32_t hooks_after_count = 0;
+    std::uint32_t executing = 0;  // record whose handler runs in place, 0 for none
+    bool in_turn = false;
+    bool stopping = false;
+    bool draining = false;
+    bool dropping = false;  // handlers are destroyed instead of called
+    bool guest = false;     // somebody else waits on notify_fd()
+
+    // Changed at submission and completion.
+    mutable Statistics statistics;
+    Slab<OpRecord> operations;
+    Slab<Descriptor> descriptors;
+    GatherFrame* frames = nullptr;
+    RemoteState* remote = nullptr;
+};
+
+}  // namespace whorl::detail

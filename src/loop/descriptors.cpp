@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#include "loop/core.hpp"
+
+#include <unistd.h>
+
+// Descriptors and the close state machine.
+//
+//   from         to          when                                     by
+//   (free)       open        listen, accept, adopt                    descriptor_claim
+//   (free)       connecting  connect; becomes open when it succeeds   Connect::open, advance_connect
+//   open         closing     close(handle), drain, destroy            descriptor_shut
+//   connecting   closing     the connect failed or was cancelled      advance_connect
+//   closing      (free)      the last operation has been dispatched   descriptor_close
+
+namespace whorl::detail {
+
+Result<Descriptor*> LoopCore::descriptor_claim(int fd, DescriptorKind kind) noexcept {
+    Descriptor* descriptor = descriptors.claim();
+    if (descriptor == nullptr) return Error::slots_exhausted;
+    descriptor->fd = fd;
+    descriptor->kind = kind;
+    descriptor->state = DescriptorState::open;
+    descriptor->flags = 0;
+    descriptor->read_queue = {};
+    descriptor->write_queue = {};
+    descriptor->read_active = 0;
+    descriptor->write_active = 0;
+    descriptor->operations = 0;
+    descriptor->buffers_out = 0;
+    descriptor->close_record = 0;
+    descriptor->backend = nullptr;
+    return descriptor;
+}
+
+Descriptor* LoopCore::descriptor_find(std::uint64_t handle) noexcept {
+    Descriptor* descriptor = descriptors.find(handle);
+    if (descriptor == nullptr || descriptor->state != DescriptorState::open) return nullptr;
+    return descriptor;
+}
+
+Error LoopCore::descriptor_shut(std::uint64_t handle, OpRecord* close_record) noexcept {
+    check_thread();
+    Descriptor* descriptor = descriptors.find(handle);
+    if (descriptor == nullptr || descriptor->state == DescriptorState::closing) {
+        WHORL_ASSERT(close_record == nullptr);  // claim() has looked already
+        return Error::stale_handle;
+    }
+    descriptor->state = DescriptorState::closing;
+    if (close_record != nullptr) descriptor->close_record = operations.index_of(close_record);
+    for (OpList* queue : {&descriptor->read_queue, &descriptor->write_queue}) {
+        while (!queue->empty()) cancel_record(operations.at(queue->head), op_cancelled);
+    }
+    for (std::uint32_t active : {descriptor->read_active, descriptor->write_active}) {
+        if (active != 0) cancel_record(operations.at(active), op_cancelled);
+    }
+    if (descriptor->operations == 0) descriptor_close(*descriptor);
+    return {};
+}
+
+void LoopCore::descriptor_shut_all() noexcept {
+    descriptors.for_each_live([this](Descriptor& descriptor) {
+        static_cast<void>(descriptor_shut(descriptors.handle_of(&descriptor), nullptr));
+    });
+}
+
+// No operation names it any more: give the number back and let the close handler run.
+void LoopCore::descriptor_close(Descriptor& descriptor) noexcept {
+    WHORL_ASSERT(descriptor.operations == 0);
+    WHORL_ASSERT(descriptor.read_active == 0 && descriptor.write_active == 0);
+    driver->forget(descriptor);
+    // EINTR and EIO leave the number free on Linux; a second close could hit somebody else's.
+    if (descriptor.fd >= 0) static_cast<void>(::close(descriptor.fd));
+    const std::uint32_t close_record = descriptor.close_record;
+    descriptors.release(&descriptor);
+    if (close_record != 0) complete_locally(operations.at(close_record), Error());
+}
+
+// An operation leaves its descriptor: the next one on its side goes to the backend.
+void LoopCore::descriptor_leave(OpRecord& record) noexcept {
+    Descriptor& descriptor = descriptors.at(record.descriptor);
+    WHORL_ASSERT(descriptor.operations > 0);
+    const std::uint32_t index = operations.index_of(&record);
+    --descriptor.operations;
+    if (descriptor.read_active == index) side_advance(descriptor, Side::read);
+    if (descriptor.write_active == index) side_advance(descriptor, Side::write);
+    const bool done = descriptor.operations == 0;
+    if (done && descriptor.state == DescriptorState::closing) descriptor_close(descriptor);
+}
+
+void LoopCore::side_advance(Descriptor& descriptor, Side side) noexcept {
+    std::uint32_t& active = side == Side::read ? descriptor.read_active : descriptor.write_active;
+    OpList& queue = side == Side::read ? descriptor.read_queue : descriptor.write_queue;
+    active = 0;
+    OpRecord* next = queue.pop_front(operations);
+    if (next == nullptr) return;
+    active = operations.index_of(next);
+    list(*next);
+}
+
+}  // namespace whorl::detail

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#include "loop/core.hpp"
+
+#include <unistd.h>
+
+#include <utility>
+
+// Dispatch: the one place where handlers are called. What is not reached because a handler threw or
+// stopped the loop stays where it is for the next turn.
+
+namespace whorl::detail {
+
+void LoopCore::dispatch() {
+    while (!batch.empty()) {
+        if (stopping) return;
+        const Completion completion = batch.entries[batch.taken++];
+        dispatch_completion(completion);
+    }
+    if (!stopping) dispatch_ready();
+    if (!stopping) dispatch_timers();
+    if (!stopping && remote != nullptr) dispatch_remote();
+    if (!stopping) dispatch_posts();
+}
+
+void LoopCore::dispatch_completion(const Completion& completion) {
+    OpRecord* record = operations.find(completion.operation);
+    if (record == nullptr || dropping) return drop_completion(record, completion);
+    if ((completion.flags & completion_more) == 0) record->state = OpState::ended;
+    advance(*record, completion);
+}
+
+// A completion that nobody hears: give back what it carries, end its record silently.
+void LoopCore::drop_completion(OpRecord* record, const Completion& completion) noexcept {
+    if (completion.block != nullptr) {
+        Buffer::from_owner(completion.block, completion.block->base, 0).reset();
+    }
+    if (record == nullptr) {
+        ++statistics.completions_stale;
+        return;
+    }
+    const bool accepts = record->kind == OpKind::accept || record->kind == OpKind::accept_stream;
+    if (accepts && completion.result >= 0) static_cast<void>(::close(completion.result));
+    if ((completion.flags & completion_more) != 0) return;
+    record->state = OpState::ended;
+    free_record(*record);
+}
+
+// Destroys handler and payload of a record that is in no list, and frees it.
+void LoopCore::free_record(OpRecord& record) noexcept {
+    drop_payload(record);
+    if (record.kind == OpKind::watch) driver->forget_watch(record);
+    if ((record.flags & op_dropped) == 0) drop_handler(record);
+    release(record);
+}
+
+void LoopCore::dispatch_ready() {
+    std::uint32_t count = ready_count;  // what these handlers end is for the next turn
+    while (count-- > 0 && !stopping) {
+        OpRecord* record = ready.pop_front(operations);
+        WHORL_ASSERT(record != nullptr);
+        --ready_count;
+        record->state = OpState::ended;
+        if (dropping) {
+            free_record(*record);
+            continue;
+        }
+        const Error error = Error::from_value(static_cast<std::int32_t>(record->extra));
+        if (record->kind == OpKind::connect && error) {
+            descriptors.at(record->descriptor).state = DescriptorState::closing;
+        }
+        if (record->kind == OpKind::recv) record->as<Buffer>().resize(0);
+        Delivery delivery;
+        delivery.core = this;
+        delivery.error = error;
+        delivery.bytes = record->progress;
+        delivery.handle = record->kind == OpKind::watch ? handle_of(*record) : 0;
+        ++statistics.handlers;
+        record->thunk(*loop, *record, &delivery);
+    }
+}
+
+void LoopCore::dispatch_timers() {
+    const std::uint64_t tick = tick_before(now.time_since_epoch().count());
+    std::uint32_t budget = options.timers_per_turn;
+    while (budget-- > 0 && !stopping) {
+        TimerNode* node = wheel.expire_one(tick);
+        if (node == nullptr) return;
+        timer_expire(*node);
+    }
+}
+
+namespace {
+// Takes a post off the queue when its handler has returned or thrown.
+struct DropFront {
+    PostQueue& queue;
+    ~DropFront() { queue.drop_front(); }
+};
+}  // namespace
+
+void LoopCore::dispatch_posts() {
+    std::uint32_t count = posts.count();  // what these handlers post is for the next turn
+    if (count > options.posts_per_turn) count = options.posts_per_turn;
+    while (count-- > 0 && !stopping) {
+        PostSlot& slot = posts.front();
+        const DropFront guard{posts};
+        ++statistics.posts_run;
+        slot.run(*loop, slot.closure, !dropping);
+    }
+}
+
+// Hands a final completion to its handler. The thunk releases the record before it calls.
+void LoopCore::finish(OpRecord& record, Error error, std::int32_t result, std::uint64_t handle) {
+    Delivery delivery;
+    delivery.core = this;
+    delivery.error = error;
+    delivery.result = result;
+    delivery.bytes = record.progress;
+    delivery.handle = handle;
+    ++statistics.handlers;
+    record.thunk(*loop, record, &delivery);
+}
+
+namespace {
+// While a handler runs in its slot, ending its own record only marks it; the slot goes afterwards.
+struct InPlace {
+    LoopCore& core;
+    OpRecord& record;
+    InPlace(LoopCore& owner, OpRecord& running) noexcept : core(owner), record(running) {
+        WHORL_ASSERT(core.executing == 0);
+        core.executing = core.operations.index_of(&record);
+    }
+    InPlace(const InPlace&) = delete;
+    InPlace& operator=(const InPlace&) = delete;
+    ~InPlace() {
+        core.executing = 0;
+        if ((record.flags & op_late_free) == 0) return;
+        if (record.kind == OpKind::hook) core.hook_unlink(record);
+        core.drop_handler(record);
+        core.release(record);
+    }
+};
+}  // namespace
+
+// Hands a completion that is not the last to a handler that stays in its slot.
+void LoopCore::deliver_in_place(OpRecord& record, Delivery& delivery) {
+    const InPlace guard(*this, record);
+    delivery.more = true;
+    delivery.handle = handle_of(record);
+    ++statistics.handlers;
+    record.thunk(*loop, record, &delivery);
+}
+
+Error LoopCore::error_of(const OpRecord& record, std::int32_t result) const noexcept {
+    if (result >= 0) return {};
+    const bool asked = (record.flags & (op_cancelled | op_timed_out)) != 0;
+    if (result == -ECANCELED || (asked && result == -EINTR)) {
+        return (record.flags & op_timed_out) != 0 ? Error::timed_out : Error::cancelled;
+    }
+    return Error::from_errno(result);
+}
+
+}  // namespace whorl::detail

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#include <whorl/loop.hpp>
+
+#include "backend/select.hpp"
+#include "loop/core.hpp"
+#include "loop/remote_state.hpp"
+
+#include <whorl/remote.hpp>
+
+#include <algorithm>
+#include <new>
+
+namespace whorl {
+
+namespace detail {
+
+LoopCore::LoopCore(const LoopOptions& given) noexcept
+    : options(given), now(clock_now()), wheel(tick_before(now.time_since_epoch().count())) {}
+
+LoopCore::~LoopCore() {
+    delete driver;
+    delete[] batch.entries;
+    while (frames != nullptr) {
+        GatherFrame* frame = frames;
+        frames = frame->next;
+        delete frame;
+    }
+    if (pool != nullptr) pool->close();
+}
+
+namespace {
+
+bool power_of_two(std::uint32_t value) noexcept { return value != 0 && (value & (value - 1)) == 0; }
+
+// Limits as loop_options.hpp states them.
+bool options_valid(const LoopOptions& options) noexcept {
+    constexpr std::uint32_t slots_max = 1u << 30;
+    const bool tables = options.ops_max >= 1 && options.ops_max <= slots_max &&
+                        options.handles_max >= 1 && options.handles_max <= slots_max;
+    const bool buffers = options.recv_buffer_size >= 256 && options.recv_buffer_size <= 65536 &&
+                         power_of_two(options.recv_ring_depth) && options.recv_ring_depth >= 2 &&
+                         options.recv_ring_depth <= 32768 && options.recv_buffers_per_stream >= 1;
+    const bool queues = options.submission_queue_depth >= 1 &&
+                        options.submission_queue_depth <= 32768 &&
+                        (options.completion_queue_depth == 0 ||
+                         options.completion_queue_depth >= options.submission_queue_depth);
+    const bool turns = options.completions_per_turn >= 1 && options.posts_per_turn >= 1 &&
+                       options.timers_per_turn >= 1;
+    const bool times = options.timer_slack >= Nanoseconds::zero();
+    return tables && buffers && queues && turns && times;
+}
+
+}  // namespace
+
+Error LoopCore::open(BackendReport& result) noexcept {
+    if (!options_valid(options)) return Error::invalid_argument;
+    if (Error error = operations.reserve(options.ops_max)) return error;
+    if (Error error = descriptors.reserve(options.handles_max)) return error;
+    pool = BufferPool::create(options.buffer_bytes_max);
+    batch.entries = new (std::nothrow) Completion[options.completions_per_turn];
+    if (pool == nullptr || batch.entries == nullptr) return Error::from_errno(ENOMEM);
+    batch.capacity = options.completions_per_turn;
+    Result<Driver*> made = select_driver(context(), result);
+    if (!made) return made.error();
+    driver = *made;
+    report = result;
+    pool->set_returned(&LoopCore::buffer_returned, this);
+    return {};
+}
+
+}  // namespace detail
+
+Result<Loop> Loop::create(const LoopOptions& options) noexcept {
+    BackendReport report;
+    return create(options, report);
+}
+
+Result<Loop> Loop::create(const LoopOptions& options, BackendReport& report) noexcept {
+    auto* core = new (std::nothrow) detail::LoopCore(options);
+    if (core == nullptr) return Error::from_errno(ENOMEM);
+    if (Error error = core->open(report)) {
+        delete core;
+        return error;
+    }
+    return Loop(core);
+}
+
+Loop::Loop(detail::LoopCore* core) noexcept : core_(core) { core_->loop = this; }
+
+Loop::Loop(Loop&& other) noexcept : core_(std::exchange(other.core_, nullptr)) {
+    if (core_ == nullptr) return;
+    WHORL_ASSERT(!core_->in_turn);
+    core_->loop = this;
+}
+
+Loop& Loop::operator=(Loop&& other) noexcept {
+    if (this == &other) return *this;
+    this->~Loop();
+    return *::new (static_cast<void*>(this)) Loop(std::move(other));
+}
+
+Loop::~Loop() {
+    if (core_ != nullptr && core_->destroy()) delete core_;
+}
+
+Result<detail::OpRecord*> Loop::claim(detail::OpKind kind, std::uint64_t target,
+                                      const SubmitOptions& options) noexcept {
+    return core_->claim(kind, target, options);
+}
+Operation Loop::commit(detail::OpRecord& record) noexcept { return core_->commit(record); }
+void Loop::abandon(detail::OpRecord& record) noexcept { core_->release(record); }
+void Loop::release(detail::OpRecord& record) noexcept { core_->release(record); }
+
+Result<Timer> Loop::commit_timer(detail::OpRecord& record, std::int64_t time, std::int64_t interval,
+                                 bool relative, Missed missed) noexcept {
+    return core_->timer_commit(record, time, interval, relative, missed);
+}
+Watch Loop::commit_watch(detail::OpRecord& record, int fd, Interest interest) noexcept {
+    return core_->watch_commit(record, fd, interest);
+}
+Operation Loop::commit_hook(detail::OpRecord& record, HookPoint point) noexcept {
+    return core_->hook_commit(record, point);
+}
+Error Loop::close_descriptor(std::uint64_t handle, detail::OpRecord* record) noexcept {
+    return core_->descriptor_shut(handle, record);
+}
+
+Result<void*> Loop::claim_post(void (*run)(Loop& loop, void* closure, bool call)) noexcept {
+    core_->check_thread();
+    if (core_->draining) return Error::loop_closed;
+    Result<detail::PostSlot*> slot = core_->posts.push(core_->options.posts_max);
+    if (!slot) return slot.error();
+    (*slot)->run = run;
+    core_->note_work();
+    return static_cast<void*>((*slot)->closure);
+}
+
+Cancelled Loop::cancel(Operation operation) noexcept {
+    return core_->cancel_operation(operation.value());
+}
+bool Loop::cancel(Timer timer) noexcept { return core_->timer_cancel(timer.value()); }
+bool Loop::cancel(Watch watch) noexcept { return core_->watch_cancel(watch.value(), true); }
+Error Loop::modify(Watch watch, Interest interest) noexcept {
+    return core_->watch_modify(watch.value(), interest);
+}
+Error Loop::move(Timer timer, Nanoseconds delay) noexcept {
+    return core_->timer_move(timer.value(), delay);
+}
+
+Result<Instant> Loop::deadline(Timer timer) const noexcept {
+    const detail::OpRecord* record = core_->timer_find(timer.value());
+    if (record == nullptr) return Error::stale_handle;
+    const Nanoseconds time(static_cast<std::int64_t>(record->extra));
+    if ((record->flags & detail::op_unfiled) != 0) return add_saturating(clock_now(), time);
+    return Instant(time);
+}
+
+Error Loop::run(RunUntil until) {
+    for (;;) {
+        if (std::exchange(core_->stopping, false)) return {};
+        if (until == RunUntil::idle && core_->idle()) return {};
+        if (Error error = core_->turn(Nanoseconds(-1))) return error;
+    }
+}
+
+Error Loop::run_once() {
+    if (std::exchange(core_->stopping, false)) return {};
+    if (core_->idle() && core_->remote == nullptr) return Error::nothing_to_wait_for;
+    return core_->turn(Nanoseconds(-1));
+}
+
+Error Loop::poll() {
+    core_->stopping = false;
+    return core_->turn(Nanoseconds::zero());
+}
+
+// A few turns, so that what handlers submit reaches the kernel before the host sleeps.
+Error Loop::process() {
+    for (int turns = 0; turns < 4; ++turns) {
+        if (Error error = poll()) return error;
+        if (core_->next_deadline() != Instant::min()) break;
+    }
+    return {};
+}
+
+Error Loop::run_for(Nanoseconds time) {
+    const Instant end = add_saturating(clock_now(), time);
+    for (;;) {
+        if (std::exchange(core_->stopping, false)) return {};
+        const Nanoseconds left = end - clock_now();
+        if (Error error = core_->turn(std::max(left, Nanoseconds::zero()))) return error;
+        if (left <= Nanoseconds::zero()) return {};
+    }
+}
+
+void Loop::stop() noexcept {
+    core_->check_thread();
+    core_->stopping = true;
+    core_->note_work();
+}
+
+Error Loop::drain(Nanoseconds bound) { return core_->drain(bound); }
+
+Result<Remote> Loop::remote() noexcept {
+    core_->check_thread();
+    if (Error error = core_->remote_open()) return error;
+    core_->remote->references.fetch_add(1, std::memory_order_relaxed);
+    return Remote(core_->remote);
+}
+
+Result<int> Loop::notify_fd() noexcept {
+    core_->check_thread();
+    if (Error error = core_->remote_open()) return error;
+    Result<int> fd = core_->driver->notify_fd();
+    if (fd) core_->guest = true;
+    return fd;
+}
+
+Instant Loop::next_deadline() noexcept {
+    core_->check_thread();
+    return core_->next_deadline();
+}
+
+Buffer Loop::buffer(std::size_t capacity) noexcept { return core_->pool->get(capacity); }
+Instant Loop::now() const noexcept { return core_->now; }
+bool Loop::alive(Operation operation) const noexcept {
+    return core_->operations.find(operation.value()) != nullptr;
+}
+
+const Statistics& Loop::statistics() const noexcept {
+    Statistics& statistics = core_->statistics;
+    statistics.operations = core_->operations.live();
+    statistics.operations_high = core_->operations.live_high();
+    statistics.handles = core_->descriptors.live();
+    statistics.handles_high = core_->descriptors.live_high();
+    statistics.posts_high = core_->posts.count_high();
+    statistics.buffers_out = core_->pool->blocks_out();
+    statistics.buffers_out_high = core_->pool->blocks_out_high();
+    statistics.buffer_bytes_mapped = core_->pool->bytes_mapped();
+    return statistics;
+}
+
+const BackendReport& Loop::backend_report() const noexcept { return core_->report; }
+const char* Loop::backend_name() const noexcept {
+    return core_->report.chosen == Backend::io_uring ? "io_uring" : "libev";
+}
+
+}  // namespace whorl

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#include "loop/remote_state.hpp"
+
+#include "loop/core.hpp"
+
+#include <whorl/remote.hpp>
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <new>
+
+namespace whorl {
+
+namespace detail {
+
+namespace {
+
+// What `head` points to once the loop is gone.
+RemotePost closed_post{nullptr, nullptr};
+
+RemotePost* reversed(RemotePost* post) noexcept {
+    RemotePost* first = nullptr;
+    while (post != nullptr) {
+        RemotePost* next = post->next;
+        post->next = first;
+        first = post;
+        post = next;
+    }
+    return first;
+}
+
+}  // namespace
+
+void RemoteState::drop_reference() noexcept {
+    if (references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    static_cast<void>(::close(event_fd));
+    delete this;
+}
+
+void RemoteState::wake() noexcept {
+    const std::uint64_t one = 1;
+    // It fails only when the counter is about to overflow; the loop is awake then.
+    static_cast<void>(!::write(event_fd, &one, sizeof one));
+}
+
+// Once for each sleep: who turns sleeping into notified has to wake.
+void RemoteState::wake_sleeper() noexcept {
+    if (sleep.load(std::memory_order_seq_cst) != Sleep::sleeping) return;
+    if (sleep.exchange(Sleep::notified, std::memory_order_seq_cst) == Sleep::sleeping) wake();
+}
+
+bool RemoteState::push(RemotePost* post) noexcept {
+    RemotePost* first = head.load(std::memory_order_relaxed);
+    do {
+        if (first == &closed_post) return false;
+        post->next = first;
+    } while (!head.compare_exchange_weak(first, post, std::memory_order_seq_cst,
+                                         std::memory_order_relaxed));
+    wake_sleeper();
+    return true;
+}
+
+bool RemoteState::closed() const noexcept {
+    return head.load(std::memory_order_acquire) == &closed_post;
+}
+
+Error LoopCore::remote_open() noexcept {
+    if (remote != nullptr) return {};
+    const int event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (event_fd < 0) return Error::from_errno(errno);
+    auto* state = new (std::nothrow) RemoteState(event_fd);
+    if (state == nullptr) {
+        static_cast<void>(::close(event_fd));
+        return Error::from_errno(ENOMEM);
+    }
+    if (Error error = driver->watch_wake(event_fd)) {
+        state->drop_reference();
+        return error;
+    }
+    remote = state;
+    return {};
+}
+
+// From here on every post is refused; what was posted and has not run is destroyed.
+void LoopCore::remote_close() noexcept {
+    if (remote == nullptr) return;
+    RemotePost* post = remote->head.exchange(&closed_post, std::memory_order_seq_cst);
+    while (post != nullptr) {
+        RemotePost* next = post->next;
+        post->run(nullptr, post);
+        post = next;
+    }
+    while (remote_taken != nullptr) {
+        RemotePost* next = remote_taken->next;
+        remote_taken->run(nullptr, remote_taken);
+        remote_taken = next;
+    }
+    remote->drop_reference();
+    remote = nullptr;
+}
+
+// About to wait: true when nothing has been posted. A post that comes later sees `sleeping` and wakes.
+bool LoopCore::remote_sleep() noexcept {
+    remote->sleep.exchange(Sleep::sleeping, std::memory_order_seq_cst);
+    return remote->head.load(std::memory_order_seq_cst) == nullptr &&
+           !remote->stop.load(std::memory_order_seq_cst);
+}
+
+void LoopCore::remote_awake() noexcept {
+    const Sleep before = remote->sleep.exchange(Sleep::awake, std::memory_order_seq_cst);
+    if (before == Sleep::notified) ++statistics.remote_wakes;
+}
+
+bool LoopCore::remote_pending() const noexcept {
+    if (remote == nullptr) return false;
+    return remote_taken != nullptr || remote->head.load(std::memory_order_relaxed) != nullptr;
+}
+
+void LoopCore::remote_wake() noexcept {
+    WHORL_ASSERT(remote != nullptr);
+    remote->wake();
+}
+
+// A guest sleeps whenever its host runs: a post must make notify_fd() readable then.
+void LoopCore::guest_sleep() noexcept {
+    if (!remote_sleep()) remote_wake();
+}
+
+// Runs what had been posted when it began, within the turn's bound.
+void LoopCore::dispatch_remote() {
+    if (remote->stop.exchange(false, std::memory_order_acq_rel)) stopping = true;
+    if (remote_taken == nullptr) {
+        if (remote->head.load(std::memory_order_relaxed) == nullptr) return;
+        remote_taken = reversed(remote->head.exchange(nullptr, std::memory_order_acquire));
+    }
+    for (std::uint32_t count = options.posts_per_turn; count > 0 && !stopping; --count) {
+        RemotePost* post = remote_taken;
+        if (post == nullptr) return;
+        remote_taken = post->next;
+        ++statistics.remote_posts_run;
+        post->run(dropping ? nullptr : loop, post);
+    }
+}
+
+}  // namespace detail
+
+Remote::Remote(const Remote& other) noexcept : state_(other.state_) {
+    if (state_ != nullptr) state_->references.fetch_add(1, std::memory_order_relaxed);
+}
+
+Remote::~Remote() {
+    if (state_ != nullptr) state_->drop_reference();
+}
+
+bool Remote::push(detail::RemotePost* post) const noexcept {
+    if (state_->push(post)) return true;
+    post->run(nullptr, post);
+    return false;
+}
+
+bool Remote::stop() const noexcept {
+    if (!alive()) return false;
+    state_->stop.store(true, std::memory_order_seq_cst);
+    state_->wake_sleeper();
+    return true;
+}
+
+bool Remote::alive() const noexcept { return state_ != nullptr && !state_->closed(); }
+
+}  // namespace whorl

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#include "loop/core.hpp"
+
+#include <new>
+
+// Submission and cancellation: claim a record, list it for the backend, and take it back again.
+
+namespace whorl::detail {
+
+namespace {
+
+// The kernel would take an empty message for none at all.
+bool nothing_to_send(OpRecord& record) noexcept {
+    switch (record.kind) {
+        case OpKind::send:
+        case OpKind::send_all:
+            return record.as<Buffer>().empty();
+        case OpKind::send_chain:
+            return record.as<ChainPayload>().chain.size() == 0;
+        default:
+            return false;
+    }
+}
+
+}  // namespace
+
+Result<OpRecord*> LoopCore::claim(OpKind kind, std::uint64_t target,
+                                  const SubmitOptions& options) noexcept {
+    check_thread();
+    if (draining) return Error::loop_closed;
+    Descriptor* descriptor = nullptr;
+    if (target != 0 || (side_of(kind) != Side::none && kind != OpKind::connect)) {
+        descriptor = descriptor_find(target);
+        if (descriptor == nullptr) return Error::stale_handle;
+    }
+    OpRecord* record = operations.claim();
+    if (record == nullptr) return Error::slots_exhausted;
+    record->kind = kind;
+    record->state = OpState::ended;
+    record->flags = options.background ? op_background : 0;
+    record->progress = 0;
+    record->extra = 0;
+    record->link_previous = 0;
+    record->descriptor = 0;
+    record->deadline = 0;
+    if (Error error = claim_deadline(*record, options)) {
+        operations.release(record);
+        return error;
+    }
+    if (descriptor != nullptr && kind != OpKind::close) {
+        record->descriptor = descriptors.index_of(descriptor);
+        ++descriptor->operations;
+    }
+    if (!options.background) ++alive;
+    return record;
+}
+
+// A deadline is a record of its own in the wheel, so that operations without one stay small.
+Error LoopCore::claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept {
+    const bool relative = options.within != Nanoseconds::max();
+    if (!relative && options.deadline == instant_never) return {};
+    OpRecord* deadline = operations.claim();
+    if (deadline == nullptr) return Error::slots_exhausted;
+    deadline->kind = OpKind::deadline;
+    deadline->flags = op_background;
+    deadline->thunk = nullptr;
+    deadline->deadline = 0;
+    deadline->descriptor = operations.index_of(&record);
+    deadline->progress = record.generation;
+    deadline->state = OpState::armed;
+    deadline->store(TimerNode{});
+    deadline->as<TimerNode>().user = operations.index_of(deadline);
+    record.deadline = operations.index_of(deadline);
+    const std::int64_t absolute = options.deadline.time_since_epoch().count();
+    if (relative) {
+        deadline->extra = static_cast<std::uint64_t>(options.within.count());
+        deadline->flags |= op_unfiled;
+        unfiled.push_back(operations, *deadline);
+    } else {
+        timer_file(*deadline, absolute);
+    }
+    return {};
+}
+
+Operation LoopCore::commit(OpRecord& record) noexcept {
+    const Operation handle = Operation::from_value(handle_of(record));
+    const Side side = side_of(record.kind);
+    note_work();
+    if (record.state == OpState::ready) return handle;  // decided while it was being opened
+    if (nothing_to_send(record)) {
+        complete_locally(record, Error());
+        return handle;
+    }
+    if (side == Side::none) {
+        list(record);
+        return handle;
+    }
+    Descriptor& descriptor = descriptors.at(record.descriptor);
+    std::uint32_t& active = side == Side::read ? descriptor.read_active : descriptor.write_active;
+    if (active == 0) {
+        active = operations.index_of(&record);
+        list(record);
+        return handle;
+    }
+    record.state = OpState::queued;
+    OpList& queue = side == Side::read ? descriptor.read_queue : descriptor.write_queue;
+    queue.push_back(operations, record);
+    return handle;
+}
+
+// Puts a record on the list that the next turn hands to the driver.
+void LoopCore::list(OpRecord& record) noexcept {
+    WHORL_ASSERT(record.state != OpState::listed && record.state != OpState::ready);
+    record.flags &= static_cast<std::uint16_t>(~(op_final_seen | op_pausing));
+    if (record.kind == OpKind::send_chain) frame_fill(record);
+    record.state = OpState::listed;
+    submissions.push_back(operations, record);
+}
+
+// Ends a record that the backend does not have; its handler runs in the next dispatch.
+void LoopCore::complete_locally(OpRecord& record, Error error) noexcept {
+    WHORL_ASSERT(record.state != OpState::ready && record.state != OpState::kernel);
+    record.state = OpState::ready;
+    record.extra = static_cast<std::uint32_t>(error.value());
+    ready.push_back(operations, record);
+    ++ready_count;
+    note_work();
+}
+
+Cancelled LoopCore::cancel_operation(std::uint64_t handle) noexcept {
+    check_thread();
+    OpRecord* record = operations.find(handle);
+    if (record == nullptr) return Cancelled::not_found;
+    if (record->kind == OpKind::hook) return hook_cancel(*record);
+    if (record->kind >= OpKind::watch) return Cancelled::not_found;
+    if (record->state == OpState::ready) return Cancelled::already_completing;
+    const bool final_seen = (record->flags & op_final_seen) != 0;
+    const bool goes_on = record->kind == OpKind::accept_stream ||
+                         record->kind == OpKind::recv_stream || record->kind == OpKind::send_all ||
+                         record->kind == OpKind::send_chain;
+    if (final_seen && !goes_on) return Cancelled::already_completing;
+    cancel_record(*record, op_cancelled);
+    return Cancelled::cancelling;
+}
+
+void LoopCore::cancel_record(OpRecord& record, std::uint16_t reason) noexcept {
+    if (record.state == OpState::ready || (record.flags & op_final_seen) != 0) {
+        // Too late for what the kernel has said; a stream that would be handed over again ends instead.
+        if ((record.flags & (op_cancelled | op_timed_out)) == 0) record.flags |= reason;
+        return;
+    }
+    const bool asked = (record.flags & (op_cancelled | op_timed_out | op_pausing)) != 0;
+    if ((record.flags & (op_cancelled | op_timed_out)) == 0) record.flags |= reason;
+    const Error error = error_of(record, -ECANCELED);
+    switch (record.state) {
+        case OpState::queued: {
+            Descriptor& descriptor = descriptors.at(record.descriptor);
+            const bool reads = side_of(record.kind) == Side::read;
+            (reads ? descriptor.read_queue : descriptor.write_queue).remove(operations, record);
+            break;
+        }
+        case OpState::listed:
+            submissions.remove(operations, record);
+            break;
+        case OpState::starved:
+            starved.remove(operations, record);
+            break;
+        case OpState::retrying:
+            wheel.remove(record.as<TimerNode>());
+            break;
+        case OpState::paused:
+            break;
+        case OpState::kernel:
+            if (asked) return;
+            ++statistics.cancels;
+            driver->cancel(record);
+            note_work();
+            return;
+        default:
+            WHORL_ASSERT(record.state == OpState::queued);
+            return;
+    }
+    record.state = OpState::ended;
+    complete_locally(record, error);
+}
+
+// Ends a record: its slot is free and its handle stale afterwards. The payload and the handler have
+// been moved out or destroyed before.
+void LoopCore::release(OpRecord& record) noexcept {
+    if (record.deadline != 0) deadline_release(record);
+    if ((record.flags & op_background) == 0) {
+        WHORL_ASSERT(alive > 0);
+        --alive;
+    }
+    if (record.descriptor != 0 && record.kind != OpKind::watch) descriptor_leave(record);
+    record.state = OpState::ended;
+    operations.release(&record);
+}
+
+// Destroys what a record owns besides its handler.
+void LoopCore::drop_payload(OpRecord& record) noexcept {
+    switch (record.kind) {
+        case OpKind::recv:
+        case OpKind::send:
+        case OpKind::send_all:
+            static_cast<void>(record.take<Buffer>());
+            break;
+        case OpKind::send_chain: {
+            ChainPayload payload = record.take<ChainPayload>();
+            payload.frame->next = frames;
+            frames = payload.frame;
+            break;
+        }
+        default:
+            break;
+    }
+}
+
+// Describes what is left of a chain, or its first part, to sendmsg(2).
+void LoopCore::frame_fill(OpRecord& record) noexcept {
+    ChainPayload& payload = record.as<ChainPayload>();
+    GatherFrame& frame = *payload.frame;
+    std::uint64_t skip = record.progress;
+    std::uint64_t total = 0;
+    std::uint32_t parts = 0;
+    for (Buffer& buffer : payload.chain) {
+        if (skip >= buffer.size()) {
+            skip -= buffer.size();
+            continue;
+        }
+        if (parts == GatherFrame::parts_max || total >= transfer_max) break;
+        const std::size_t rest = buffer.size() - static_cast<std::size_t>(skip);
+        const std::size_t size = rest < transfer_max - total ? rest : transfer_max - total;
+        frame.parts[parts++] = {buffer.data() + skip, size};
+        total += size;
+        skip = 0;
+    }
+    frame.message = {};
+    frame.message.msg_iov = frame.parts;
+    frame.message.msg_iovlen = parts;
+}
+
+// Wakes the host of a guest loop when work arises outside of a turn.
+void LoopCore::note_work() noexcept {
+    if (guest && !in_turn) remote_wake();
+}
+
+}  // namespace whorl::detail

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#include "loop/core.hpp"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+// One turn of the loop: what is due, one call of the driver, and dispatch.
+
+namespace whorl::detail {
+
+namespace {
+
+// Timers of crowded slots that are sorted ahead in each turn, so that no single turn pays for a slot.
+constexpr std::uint32_t prepare_budget = 256;
+
+// in_turn must be false again when a handler's exception passes through.
+struct InTurn {
+    LoopCore& core;
+    explicit InTurn(LoopCore& owner) noexcept : core(owner) { core.in_turn = true; }
+    InTurn(const InTurn&) = delete;
+    InTurn& operator=(const InTurn&) = delete;
+    ~InTurn() { core.in_turn = false; }
+};
+
+}  // namespace
+
+Error LoopCore::turn(Nanoseconds wait_max) {
+    if (in_turn) panic("run, poll, process or drain called from inside a handler of the same loop");
+    check_thread();
+    if (!bound) {
+        if (Error error = bind()) return error;
+    }
+    const InTurn guard(*this);
+    ++statistics.turns;
+    if (batch.empty()) {  // otherwise a handler threw or stopped the loop: go on where it was
+        if (!hooks_before.empty()) turn_hooks(hooks_before, hooks_before_count);
+        if (Error error = turn_wait(wait_max)) return error;
+        if (!hooks_after.empty()) turn_hooks(hooks_after, hooks_after_count);
+    }
+    if (guest) remote_awake();
+    dispatch();
+    if (guest) guest_sleep();
+    return {};
+}
+
+Error LoopCore::turn_wait(Nanoseconds wait_max) noexcept {
+    if (!unfiled.empty() || wheel.size() != 0) {
+        now = clock_now();
+        timers_file();
+    }
+    resume_starved();
+    wheel.prepare(prepare_budget);
+    Nanoseconds timeout = turn_timeout(wait_max);
+    const bool sleeps = remote != nullptr && timeout != Nanoseconds::zero();
+    if (sleeps && !remote_sleep()) timeout = Nanoseconds::zero();
+    batch.count = 0;
+    batch.taken = 0;
+    const Error error = driver->wait(submissions, timeout, batch);
+    if (sleeps) remote_awake();
+    now = clock_now();
+    statistics.completions += batch.count;
+    statistics.completions_batch_high = std::max(statistics.completions_batch_high, batch.count);
+    for (std::uint32_t index = 0; index < batch.count; ++index) {
+        const Completion& completion = batch.entries[index];
+        if ((completion.flags & completion_more) != 0) continue;
+        OpRecord* record = operations.find(completion.operation);
+        if (record != nullptr) record->flags |= op_final_seen;
+    }
+    return error;
+}
+
+// How long the driver may wait: not at all while something is due, else until the next timer.
+Nanoseconds LoopCore::turn_timeout(Nanoseconds wait_max) noexcept {
+    if (work_is_ready() || stopping) return Nanoseconds::zero();
+    if (wheel.size() == 0) return wait_max;
+    const std::uint64_t tick = wheel.wake_tick();
+    if (tick > static_cast<std::uint64_t>(INT64_MAX) >> 10) return wait_max;
+    const Nanoseconds due =
+        Nanoseconds(static_cast<std::int64_t>(tick << 10)) - now.time_since_epoch();
+    if (due <= Nanoseconds::zero()) return Nanoseconds::zero();
+    const Nanoseconds wait = due + options.timer_slack;
+    return wait_max < Nanoseconds::zero() ? wait : std::min(wait, wait_max);
+}
+
+bool LoopCore::work_is_ready() const noexcept {
+    return !ready.empty() || posts.count() != 0 || !batch.empty() || remote_pending();
+}
+
+// Nothing that could ever call a handler again, apart from other threads.
+bool LoopCore::idle() const noexcept { return alive == 0 && !work_is_ready(); }
+
+Instant LoopCore::next_deadline() noexcept {
+    if (work_is_ready() || !submissions.empty() || !unfiled.empty()) return Instant::min();
+    if (wheel.size() == 0) return instant_never;
+    const std::uint64_t tick = wheel.next_tick();
+    if (tick > static_cast<std::uint64_t>(INT64_MAX) >> 10) return instant_never;
+    return Instant(Nanoseconds(static_cast<std::int64_t>(tick << 10)));
+}
+
+// Each hook goes to the end of its list and then runs, so that it may end itself and any other. One
+// that is ended meanwhile shortens the round by as many; new ones run from the next turn on.
+void LoopCore::turn_hooks(OpList& hooks, std::uint32_t count) {
+    for (; count > 0 && !hooks.empty(); --count) {
+        OpRecord& record = *hooks.pop_front(operations);
+        hooks.push_back(operations, record);
+        Delivery delivery;
+        deliver_in_place(record, delivery);
+    }
+}
+
+Error LoopCore::bind() noexcept {
+    thread = pthread_self();
+    thread_id = ::syscall(SYS_gettid);
+    if (Error error = driver->bind()) return error;
+    bound = true;
+    pool->set_thread();
+    return {};
+}
+
+void LoopCore::wrong_thread() const noexcept {
+    panic(
+        "wrong thread: this loop belongs to thread %ld and was called from thread %ld; use "
+        "Remote::post to reach a loop from another thread",
+        thread_id, static_cast<long>(::syscall(SYS_gettid)));
+}
+
+}  // namespace whorl::detail

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <gtest/gtest.h>
+#include <whorl/whorl.hpp>
+
+#include <dirent.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+// The conformance suite: one test for each behaviour, run on every configuration. A configuration is a
+// backend, for io_uring also with each optional feature switched off and with tiny queues. A backend
+// that this machine refuses is skipped, never passed, and with WHORL_TEST_NO_SKIP set it fails.
+//
+// The fixture checks before and after every test that no descriptor, buffer, slot or resource limit
+// was left behind, and that the loop ran on the backend and the features that were asked for.
+
+namespace whorl::conformance {
+
+using namespace std::chrono_literals;
+
+struct Config {
+    const char* name;
+    LoopOptions options;
+};
+
+inline LoopOptions options_for(Backend backend, std::uint32_t features_off = 0) {
+    LoopOptions options;
+    options.backend = backend;
+    options.features_off = features_off;
+    return options;
+}
+
+inline std::vector<Config> all_configs() {
+    std::vector<Config> configs;
+    configs.push_back({"io_uring", options_for(Backend::io_uring)});
+#define WHORL_CONFIG_WITHOUT(feature, text)          \
+    configs.push_back({"io_uring_without_" #feature, \
+                       options_for(Backend::io_uring, feature_bit(Feature::feature))});
+    WHORL_FEATURE_LIST(WHORL_CONFIG_WITHOUT)
+#undef WHORL_CONFIG_WITHOUT
+    configs.push_back({"io_uring_plain", options_for(Backend::io_uring, 0xFFFFFFFFu)});
+    Config tiny{"io_uring_tiny_queues", options_for(Backend::io_uring)};
+    tiny.options.submission_queue_depth = 2;
+    tiny.options.completion_queue_depth = 4;
+    tiny.options.completions_per_turn = 3;
+    tiny.options.recv_ring_depth = 2;
+    configs.push_back(tiny);
+    configs.push_back({"libev", options_for(Backend::libev)});
+    Config tiny_libev{"libev_tiny_turns", options_for(Backend::libev)};
+    tiny_libev.options.completions_per_turn = 3;
+    configs.push_back(tiny_libev);
+    return configs;
+}
+
+inline std::string config_name(const ::testing::TestParamInfo<Config>& info) {
+    return info.param.name;
+}
+
+// The numbers of all open descriptors of this process.
+inline std::set<int> open_descriptors() {
+    std::set<int> numbers;
+    DIR* directory = opendir("/proc/self/fd");
+    while (const dirent* entry = readdir(directory)) {
+        const int number = std::atoi(entry->d_name);
+        if (entry->d_name[0] != '.' && number != dirfd(directory)) numbers.insert(number);
+    }
+    closedir(directory);
+    return numbers;
+}
+
+class LoopTest : public ::testing::TestWithParam<Config> {
+  protected:
+    void SetUp() override {
+        descriptors_before_ = open_descriptors();
+        getrlimit(RLIMIT_NOFILE, &files_before_);
+    }
+
+    void TearDown() override {
+        if (IsSkipped()) return;
+        rlimit files{};
+        getrlimit(RLIMIT_NOFILE, &files);
+        EXPECT_EQ(files.rlim_cur, files_before_.rlim_cur)
+            << "the test or the library changed a limit";
+        EXPECT_EQ(open_descriptors(), descriptors_before_) << "a descriptor was left open";
+    }
+
+    // A loop of this configuration; `change` may adjust the options first.
+    template <class Change>
+    Loop make_loop(Change change) {
+        LoopOptions options = GetParam().options;
+        change(options);
+        BackendReport report;
+        Result<Loop> made = Loop::create(options, report);
+        if (!made) {
+            ADD_FAILURE() << GetParam().name << ": " << made.error().name() << ": " << report.text;
+            std::abort();
+        }
+        EXPECT_EQ(made->backend_report().chosen, options.backend) << report.text;
+        EXPECT_EQ(made->backend_report().features & options.features_off, 0u);
+        return std::move(*made);
+    }
+    Loop make_loop() {
+        return make_loop([](LoopOptions&) {});
+    }
+
+    // True (and the test is marked as skipped) when this machine refuses the configuration.
+    static bool refused() {
+        BackendReport report;
+        const Result<Loop> made = Loop::create(GetParam().options, report);
+        if (made) return false;
+        if (std::getenv("WHORL_TEST_NO_SKIP") != nullptr) {
+            ADD_FAILURE() << report.text;
+        }
+        return true;
+    }
+
+    // Runs turns until `done()`, or fails the test after `bound`.
+    template <class Done>
+    static void run_until(Loop& loop, Done done, Nanoseconds bound = 10s) {
+        const Instant end = clock_now() + bound;
+        while (!done()) {
+            if (clock_now() >= end) {
+                FAIL() << "not reached within " << bound.count() / 1'000'000 << " ms";
+            }
+            // A timer bounds each wait, so that a lost wake-up fails instead of hanging.
+            Result<Timer> guard =
+                loop.after(std::min<Nanoseconds>(bound, 1s), [](Loop&, Expired) {});
+            ASSERT_TRUE(guard);
+            ASSERT_FALSE(loop.run_once());
+            loop.cancel(*guard);
+        }
+    }
+
+    // What must hold when a test has ended all it began.
+    static void expect_clean(Loop& loop) {
+        const Statistics& statistics = loop.statistics();
+        EXPECT_EQ(statistics.operations, 0u);
+        EXPECT_EQ(statistics.handles, 0u);
+    }
+
+  private:
+    std::set<int> descriptors_before_;
+    rlimit files_before_{};
+};
+
+#define WHORL_CONFORMANCE(Fixture)                                                     \
+    INSTANTIATE_TEST_SUITE_P(all, Fixture,                                             \
+                             ::testing::ValuesIn(::whorl::conformance::all_configs()), \
+                             ::whorl::conformance::config_name)
+
+// Every test begins with this.
+#define WHORL_SKIP_IF_REFUSED() \
+    if (refused()) GTEST_SKIP() << "this machine refuses " << GetParam().name
+
+}  // namespace whorl::conformance
