@@ -170,9 +170,10 @@ class WHORL_EXPORT Loop {
     // nothing runs, it ends the next run() at once.
     void stop() noexcept;
 
-    // Ends everything: closes every descriptor, cancels every operation, timer and watch, runs what
-    // was posted and calls the handlers of what ends, until nothing is left or `bound` has passed.
-    // New submissions are refused meanwhile (loop_closed). The loop can be used again afterwards.
+    // Ends everything: cancels every operation, timer and watch, runs what was posted and calls the
+    // handlers of what ends, until nothing is left or `bound` has passed; then closes the descriptors
+    // that no handler has closed. New submissions are refused meanwhile (loop_closed), closing is not.
+    // The loop can be used again afterwards.
     // Errors: drain_incomplete (what is left stays pending).
     Error drain(Nanoseconds bound);
 

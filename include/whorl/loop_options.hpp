@@ -54,9 +54,11 @@ struct LoopOptions {
     // The loop's buffer pool. At the limit, received streams pause until a buffer comes home.
     std::size_t buffer_bytes_max = std::size_t{64} << 20;
     // Size and number of buffers that wait ready for received streams. 64 of 16 KiB stay inside a
-    // second-level cache; deeper rings were measured to be slower.
-    std::uint32_t recv_buffer_size = 16384;  // 256 to 65536
-    std::uint32_t recv_ring_depth = 64;      // power of two, 2 to 32768
+    // second-level cache. When more streams than that are open and they run out together, the number
+    // doubles, up to the streams and at most recv_ring_depth_max; deeper rings than needed are slower.
+    std::uint32_t recv_buffer_size = 16384;    // 256 to 65536
+    std::uint32_t recv_ring_depth = 64;        // power of two, 2 to 32768
+    std::uint32_t recv_ring_depth_max = 1024;  // power of two, recv_ring_depth to 32768
     // Buffers of one received stream that the program may hold before that stream pauses, so that one
     // connection cannot take every buffer.
     std::uint32_t recv_buffers_per_stream = 64;

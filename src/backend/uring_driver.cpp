@@ -90,9 +90,10 @@ void UringDriver::choose_features() noexcept {
     if ((features_off_ & feature_bit(Feature::buffer_ring)) == 0) {
         // The ring takes at most half of the pool, so that the program has buffers, too.
         const std::size_t half = context_.pool.bytes_max() / context_.options.recv_buffer_size / 2;
-        std::uint32_t depth = context_.options.recv_ring_depth;
+        std::uint32_t depth = context_.options.recv_ring_depth_max;
         while (depth > 1 && depth > half) depth /= 2;
         if (!ring_.has_buffers() && !ring_.buffers_open(depth)) blocks_count_ = depth;
+        blocks_wanted_ = std::min(context_.options.recv_ring_depth, depth);
         if (ring_.has_buffers()) found |= feature_bit(Feature::buffer_ring);
     }
     features_ = found & ~features_off_;
@@ -115,7 +116,7 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
         static_cast<void>(!::read(notify_fd_, &count, sizeof count));
     }
     collect_ended(batch);
-    if (missing_count_ != 0) buffers_fill();
+    if (buffers_lack()) buffers_fill();
     stage_wake();
     stage_cancels();
     stage_all(submissions, batch);

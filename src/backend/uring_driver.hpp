@@ -73,6 +73,8 @@ class UringDriver final : public Driver {
     void again(OpRecord& record) noexcept;
 
     void buffers_fill() noexcept;
+    void buffers_deepen() noexcept;
+    bool buffers_lack() const noexcept { return blocks_count_ - missing_count_ < blocks_wanted_; }
     PoolBlock* buffer_take(std::uint32_t id) noexcept;
     void buffers_drop() noexcept;
 
@@ -90,6 +92,8 @@ class UringDriver final : public Driver {
     std::uint16_t* missing_ = nullptr;
     std::uint32_t blocks_count_ = 0;
     std::uint32_t missing_count_ = 0;
+    std::uint32_t blocks_wanted_ = 0;  // how many should lie with the kernel; blocks_count_ at most
+    std::uint32_t streams_ = 0;        // received streams that the driver has
 
     int wake_fd_ = -1;
     int notify_fd_ = -1;

@@ -35,6 +35,7 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
         submissions.remove(operations, record);
         record.flags &= static_cast<std::uint16_t>(~op_in_again);
         record.state = OpState::kernel;
+        if (record.kind == OpKind::recv_stream) ++streams_;
         ++context_.statistics.submissions;
     }
 }
@@ -144,7 +145,7 @@ void UringDriver::collect(CompletionBatch& batch) noexcept {
         }
         ring_.pop();
     }
-    if (missing_count_ != 0) buffers_fill();
+    if (buffers_lack()) buffers_fill();
 }
 
 void UringDriver::collect_wake(const io_uring_cqe& cqe) noexcept {
@@ -166,6 +167,10 @@ void UringDriver::collect_ended(CompletionBatch& batch) noexcept {
 void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlock* block,
                        CompletionBatch& batch) noexcept {
     if (!more) {
+        if (record.kind == OpKind::recv_stream) {
+            if (result == -ENOBUFS) buffers_deepen();
+            --streams_;
+        }
         if ((record.flags & op_in_cancels) != 0) cancels_.remove(context_.operations, record);
         record.flags &= static_cast<std::uint16_t>(~op_backend_all);
     }
@@ -258,7 +263,7 @@ void UringDriver::buffers_fill() noexcept {
     }
     const std::uint32_t size = context_.options.recv_buffer_size;
     const std::uint32_t size_class = BufferPool::class_for(size);
-    while (missing_count_ != 0) {
+    while (buffers_lack()) {
         PoolBlock* block = context_.pool.take(size_class);
         if (block == nullptr) break;
         const std::uint16_t id = missing_[--missing_count_];
@@ -266,6 +271,12 @@ void UringDriver::buffers_fill() noexcept {
         ring_.buffers_put(block->base, size, id);
     }
     ring_.buffers_publish();
+}
+
+// More streams than buffers became readable together: twice as many from now on.
+void UringDriver::buffers_deepen() noexcept {
+    const bool room = blocks_wanted_ < blocks_count_ && blocks_wanted_ < streams_;
+    if (room && missing_count_ == blocks_count_) blocks_wanted_ *= 2;
 }
 
 PoolBlock* UringDriver::buffer_take(std::uint32_t id) noexcept {

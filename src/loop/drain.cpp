@@ -13,7 +13,7 @@
 namespace whorl::detail {
 
 void LoopCore::end_everything(bool call_handlers) noexcept {
-    descriptor_shut_all();
+    if (!call_handlers) descriptor_shut_all();
     operations.for_each_live([this, call_handlers](OpRecord& record) {
         const std::uint64_t handle = handle_of(record);
         switch (record.kind) {
@@ -50,7 +50,10 @@ Error LoopCore::drain(Nanoseconds bound) {
     stopping = false;
     for (;;) {
         const std::uint32_t left = operations.live() - hooks_before_count - hooks_after_count;
-        if (left == 0 && !work_is_ready()) return {};
+        if (left == 0 && !work_is_ready()) {
+            descriptor_shut_all();  // those that no handler has closed
+            return {};
+        }
         const Instant time = clock_now();
         if (time >= deadline) return Error::drain_incomplete;
         if (Error error = turn(deadline - time)) return error;

@@ -40,7 +40,10 @@ bool options_valid(const LoopOptions& options) noexcept {
                         options.handles_max >= 1 && options.handles_max <= slots_max;
     const bool buffers = options.recv_buffer_size >= 256 && options.recv_buffer_size <= 65536 &&
                          power_of_two(options.recv_ring_depth) && options.recv_ring_depth >= 2 &&
-                         options.recv_ring_depth <= 32768 && options.recv_buffers_per_stream >= 1;
+                         power_of_two(options.recv_ring_depth_max) &&
+                         options.recv_ring_depth_max >= options.recv_ring_depth &&
+                         options.recv_ring_depth_max <= 32768 &&
+                         options.recv_buffers_per_stream >= 1;
     const bool queues = options.submission_queue_depth >= 1 &&
                         options.submission_queue_depth <= 32768 &&
                         (options.completion_queue_depth == 0 ||

@@ -28,7 +28,7 @@ bool nothing_to_send(OpRecord& record) noexcept {
 Result<OpRecord*> LoopCore::claim(OpKind kind, std::uint64_t target,
                                   const SubmitOptions& options) noexcept {
     check_thread();
-    if (draining) return Error::loop_closed;
+    if (draining && kind != OpKind::close) return Error::loop_closed;
     Descriptor* descriptor = nullptr;
     if (target != 0 || (side_of(kind) != Side::none && kind != OpKind::connect)) {
         descriptor = descriptor_find(target);
