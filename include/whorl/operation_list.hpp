@@ -42,15 +42,13 @@ inline constexpr std::uint32_t op_kind_count = static_cast<std::uint32_t>(OpKind
 enum class Side : std::uint8_t { none, read, write };
 
 constexpr Side side_of(OpKind kind) noexcept {
-    switch (kind) {
-#define WHORL_OPERATION_SIDE(name, side) \
-    case OpKind::name:                   \
-        return Side::side;
+    constexpr Side sides[op_kind_count] = {
+#define WHORL_OPERATION_SIDE(name, side) Side::side,
         WHORL_OPERATION_LIST(WHORL_OPERATION_SIDE)
 #undef WHORL_OPERATION_SIDE
-        default:
-            return Side::none;
-    }
+    };
+    const auto index = static_cast<std::uint32_t>(kind);
+    return index < op_kind_count ? sides[index] : Side::none;
 }
 
 constexpr const char* name_of(OpKind kind) noexcept {

@@ -74,7 +74,8 @@ class [[nodiscard]] Result {
         return std::launder(reinterpret_cast<const T*>(&storage_));
     }
 
-    alignas(T) unsigned char storage_[sizeof(T)];
+    // T may be a pointer, and its size is meant then.
+    alignas(T) unsigned char storage_[sizeof(T)];  // NOLINT(bugprone-sizeof-expression)
     Error error_;
 };
 

@@ -188,7 +188,7 @@ class TimerWheel {
     void drop(unsigned level) noexcept {
         place(*take_front(slot_of(level, unit_of(level, base_) + 1)), level - 1);
     }
-    std::uint64_t minimum(std::uint32_t slot) noexcept;
+    std::uint64_t minimum(std::uint32_t index) noexcept;
     bool check_level(unsigned level, std::size_t* total) const noexcept;
     bool check_slot(unsigned level, std::uint64_t unit) const noexcept;
 
@@ -205,9 +205,12 @@ class TimerWheel {
 };
 
 inline void TimerWheel::occupy(std::uint32_t slot) noexcept {
+    WHORL_VERIFY(level_of(slot) < levels);
     words_[slot / 64] |= std::uint64_t{1} << slot % 64;
     summaries_[level_of(slot)] |= 1u << slot / 64 % words;
-    levels_occupied_ |= 1u << level_of(slot);
+    // A linked node's slot always has a level; the analyzer also tries one that is not linked.
+    levels_occupied_ |=
+        1u << level_of(slot);  // NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult)
 }
 
 inline void TimerWheel::vacate(std::uint32_t slot) noexcept {

@@ -31,7 +31,7 @@ Result<Driver*> make_libev_driver(const DriverContext& context, BackendReport& r
     Result<LibevLibrary> library = load_libev(libev_name);
     if (!library) {
         report.failed_step = "dlopen";
-        report.failed_errno = 0;
+        report.failed_errno = library.error().is_errno() ? library.error().value() : 0;
         return library.error();
     }
     auto* driver = new (std::nothrow) LibevDriver(context, *library);
@@ -85,8 +85,7 @@ LibevDriver::~LibevDriver() {
 // Submissions come first, so that a reply leaves before the next message is read, and readiness takes
 // what room is left. When that was none, readiness comes first in the next wait. If submissions alone
 // have brought completions, the kernel is not asked, but not twice in a row.
-Error LibevDriver::wait(OpList& submissions, Nanoseconds timeout,
-                        CompletionBatch& batch) noexcept {
+Error LibevDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept {
     WHORL_ASSERT(batch.count == 0 && batch.capacity != 0);
     batch_ = &batch;
     woken_ = false;

@@ -33,8 +33,9 @@
 
 namespace whorl::detail {
 
-inline constexpr std::uint16_t op_watched = op_backend_1;  // a watch whose payload names its Watcher
-inline constexpr std::uint16_t op_ending = op_backend_2;   // in cancelled_
+inline constexpr std::uint16_t op_watched =
+    op_backend_1;                                         // a watch whose payload names its Watcher
+inline constexpr std::uint16_t op_ending = op_backend_2;  // in cancelled_
 
 class LibevDriver final : public Driver {
   public:
@@ -60,14 +61,14 @@ class LibevDriver final : public Driver {
     struct Watcher : SlabSlot {  // `link`: the next in deferred_
         ev_io io;
         LibevDriver* driver;
-        std::uint32_t read;     // the armed operation of each side, 0 for none
+        std::uint32_t read;  // the armed operation of each side, 0 for none
         std::uint32_t write;
-        std::uint32_t owner;    // the descriptor's index, 0 when that is forgotten or for a watch
-        int deferred;           // events to be served, not 0 exactly while in deferred_
-        int inner_fd;           // a watch of what libev cannot see: an epoll of its own, else -1
+        std::uint32_t wanted;  // a watch: the POLL bits that its ev_io stands for
+        int deferred;          // events to be served, not 0 exactly while in deferred_
+        int inner_fd;          // a watch of what libev cannot see: an epoll of its own, else -1
         bool is_watch;
-        bool is_forgotten;      // to be released when it leaves deferred_
-        bool is_nonblocking;    // a listener that was switched
+        bool is_forgotten;    // to be released when it leaves deferred_
+        bool is_nonblocking;  // a listener that was switched
     };
     using WaitingIo = void (*)(struct ev_loop*, ev_io*, int);
 
@@ -141,9 +142,9 @@ class LibevDriver final : public Driver {
     OpList cancelled_;
     std::uint32_t deferred_head_ = 0;
     std::uint32_t deferred_tail_ = 0;
-    CompletionBatch* batch_ = nullptr;       // while in wait()
-    Instant timer_target_ = instant_never;   // when the timer fires; instant_never: it is off
-    bool timer_fired_ = false;               // and its descriptor is still readable
+    CompletionBatch* batch_ = nullptr;      // while in wait()
+    Instant timer_target_ = instant_never;  // when the timer fires; instant_never: it is off
+    bool timer_fired_ = false;              // and its descriptor is still readable
     bool woken_ = false;
     bool rebuilt_ = false;  // libev has made a new epoll descriptor
     bool skipped_ = false;  // the last wait() did not look at the kernel

@@ -37,7 +37,8 @@ struct LibevLibrary {
 };
 
 // Loads the library of that name.
-// Errors: libev_missing when there is none, when it lacks a function, or is of another major version.
+// Errors: libev_missing when there is none, when it lacks a function, or is of another major version;
+// EMFILE, ENFILE when no descriptor is free to look for it.
 Result<LibevLibrary> load_libev(const char* name) noexcept;
 
 // ev_io_init() and its kin are macros that cast between watcher types, which C++ compilers warn of.

@@ -111,8 +111,8 @@ Error LibevDriver::prepare_listener(OpRecord& record) noexcept {
     return {};
 }
 
-// One system call of an operation that ends with its answer. A signal handler may interrupt it any
-// number of times, which bounds nothing but is the caller's doing.
+// The system call of an operation that ends with its answer. It is repeated when a signal handler has
+// interrupted it; the signals bound that.
 std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
     const int fd = fd_of(record);
     std::int32_t result = -EINTR;
@@ -182,8 +182,8 @@ bool LibevDriver::receive_block(std::uint32_t& side) noexcept {
     }
     std::int32_t result = -EINTR;
     while (result == -EINTR) {
-        result = answer(::recv(fd_of(record), block->base, block->capacity,
-                               transfer_flags(record)));
+        result =
+            answer(::recv(fd_of(record), block->base, block->capacity, transfer_flags(record)));
     }
     if (result > 0) {
         push(record, result, completion_more, block);

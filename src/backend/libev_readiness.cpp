@@ -17,6 +17,12 @@ namespace {
 // the limit fs.epoll.max_user_watches remains (or memory, which epoll_ctl(2) calls by another name).
 std::int32_t refusal_of(int fd) noexcept { return ::fcntl(fd, F_GETFD) < 0 ? -EBADF : -ENOSPC; }
 
+// False for a number that names nothing, or only a path (O_PATH): libev aborts when epoll refuses such.
+bool is_pollable(int fd) noexcept {
+    pollfd asked{fd, 0, 0};
+    return fd >= 0 && ::poll(&asked, 1, 0) >= 0 && (asked.revents & POLLNVAL) == 0;
+}
+
 }  // namespace
 
 // --- Watchers
@@ -29,6 +35,7 @@ LibevDriver::Watcher* LibevDriver::watcher_claim(WaitingIo callback) noexcept {
     watcher->driver = this;
     watcher->read = 0;
     watcher->write = 0;
+    watcher->wanted = 0;
     watcher->deferred = 0;
     watcher->inner_fd = -1;
     watcher->is_watch = false;
@@ -177,19 +184,17 @@ void LibevDriver::start_watch(OpRecord& record) noexcept {
 // epoll of the watch's own, which is readable when there is such an event. Regular files are refused
 // by epoll and always ready for libev as for poll(2).
 int LibevDriver::aim_watch(Watcher& watcher, int fd, std::uint32_t wanted) noexcept {
-    const std::uint32_t plain = POLLIN | POLLOUT | ((wanted & POLLIN) != 0 ? POLLRDHUP : 0);
-    const int events = ((wanted & POLLIN) != 0 ? EV_READ : 0) |
-                       ((wanted & POLLOUT) != 0 ? EV_WRITE : 0);
-    const bool needs_inner = (wanted & ~plain) != 0 || events == 0;
     // Still waiting from last time, for the same: the usual case.
-    if (watcher.io.active != 0 && watcher.inner_fd < 0 && !needs_inner &&
-        watcher.io.events == events) {
-        return 0;
-    }
+    if (watcher.io.active != 0 && watcher.wanted == wanted) return 0;
+    const std::uint32_t plain = POLLIN | POLLOUT | ((wanted & POLLIN) != 0 ? POLLRDHUP : 0);
+    const int events =
+        ((wanted & POLLIN) != 0 ? EV_READ : 0) | ((wanted & POLLOUT) != 0 ? EV_WRITE : 0);
+    const bool needs_inner = (wanted & ~plain) != 0 || events == 0;
     libev_.ev_io_stop(loop_, &watcher.io);
     if (watcher.inner_fd >= 0) ::close(watcher.inner_fd);
     watcher.inner_fd = -1;
-    if (::fcntl(fd, F_GETFD) < 0) return EBADF;  // libev would abort
+    if (!is_pollable(fd)) return EBADF;
+    watcher.wanted = wanted;
     libev_set(watcher.io, fd, events);
     if (needs_inner) {
         watcher.inner_fd = epoll_create1(EPOLL_CLOEXEC);

@@ -17,7 +17,7 @@ void panic(const char* format, ...) noexcept {
     std::va_list arguments;
     va_start(arguments, format);
     std::fputs("whorl: ", stderr);
-    std::vfprintf(stderr, format, arguments);
+    std::vfprintf(stderr, format, arguments);  // NOLINT(clang-analyzer-valist.Uninitialized)
     std::fputc('\n', stderr);
     va_end(arguments);
     std::abort();

@@ -40,13 +40,13 @@ constexpr std::uint64_t tick_before(std::int64_t ns) noexcept {
 }
 
 struct LoopCore {
-    explicit LoopCore(const LoopOptions& options) noexcept;
+    explicit LoopCore(const LoopOptions& given) noexcept;
     ~LoopCore();
     LoopCore(const LoopCore&) = delete;
     LoopCore& operator=(const LoopCore&) = delete;
 
     // --- set up and torn down by (loop.cpp, drain.cpp)
-    Error open(BackendReport& report) noexcept;
+    Error open(BackendReport& result) noexcept;
     // Ends everything without calling handlers. False: the kernel still holds buffers; leak the core.
     bool destroy() noexcept;
     Error drain(Nanoseconds bound);

@@ -61,15 +61,34 @@ Error LoopCore::drain(Nanoseconds bound) {
     }
 }
 
-// The thread of a loop is gone and another one destroys it: right as long as the kernel has nothing.
+namespace {
+// Whether the kernel may write to, or read from, memory of ours on behalf of an operation it has.
+bool lends_memory(OpKind kind) noexcept {
+    switch (kind) {
+        case OpKind::nop:
+        case OpKind::accept:
+        case OpKind::accept_stream:
+        case OpKind::watch:
+            return false;
+        default:
+            return true;
+    }
+}
+}  // namespace
+
+// Another thread than the loop's destroys it. It cannot reap what the kernel has, so that must be
+// nothing that memory was lent to; the rest ends with the ring.
 void LoopCore::destroy_elsewhere() noexcept {
-    bool held = false;
-    operations.for_each_live([&held](const OpRecord& record) {
-        held = held || (record.state == OpState::kernel && record.kind != OpKind::watch);
+    operations.for_each_live([this](const OpRecord& record) {
+        if (record.state == OpState::kernel && lends_memory(record.kind)) wrong_thread();
     });
-    if (held) wrong_thread();
     bound = false;
     pool->set_thread();
+    operations.for_each_live([this](OpRecord& record) {
+        if (record.state != OpState::kernel) return;
+        record.state = OpState::ended;
+        free_record(record);
+    });
 }
 
 bool LoopCore::destroy() noexcept {

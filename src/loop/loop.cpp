@@ -98,9 +98,11 @@ Loop::Loop(Loop&& other) noexcept : core_(std::exchange(other.core_, nullptr)) {
 }
 
 Loop& Loop::operator=(Loop&& other) noexcept {
-    if (this == &other) return *this;
-    this->~Loop();
-    return *::new (static_cast<void*>(this)) Loop(std::move(other));
+    Loop taken(std::move(other));
+    std::swap(core_, taken.core_);  // what this loop had ends with `taken`
+    if (core_ != nullptr) core_->loop = this;
+    if (taken.core_ != nullptr) taken.core_->loop = &taken;
+    return *this;
 }
 
 Loop::~Loop() {

@@ -30,7 +30,8 @@ Result<OpRecord*> LoopCore::claim(OpKind kind, std::uint64_t target,
     check_thread();
     if (draining && kind != OpKind::close) return Error::loop_closed;
     Descriptor* descriptor = nullptr;
-    if (target != 0 || (side_of(kind) != Side::none && kind != OpKind::connect)) {
+    const bool names = kind == OpKind::close || side_of(kind) != Side::none;
+    if (target != 0 || (names && kind != OpKind::connect)) {
         descriptor = descriptor_find(target);
         if (descriptor == nullptr) return Error::stale_handle;
     }
