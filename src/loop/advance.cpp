@@ -103,33 +103,35 @@ void LoopCore::advance_accept(OpRecord& record, const Completion& completion) {
 
 void LoopCore::advance_accept_stream(OpRecord& record, const Completion& completion) {
     const bool more = (completion.flags & completion_more) != 0;
+    const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
     const std::int32_t result = completion.result;
     if (accept_aborted(result)) {
         ++statistics.accept_aborted;
         if (!more) accept_pause(record, Error());
         return;
     }
-    if (accept_exhausted(result)) {
-        WHORL_ASSERT(!more);
-        return accept_pause(record, Error::from_errno(result));
+    if (accept_exhausted(result) && !more) return accept_pause(record, Error::from_errno(result));
+    if (result == -ECANCELED && (record.flags & op_pausing) != 0 && !ending) {
+        return accept_pause(record, Error::slots_exhausted);
     }
     if (result < 0) return finish(record, error_of(record, result), result);
     Delivery delivery;
-    std::uint64_t handle = 0;
-    if (!accept_descriptor(result, handle)) {
-        delivery.error = Error::slots_exhausted;
-        if ((record.flags & op_told) != 0 && more) return;  // once an episode
-        record.flags |= op_told;
-        ++statistics.accept_paused;
-    } else {
-        record.flags &= static_cast<std::uint16_t>(~op_told);
-        record.progress = 0;
-    }
+    if (!accept_descriptor(result, delivery.handle)) return accept_withdraw(record, more);
+    record.flags &= static_cast<std::uint16_t>(~op_told);
+    record.progress = 0;
     if (!more) stream_resubmit(record);
     delivery.more = true;
-    delivery.handle = handle;
     ++statistics.handlers;
     record.thunk(*loop, record, &delivery);
+}
+
+// No slot is free for more connections: take the operation back from the kernel and pause.
+void LoopCore::accept_withdraw(OpRecord& record, bool more) {
+    if (!more) return accept_pause(record, Error::slots_exhausted);
+    constexpr std::uint16_t leaving = op_pausing | op_cancelled | op_timed_out | op_final_seen;
+    const bool leaves = (record.flags & leaving) != 0;
+    record.flags |= op_pausing;
+    if (!leaves) driver->cancel(record);
 }
 
 // Backs off: 10 ms, doubling to 500 ms; the handler hears of it once until a connection is accepted.
@@ -140,7 +142,7 @@ void LoopCore::accept_pause(OpRecord& record, Error error) {
     if (pause > accept_pause_max_ns) pause = accept_pause_max_ns;
     record.progress = static_cast<std::uint64_t>(pause);
     record.state = OpState::retrying;
-    record.flags &= static_cast<std::uint16_t>(~op_final_seen);
+    record.flags &= static_cast<std::uint16_t>(~(op_final_seen | op_pausing));
     record.store(TimerNode{});
     record.as<TimerNode>().user = operations.index_of(&record);
     const std::int64_t deadline =

@@ -99,6 +99,7 @@ struct LoopCore {
     void advance_send_all(OpRecord& record, const Completion& completion);
     void advance_watch(OpRecord& record, const Completion& completion);
     bool accept_descriptor(int fd, std::uint64_t& handle) noexcept;
+    void accept_withdraw(OpRecord& record, bool more);
     void accept_pause(OpRecord& record, Error error);
     void stream_resubmit(OpRecord& record) noexcept;
     void drop_completion(OpRecord* record, const Completion& completion) noexcept;
