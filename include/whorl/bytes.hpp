@@ -13,6 +13,7 @@ struct Bytes {
     std::size_t size = 0;
 
     constexpr Bytes() noexcept = default;
+    constexpr Bytes(std::nullptr_t, std::size_t) noexcept {}
     constexpr Bytes(const std::byte* first, std::size_t count) noexcept
         : data(first), size(count) {}
     Bytes(const void* first, std::size_t count) noexcept

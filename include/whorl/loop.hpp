@@ -348,7 +348,7 @@ void Loop::event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* d
     if constexpr (Event::with_value) {
         auto event = Event::make(record, *delivery);
         loop.release(record);
-        detail::handler_call(handler, loop, event);
+        detail::handler_call(handler, loop, std::move(event));
     } else {
         loop.release(record);
         detail::handler_call(handler, loop);

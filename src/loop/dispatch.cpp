@@ -81,6 +81,7 @@ void LoopCore::dispatch_ready() {
 }
 
 void LoopCore::dispatch_timers() {
+    if (wheel.size() == 0) return;
     const std::uint64_t tick = tick_before(now.time_since_epoch().count());
     std::uint32_t budget = options.timers_per_turn;
     while (budget-- > 0 && !stopping) {

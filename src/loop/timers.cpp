@@ -82,6 +82,9 @@ Error LoopCore::timer_move(std::uint64_t handle, Nanoseconds delay) noexcept {
 }
 
 void LoopCore::timer_file(OpRecord& record, std::int64_t deadline_ns) noexcept {
+    if (wheel.size() == 0) {  // an empty wheel is not kept up to date: catch up, at no cost
+        static_cast<void>(wheel.expire_one(tick_before(now.time_since_epoch().count())));
+    }
     record.extra = static_cast<std::uint64_t>(deadline_ns);
     wheel.insert(record.as<TimerNode>(), tick_at_or_after(deadline_ns));
 }

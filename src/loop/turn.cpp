@@ -50,9 +50,9 @@ Error LoopCore::turn_wait(Nanoseconds wait_max) noexcept {
     if (!unfiled.empty() || wheel.size() != 0) {
         now = clock_now();
         timers_file();
+        wheel.prepare(prepare_budget);
     }
     resume_starved();
-    wheel.prepare(prepare_budget);
     Nanoseconds timeout = turn_timeout(wait_max);
     const bool sleeps = remote != nullptr && timeout != Nanoseconds::zero();
     if (sleeps && !remote_sleep()) timeout = Nanoseconds::zero();
