@@ -16,7 +16,6 @@ namespace whorl {
     X(timed_out, 4097, "timed out: the deadline given with the operation passed")                  \
     X(stale_handle, 4098, "stale handle: what it named has ended or was closed")                   \
     X(slots_exhausted, 4099, "slots exhausted: raise LoopOptions::ops_max or handles_max")         \
-    X(buffers_exhausted, 4100, "buffers exhausted: give buffers back or raise buffer_bytes_max")   \
     X(loop_closed, 4101, "loop closed: it is draining or gone and takes nothing new")              \
     X(invalid_argument, 4102, "invalid argument: see the operation's header for its limits")       \
     X(queue_full, 4103, "queue full: raise LoopOptions::posts_max or post less")                   \
@@ -24,8 +23,7 @@ namespace whorl {
     X(libev_missing, 4105, "libev.so.4 could not be loaded: install the package libev4")           \
     X(nothing_to_wait_for, 4106, "nothing to wait for: no operation, timer or watch is pending")   \
     X(drain_incomplete, 4107, "drain incomplete: the time bound passed with operations in flight") \
-    X(address_invalid, 4108, "address invalid: expected 1.2.3.4:port or [v6%scope]:port")          \
-    X(end_of_stream, 4109, "end of stream: the peer closed before the operation was complete")
+    X(address_invalid, 4108, "address invalid: expected 1.2.3.4:port or [v6%scope]:port")
 
 // A reason: zero is success, below 4096 an errno value, from 4096 on whorl's own (WHORL_ERROR_LIST).
 // Four bytes, trivially copyable; true in a condition when it *is* an error.

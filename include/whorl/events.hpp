@@ -43,9 +43,10 @@ constexpr SubmitOptions until(Instant deadline) noexcept {
 
 // A timer has fired.
 struct Expired {
-    Timer timer;               // a periodic timer's own handle; stale for a one-shot
-    Instant deadline;          // the instant it was due
-    std::uint64_t missed = 0;  // periodic: ticks left out just before this one (Missed::skip)
+    Timer timer;       // a periodic timer's own handle; stale for a one-shot
+    Instant deadline;  // the instant it was due
+    std::uint64_t missed =
+        0;  // periodic, Missed::skip: further ticks that were due by now and are left out
 };
 
 // What a periodic timer does about ticks that the loop was too busy for. All keep `deadline + interval`

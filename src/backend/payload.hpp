@@ -18,7 +18,8 @@
 //   nop            –               –
 //   connect        ConnectTarget   address and length
 //   accept…        –               (accept_stream: a TimerNode while it backs off)
-//   recv           Buffer          receive into data(), capacity() bytes; extra: MSG_ flags
+//   recv           Buffer          receive into data() + progress, capacity() - progress bytes;
+//                                  extra: MSG_ flags
 //   recv_stream    –               extra: MSG_ flags
 //   send           Buffer          data(), size(); extra: MSG_ flags
 //   send_all       Buffer          data() + progress, size() - progress; extra: MSG_ flags
@@ -59,8 +60,13 @@ struct Span {
 
 inline Span span_to_receive(OpRecord& record) noexcept {
     Buffer& buffer = record.as<Buffer>();
-    const std::size_t size = buffer.capacity();
-    return {buffer.data(), size < transfer_max ? size : transfer_max};
+    const std::size_t rest = buffer.capacity() - static_cast<std::size_t>(record.progress);
+    return {buffer.data() + record.progress, rest < transfer_max ? rest : transfer_max};
+}
+
+// A peek finds the same bytes again, so it cannot go on where it ended.
+inline bool receives_all(const OpRecord& record) noexcept {
+    return (record.extra & MSG_WAITALL) != 0 && (record.extra & MSG_PEEK) == 0;
 }
 
 inline Span span_to_send(OpRecord& record) noexcept {

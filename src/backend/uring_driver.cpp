@@ -102,11 +102,10 @@ void UringDriver::choose_features() noexcept {
 // A ring belongs to the thread that made it. When the loop runs on another one, the ring is made anew
 // there: the kernel has been given nothing yet.
 Error UringDriver::bind() noexcept {
-    if (thread_ != pthread_self()) {
-        ring_.close();
-        BackendReport ignored;
-        if (Error error = open(ignored)) return error;
-    }
+    if (thread_ == pthread_self()) return {};
+    ring_.close();
+    BackendReport ignored;
+    if (Error error = open(ignored)) return error;
     return notify_fd_ >= 0 ? ring_.register_event_fd(notify_fd_) : Error();
 }
 

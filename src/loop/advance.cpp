@@ -52,6 +52,8 @@ void LoopCore::advance(OpRecord& record, const Completion& completion) {
             return advance_accept(record, completion);
         case OpKind::accept_stream:
             return advance_accept_stream(record, completion);
+        case OpKind::recv:
+            return advance_recv(record, completion);
         case OpKind::recv_stream:
             return advance_recv_stream(record, completion);
         case OpKind::send_all:
@@ -64,10 +66,9 @@ void LoopCore::advance(OpRecord& record, const Completion& completion) {
     }
 }
 
-// nop, recv, send, shutdown: the kernel's answer is the operation's.
+// nop, send, shutdown: the kernel's answer is the operation's.
 void LoopCore::advance_plain(OpRecord& record, const Completion& completion) {
     const std::int32_t bytes = completion.result > 0 ? completion.result : 0;
-    if (record.kind == OpKind::recv) record.as<Buffer>().resize(static_cast<std::size_t>(bytes));
     record.progress = static_cast<std::uint64_t>(bytes);
     finish(record, error_of(record, completion.result), completion.result);
 }
@@ -169,6 +170,21 @@ void LoopCore::stream_resubmit(OpRecord& record) noexcept {
     record.state = OpState::ended;
     if (ending) complete_locally(record, error_of(record, -ECANCELED));
     else list(record);
+}
+
+// With MSG_WAITALL the receive goes on until its buffer is full, whatever the backend makes of the flag
+// (a non-blocking call ignores it); so what had arrived is told together with the reason, too.
+void LoopCore::advance_recv(OpRecord& record, const Completion& completion) {
+    Buffer& buffer = record.as<Buffer>();
+    if (completion.result > 0) {
+        record.progress += static_cast<std::uint64_t>(completion.result);
+        WHORL_ASSERT(record.progress <= buffer.capacity());
+        if (receives_all(record) && record.progress < buffer.capacity()) {
+            return stream_resubmit(record);
+        }
+    }
+    buffer.resize(static_cast<std::size_t>(record.progress));
+    finish(record, error_of(record, completion.result), completion.result);
 }
 
 void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completion) {

@@ -39,6 +39,9 @@ constexpr std::uint64_t tick_before(std::int64_t ns) noexcept {
     return ns <= 0 ? 0 : static_cast<std::uint64_t>(ns) >> 10;
 }
 
+// Hooks of both points together; each runs in every turn.
+inline constexpr std::uint32_t hooks_max = 64;
+
 struct LoopCore {
     explicit LoopCore(const LoopOptions& given) noexcept;
     ~LoopCore();
@@ -71,6 +74,7 @@ struct LoopCore {
                             const SubmitOptions& options) noexcept;
     Error claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept;
     Operation commit(OpRecord& record) noexcept;
+    void start(OpRecord& record) noexcept;
     void list(OpRecord& record) noexcept;
     void complete_locally(OpRecord& record, Error error) noexcept;
     Cancelled cancel_operation(std::uint64_t handle) noexcept;
@@ -95,6 +99,7 @@ struct LoopCore {
     void advance_connect(OpRecord& record, const Completion& completion);
     void advance_accept(OpRecord& record, const Completion& completion);
     void advance_accept_stream(OpRecord& record, const Completion& completion);
+    void advance_recv(OpRecord& record, const Completion& completion);
     void advance_recv_stream(OpRecord& record, const Completion& completion);
     void advance_send_all(OpRecord& record, const Completion& completion);
     void advance_watch(OpRecord& record, const Completion& completion);

@@ -95,7 +95,7 @@ void LoopCore::side_advance(Descriptor& descriptor, Side side) noexcept {
     OpRecord* next = queue.pop_front(operations);
     if (next == nullptr) return;
     active = operations.index_of(next);
-    list(*next);
+    start(*next);
 }
 
 }  // namespace whorl::detail

@@ -69,7 +69,7 @@ void LoopCore::dispatch_ready() {
         if (record->kind == OpKind::connect && error) {
             descriptors.at(record->descriptor).state = DescriptorState::closing;
         }
-        if (record->kind == OpKind::recv) record->as<Buffer>().resize(0);
+        if (record->kind == OpKind::recv) record->as<Buffer>().resize(record->progress);
         Delivery delivery;
         delivery.core = this;
         delivery.error = error;

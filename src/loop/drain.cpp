@@ -47,8 +47,8 @@ Error LoopCore::drain(Nanoseconds bound) {
     const Draining guard(*this);
     const Instant deadline = add_saturating(clock_now(), bound);
     end_everything(true);
-    stopping = false;
     for (;;) {
+        stopping = false;  // a handler's stop() ends a run(), not this
         const std::uint32_t left = operations.live() - hooks_before_count - hooks_after_count;
         if (left == 0 && !work_is_ready()) {
             descriptor_shut_all();  // those that no handler has closed
@@ -86,6 +86,8 @@ void LoopCore::destroy_elsewhere() noexcept {
     pool->set_thread();
     operations.for_each_live([this](OpRecord& record) {
         if (record.state != OpState::kernel) return;
+        // Nobody waits for its end, but the driver must not name it any more.
+        driver->cancel(record);
         record.state = OpState::ended;
         free_record(record);
     });
@@ -94,6 +96,7 @@ void LoopCore::destroy_elsewhere() noexcept {
 bool LoopCore::destroy() noexcept {
     if (in_turn) panic("a loop was destroyed from inside one of its own handlers");
     remote_close();
+    guest = false;  // its host waits no more
     dropping = true;
     draining = true;
     stopping = false;

@@ -9,6 +9,7 @@
 #include <whorl/remote.hpp>
 
 #include <algorithm>
+#include <cstdio>
 #include <new>
 
 namespace whorl {
@@ -57,9 +58,19 @@ bool options_valid(const LoopOptions& options) noexcept {
 }  // namespace
 
 Error LoopCore::open(BackendReport& result) noexcept {
-    if (!options_valid(options)) return Error::invalid_argument;
-    if (Error error = operations.reserve(options.ops_max)) return error;
-    if (Error error = descriptors.reserve(options.handles_max)) return error;
+    const auto say = [&result](const char* text) {
+        std::snprintf(result.text, sizeof result.text, "%s", text);
+    };
+    if (!options_valid(options)) {
+        say("an option lies outside the limits that whorl/loop_options.hpp states");
+        return Error::invalid_argument;
+    }
+    Error refused = operations.reserve(options.ops_max);
+    if (!refused) refused = descriptors.reserve(options.handles_max);
+    if (refused) {
+        say("no address space for the slots; lower ops_max or handles_max, or raise RLIMIT_AS");
+        return refused;
+    }
     pool = BufferPool::create(options.buffer_bytes_max);
     batch.entries = new (std::nothrow) Completion[options.completions_per_turn];
     if (pool == nullptr || batch.entries == nullptr) return Error::from_errno(ENOMEM);
@@ -161,21 +172,35 @@ Result<Instant> Loop::deadline(Timer timer) const noexcept {
     return Instant(time);
 }
 
+namespace {
+// A stop() ends the call during which or before which it was made, however that returns, and no other.
+struct StopEnds {
+    detail::LoopCore& core;
+    explicit StopEnds(detail::LoopCore& owner) noexcept : core(owner) {}
+    StopEnds(const StopEnds&) = delete;
+    StopEnds& operator=(const StopEnds&) = delete;
+    ~StopEnds() { core.stopping = false; }
+};
+}  // namespace
+
 Error Loop::run(RunUntil until) {
+    const StopEnds guard(*core_);
     for (;;) {
-        if (std::exchange(core_->stopping, false)) return {};
+        if (core_->stopping) return {};
         if (until == RunUntil::idle && core_->idle()) return {};
         if (Error error = core_->turn(Nanoseconds(-1))) return error;
     }
 }
 
 Error Loop::run_once() {
-    if (std::exchange(core_->stopping, false)) return {};
+    const StopEnds guard(*core_);
+    if (core_->stopping) return {};
     if (core_->idle() && core_->remote == nullptr) return Error::nothing_to_wait_for;
     return core_->turn(Nanoseconds(-1));
 }
 
 Error Loop::poll() {
+    const StopEnds guard(*core_);
     core_->stopping = false;
     return core_->turn(Nanoseconds::zero());
 }
@@ -190,9 +215,10 @@ Error Loop::process() {
 }
 
 Error Loop::run_for(Nanoseconds time) {
+    const StopEnds guard(*core_);
     const Instant end = add_saturating(clock_now(), time);
     for (;;) {
-        if (std::exchange(core_->stopping, false)) return {};
+        if (core_->stopping) return {};
         const Nanoseconds left = end - clock_now();
         if (Error error = core_->turn(std::max(left, Nanoseconds::zero()))) return error;
         if (left <= Nanoseconds::zero()) return {};

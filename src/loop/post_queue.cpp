@@ -14,7 +14,7 @@ PostQueue::~PostQueue() {
 }
 
 Result<PostSlot*> PostQueue::push(std::uint32_t limit) noexcept {
-    if (count_ >= limit) return Error::queue_full;
+    if (count_ - running_ >= limit) return Error::queue_full;
     if (tail_ == nullptr || tail_index_ == chunk_slots) {
         Chunk* chunk =
             spare_ != nullptr ? std::exchange(spare_, nullptr) : new (std::nothrow) Chunk;
@@ -25,17 +25,20 @@ Result<PostSlot*> PostQueue::push(std::uint32_t limit) noexcept {
         tail_ = chunk;
         tail_index_ = 0;
     }
-    if (++count_ > count_high_) count_high_ = count_;
+    ++count_;
+    if (count_ - running_ > count_high_) count_high_ = count_ - running_;
     return &tail_->slots[tail_index_++];
 }
 
 PostSlot& PostQueue::front() noexcept {
     WHORL_ASSERT(count_ > 0);
+    running_ = 1;
     return head_->slots[head_index_];
 }
 
 void PostQueue::drop_front() noexcept {
     WHORL_ASSERT(count_ > 0);
+    running_ = 0;
     --count_;
     ++head_index_;
     if (count_ == 0) {  // the one chunk starts over

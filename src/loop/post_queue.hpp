@@ -30,7 +30,8 @@ class PostQueue {
     PostQueue& operator=(const PostQueue&) = delete;
     ~PostQueue();
 
-    // The next free slot, counted as queued; the caller fills it at once.
+    // The next free slot, counted as queued; the caller fills it at once. The one that runs between
+    // front() and drop_front() does not count, so that it may post itself again at the limit.
     // Errors: queue_full at `limit`, ENOMEM.
     Result<PostSlot*> push(std::uint32_t limit) noexcept;
     // The oldest slot; it stays valid until drop_front(). The queue must not be empty.
@@ -54,6 +55,7 @@ class PostQueue {
     std::uint32_t tail_index_ = 0;
     std::uint32_t count_ = 0;
     std::uint32_t count_high_ = 0;
+    std::uint32_t running_ = 0;  // 1 between front() and drop_front(), of count_
 };
 
 }  // namespace whorl::detail

@@ -23,6 +23,21 @@ bool nothing_to_send(OpRecord& record) noexcept {
     }
 }
 
+// Whether the loop may hand the record over again after a final answer of the backend.
+bool may_go_on(const OpRecord& record) noexcept {
+    switch (record.kind) {
+        case OpKind::accept_stream:
+        case OpKind::recv_stream:
+        case OpKind::send_all:
+        case OpKind::send_chain:
+            return true;
+        case OpKind::recv:
+            return receives_all(record);
+        default:
+            return false;
+    }
+}
+
 }  // namespace
 
 Result<OpRecord*> LoopCore::claim(OpKind kind, std::uint64_t target,
@@ -35,6 +50,9 @@ Result<OpRecord*> LoopCore::claim(OpKind kind, std::uint64_t target,
         descriptor = descriptor_find(target);
         if (descriptor == nullptr) return Error::stale_handle;
     }
+    if (kind == OpKind::hook && hooks_before_count + hooks_after_count == hooks_max) {
+        return Error::slots_exhausted;
+    }
     OpRecord* record = operations.claim();
     if (record == nullptr) return Error::slots_exhausted;
     record->kind = kind;
@@ -45,9 +63,12 @@ Result<OpRecord*> LoopCore::claim(OpKind kind, std::uint64_t target,
     record->link_previous = 0;
     record->descriptor = 0;
     record->deadline = 0;
-    if (Error error = claim_deadline(*record, options)) {
-        operations.release(record);
-        return error;
+    const bool limited = options.within != Nanoseconds::max() || options.deadline != instant_never;
+    if (limited) {
+        if (Error error = claim_deadline(*record, options)) {
+            operations.release(record);
+            return error;
+        }
     }
     if (descriptor != nullptr && kind != OpKind::close) {
         record->descriptor = descriptors.index_of(descriptor);
@@ -60,7 +81,6 @@ Result<OpRecord*> LoopCore::claim(OpKind kind, std::uint64_t target,
 // A deadline is a record of its own in the wheel, so that operations without one stay small.
 Error LoopCore::claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept {
     const bool relative = options.within != Nanoseconds::max();
-    if (!relative && options.deadline == instant_never) return {};
     OpRecord* deadline = operations.claim();
     if (deadline == nullptr) return Error::slots_exhausted;
     deadline->kind = OpKind::deadline;
@@ -73,14 +93,12 @@ Error LoopCore::claim_deadline(OpRecord& record, const SubmitOptions& options) n
     deadline->store(TimerNode{});
     deadline->as<TimerNode>().user = operations.index_of(deadline);
     record.deadline = operations.index_of(deadline);
-    const std::int64_t absolute = options.deadline.time_since_epoch().count();
-    if (relative) {
-        deadline->extra = static_cast<std::uint64_t>(options.within.count());
-        deadline->flags |= op_unfiled;
-        unfiled.push_back(operations, *deadline);
-    } else {
-        timer_file(*deadline, absolute);
-    }
+    // Filed before the next wait: what has passed by then never reaches the backend.
+    const Nanoseconds time = relative ? options.within : options.deadline.time_since_epoch();
+    deadline->extra = static_cast<std::uint64_t>(time.count());
+    deadline->flags |= op_unfiled;
+    if (!relative) deadline->flags |= op_absolute;
+    unfiled.push_back(operations, *deadline);
     return {};
 }
 
@@ -89,10 +107,6 @@ Operation LoopCore::commit(OpRecord& record) noexcept {
     const Side side = side_of(record.kind);
     note_work();
     if (record.state == OpState::ready) return handle;  // decided while it was being opened
-    if (nothing_to_send(record)) {
-        complete_locally(record, Error());
-        return handle;
-    }
     if (side == Side::none) {
         list(record);
         return handle;
@@ -101,13 +115,19 @@ Operation LoopCore::commit(OpRecord& record) noexcept {
     std::uint32_t& active = side == Side::read ? descriptor.read_active : descriptor.write_active;
     if (active == 0) {
         active = operations.index_of(&record);
-        list(record);
+        start(record);
         return handle;
     }
     record.state = OpState::queued;
     OpList& queue = side == Side::read ? descriptor.read_queue : descriptor.write_queue;
     queue.push_back(operations, record);
     return handle;
+}
+
+// The record's turn on its side has come.
+void LoopCore::start(OpRecord& record) noexcept {
+    if (nothing_to_send(record)) complete_locally(record, Error());
+    else list(record);
 }
 
 // Puts a record on the list that the next turn hands to the driver.
@@ -137,10 +157,7 @@ Cancelled LoopCore::cancel_operation(std::uint64_t handle) noexcept {
     if (record->kind >= OpKind::watch) return Cancelled::not_found;
     if (record->state == OpState::ready) return Cancelled::already_completing;
     const bool final_seen = (record->flags & op_final_seen) != 0;
-    const bool goes_on = record->kind == OpKind::accept_stream ||
-                         record->kind == OpKind::recv_stream || record->kind == OpKind::send_all ||
-                         record->kind == OpKind::send_chain;
-    if (final_seen && !goes_on) return Cancelled::already_completing;
+    if (final_seen && !may_go_on(*record)) return Cancelled::already_completing;
     cancel_record(*record, op_cancelled);
     return Cancelled::cancelling;
 }

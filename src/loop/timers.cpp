@@ -104,9 +104,11 @@ void LoopCore::timers_file() noexcept {
     const std::int64_t now_ns = now.time_since_epoch().count();
     while (OpRecord* record = unfiled.pop_front(operations)) {
         record->flags &= static_cast<std::uint16_t>(~op_unfiled);
-        const auto delay = static_cast<std::int64_t>(record->extra);
-        timer_file(*record, delay > 0 ? add_ns(now_ns, delay) : now_ns);
-        if (record->kind == OpKind::deadline && delay <= 0) {
+        const auto time = static_cast<std::int64_t>(record->extra);
+        std::int64_t due = time > 0 ? add_ns(now_ns, time) : now_ns;
+        if ((record->flags & op_absolute) != 0) due = time;
+        timer_file(*record, due);
+        if (record->kind == OpKind::deadline && due <= now_ns) {
             wheel.remove(record->as<TimerNode>());
             deadline_expire(*record);
         }

@@ -16,13 +16,17 @@ namespace {
 // Timers of crowded slots that are sorted ahead in each turn, so that no single turn pays for a slot.
 constexpr std::uint32_t prepare_budget = 256;
 
-// in_turn must be false again when a handler's exception passes through.
+// in_turn must be false again, and a guest's host be woken by posts, when a handler's exception passes
+// through.
 struct InTurn {
     LoopCore& core;
     explicit InTurn(LoopCore& owner) noexcept : core(owner) { core.in_turn = true; }
     InTurn(const InTurn&) = delete;
     InTurn& operator=(const InTurn&) = delete;
-    ~InTurn() { core.in_turn = false; }
+    ~InTurn() {
+        core.in_turn = false;
+        if (core.guest) core.guest_sleep();
+    }
 };
 
 }  // namespace
@@ -42,7 +46,6 @@ Error LoopCore::turn(Nanoseconds wait_max) {
     }
     if (guest) remote_awake();
     dispatch();
-    if (guest) guest_sleep();
     return {};
 }
 
@@ -100,14 +103,21 @@ Instant LoopCore::next_deadline() noexcept {
     return Instant(Nanoseconds(static_cast<std::int64_t>(tick << 10)));
 }
 
-// Each hook goes to the end of its list and then runs, so that it may end itself and any other. One
-// that is ended meanwhile shortens the round by as many; new ones run from the next turn on.
+// Those that are there when the round begins run once each, in the order in which they were made,
+// unless one before them has ended them. New ones run from the next turn on.
 void LoopCore::turn_hooks(OpList& hooks, std::uint32_t count) {
-    for (; count > 0 && !hooks.empty(); --count) {
-        OpRecord& record = *hooks.pop_front(operations);
-        hooks.push_back(operations, record);
+    std::uint64_t round[hooks_max];
+    WHORL_ASSERT(count <= hooks_max);
+    std::uint32_t noted = 0;
+    for (std::uint32_t index = hooks.head; index != 0; index = operations.at(index).link) {
+        round[noted++] = handle_of(operations.at(index));
+    }
+    WHORL_ASSERT(noted == count);
+    for (std::uint32_t next = 0; next < count && !stopping; ++next) {
+        OpRecord* record = operations.find(round[next]);
+        if (record == nullptr) continue;
         Delivery delivery;
-        deliver_in_place(record, delivery);
+        deliver_in_place(*record, delivery);
     }
 }
 
