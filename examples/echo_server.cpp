@@ -11,8 +11,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <string>
 
 namespace {
@@ -80,7 +78,8 @@ int main(int count, char** words) {
         return fail("usage", "[--port N] [--bind ADDRESS] [--backend automatic|io_uring|libev]");
     }
     const bool v6 = arguments.bind.find(':') != std::string::npos;
-    const std::string text = (v6 ? "[" + arguments.bind + "]" : arguments.bind) + ":" + arguments.port;
+    const std::string text =
+        (v6 ? "[" + arguments.bind + "]" : arguments.bind) + ":" + arguments.port;
     const whorl::Result<whorl::Address> address = whorl::Address::parse(text);
     if (!address) return fail(text.c_str(), address.error().text());
 
@@ -107,11 +106,13 @@ int main(int count, char** words) {
 
     (void)loop.submit(whorl::AcceptStream{*listener},
                       [](whorl::Loop& accepting, whorl::AcceptStream::Done done) {
-                          if (done.error) std::fprintf(stderr, "accept: %s\n", done.error.text());
-                          else (new Echo(done.socket))->start(accepting);
+                          if (done.socket) (new Echo(done.socket))->start(accepting);
+                          else if (done.error != whorl::Error::cancelled)
+                              std::fprintf(stderr, "accept: %s\n", done.error.text());
                       });
     if (whorl::Error error = loop.run()) return fail("run", error.text());
-    if (whorl::Error error = loop.drain(std::chrono::seconds(5))) return fail("drain", error.text());
+    if (whorl::Error error = loop.drain(std::chrono::seconds(5)))
+        return fail("drain", error.text());
     ::close(signal_fd);
     std::puts("stopped");
     return 0;

@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Goal: the example programs do what they say, seen from outside, on the backend that is asked for.
+
+Method: starts the program on a port that the system chooses, talks to it as a live peer (a socket of
+our own, and socat and nc where they are installed), compares every byte, stops it with SIGTERM and
+expects a clean exit. Exit status 77: this machine refuses the backend.
+
+usage: run.py NAME --backend io_uring|libev --directory DIRECTORY
+"""
+import argparse
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+PATIENCE = 30  # seconds for anything that should take none
+
+
+class Failure(Exception):
+    pass
+
+
+def expect(condition, what):
+    if not condition:
+        raise Failure(what)
+
+
+class Programs:
+    def __init__(self, directory, backend):
+        self.directory = directory
+        self.backend = backend
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def run(self, name, *words, data=b"", environment=None):
+        return subprocess.run([self.path(name), *words], input=data, capture_output=True,
+                              timeout=PATIENCE, env={**os.environ, **(environment or {})},
+                              check=False)
+
+    @contextlib.contextmanager
+    def server(self, name="echo_server", *words):
+        """Starts a server on a free port; afterwards SIGTERM must end it with status 0."""
+        process = subprocess.Popen(
+            [self.path(name), "--port", "0", "--backend", self.backend, *words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        watchdog = threading.Timer(PATIENCE * 2, process.kill)
+        watchdog.start()
+        try:
+            line = process.stdout.readline().decode()
+            found = re.fullmatch(r"listening on (.+):(\d+)\n", line)
+            if not found:
+                raise Failure(f"{name} said {line!r} and {process.stderr.read().decode()!r}")
+            chosen = process.stdout.readline().decode()
+            expect(chosen.startswith(f"backend {self.backend}: "), f"the backend is {chosen!r}")
+            process.address = (found[1].strip("[]"), int(found[2]))
+            yield process
+            expect(process.poll() is None, f"{name} ended by itself: {process.returncode}")
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=PATIENCE)
+            expect(process.returncode == 0, f"{name} ended with {process.returncode}: {err}")
+            expect(out.endswith(b"stopped\n"), f"{name} did not say that it stopped: {out}")
+            expect(err == b"", f"{name} complained: {err}")
+        finally:
+            watchdog.cancel()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def echo_exchange(address, data, pieces=None):
+    """Sends data, half-closes, and returns all that comes back."""
+    with socket.create_connection(address, timeout=PATIENCE) as peer:
+        def send():
+            for piece in pieces or [data]:
+                peer.sendall(piece)
+            peer.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        got = bytearray()
+        while part := peer.recv(1 << 16):
+            got += part
+        sender.join()
+        return bytes(got)
+
+
+def check_echo(address):
+    noise = random.Random(1)
+    for size in (0, 1, 63, 4096, 16384, 16385, 1_000_003):
+        data = noise.randbytes(size)
+        expect(echo_exchange(address, data) == data, f"{size} bytes came back changed")
+    data = noise.randbytes(500)
+    pieces = [data[at:at + 1] for at in range(len(data))]
+    expect(echo_exchange(address, data, pieces) == data, "single bytes came back changed")
+
+
+def check_many(address, count=50):
+    peers = [socket.create_connection(address, timeout=PATIENCE) for _ in range(count)]
+    for number, peer in enumerate(peers):
+        peer.sendall(b"%06d" % number)
+    for number, peer in reversed(list(enumerate(peers))):
+        got = b""
+        while len(got) < 6:
+            part = peer.recv(6 - len(got))
+            expect(part, "the server closed a connection")
+            got += part
+        expect(got == b"%06d" % number, f"connection {number} got {got}")
+        peer.close()
+
+
+def check_reset(address):
+    """Peers that reset their connection, some with data under way, harm nobody."""
+    for number in range(20):
+        peer = socket.create_connection(address, timeout=PATIENCE)
+        if number % 2:
+            peer.sendall(b"x" * 100_000)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+    expect(echo_exchange(address, b"still here") == b"still here", "lost after resets")
+
+
+def check_foreign_peers(address):
+    host, port = address
+    data = b"".join(b"line %d\n" % number for number in range(1000))
+    peers = {"socat": ["socat", "-t30", "-", f"TCP:{host}:{port}"],
+             "nc": ["nc", "-N", host, str(port)]}
+    for name, command in peers.items():
+        if not shutil.which(name):
+            print(f"{name} is not installed: not tried")
+            continue
+        done = subprocess.run(command, input=data, capture_output=True, timeout=PATIENCE,
+                              check=False)
+        expect(done.stdout == data, f"{name} got something else back: {done.stderr}")
+
+
+def test_echo_server(programs):
+    with programs.server() as server:
+        check_echo(server.address)
+        check_many(server.address)
+        check_reset(server.address)
+        check_foreign_peers(server.address)
+        idle = socket.create_connection(server.address, timeout=PATIENCE)
+        port = str(server.address[1])
+        again = programs.run("echo_server", "--port", port, "--backend", programs.backend)
+        expect(again.returncode == 1, f"a port in use gave status {again.returncode}")
+        expect(b"Address already in use" in again.stderr, f"it said {again.stderr}")
+    expect(idle.recv(1) == b"", "the open connection was not closed in the end")
+    idle.close()
+    wrong = programs.run("echo_server", "--bind", "300.1.1.1", "--backend", programs.backend)
+    expect(wrong.returncode == 1 and b"address invalid" in wrong.stderr, f"said {wrong.stderr}")
+    foreign = programs.run("echo_server", "--bind", "192.0.2.1", "--port", "0", "--backend",
+                           programs.backend)
+    expect(foreign.returncode == 1, f"an address of others gave status {foreign.returncode}")
+    expect(b"Cannot assign requested address" in foreign.stderr, f"it said {foreign.stderr}")
+    usage = programs.run("echo_server", "--no-such-option", "1")
+    expect(usage.returncode == 1 and b"usage" in usage.stderr, f"it said {usage.stderr}")
+    if os.path.exists("/proc/net/if_inet6"):
+        with programs.server("echo_server", "--bind", "::1") as server:
+            check_echo(server.address)
+
+
+def test_echo_client(programs):
+    with programs.server() as server:
+        where = ["--port", str(server.address[1]), "--backend", programs.backend]
+        words = programs.run("echo_client", *where, "hello", "world")
+        expect((words.returncode, words.stdout) == (0, b"hello\nworld\n"), f"words: {words}")
+        for size in (0, 1, 5_000_000):
+            data = random.Random(size).randbytes(size)
+            done = programs.run("echo_client", *where, data=data)
+            expect(done.returncode == 0, f"{size} bytes: {done.stderr}")
+            expect(done.stdout == data, f"{size} bytes came back changed")
+    refused = programs.run("echo_client", *where, "hello")
+    expect(refused.returncode == 1 and b"Connection refused" in refused.stderr, f"{refused}")
+    wrong = programs.run("echo_client", *where, "--host", "localhost", "hello")
+    expect(wrong.returncode == 1 and b"address invalid" in wrong.stderr, f"{wrong}")
+    # A listener with a full backlog answers nothing, so only the deadline ends the connect.
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+            fillers.append(filler)
+        late = programs.run("echo_client", "--port", str(full.getsockname()[1]), "--timeout",
+                            "200", "--backend", programs.backend, "hello")
+        expect(late.returncode == 1 and b"timed out" in late.stderr, f"{late}")
+        for filler in fillers:
+            filler.close()
+
+
+def test_timers(programs):
+    done = programs.run("timers", environment={"WHORL_BACKEND": programs.backend})
+    expect(done.returncode == 0, f"{done}")
+    lines = done.stdout.decode().splitlines()
+    expect(lines[0].startswith(f"backend {programs.backend}"), lines[0])
+    expect("cancelled: yes" in lines[1] and "cancelled again: no" in lines[2], f"{lines[1:3]}")
+    expect("must not fire" not in done.stdout.decode(), "a cancelled timer fired")
+    expect(lines[-1].endswith("nothing left to wait for"), lines[-1])
+    text = "\n".join(lines)
+    for what in ("one-shot, due", "moved twice, fired once", "accept: timed_out"):
+        expect(text.count(what) == 1, f"{what!r} is there {text.count(what)} times")
+    for at, due in re.findall(r"^ *(\d+) ms  .*due at (\d+) ms", text, re.MULTILINE):
+        expect(int(at) >= int(due), f"fired at {at} ms, due at {due} ms")
+    for policy in ("skip", "burst", "delay"):
+        missed = [int(number) for number in re.findall(rf"{policy}: .*, (\d+) missed", text)]
+        expect(len(missed) == 6, f"{policy}: {len(missed)} ticks")
+        expect(sum(missed) >= 2 if policy == "skip" else sum(missed) == 0, f"{policy}: {missed}")
+
+
+def test_watch(programs):
+    environment = {"WHORL_BACKEND": programs.backend}
+    done = programs.run("watch", environment=environment)
+    expect(done.returncode == 0, f"{done}")
+    lines = done.stdout.decode().splitlines()
+    expect(lines[0].startswith(f"backend {programs.backend}"), lines[0])
+    expect(lines[1:5] == ["1: one", "2: two", "3: three", "4: a longer line than sixteen"],
+           f"{lines}")
+    # More than one read's worth is there at once: the watch goes on as long as there is some.
+    many = programs.run("watch", "seq 2000; printf end; exit 3", environment=environment)
+    lines = many.stdout.decode().splitlines()
+    expect(many.returncode == 3, f"the command's status is {many.returncode}")
+    expect(lines[2000] == "2000: 2000" and lines[2001] == "2001: end", f"{lines[-3:]}")
+    expect(many.stderr == b"", f"{many.stderr}")
+
+
+def test_guest_poll(programs):
+    with programs.server("guest_poll") as server:
+        check_echo(server.address)
+        check_many(server.address)
+        check_reset(server.address)
+        check_foreign_peers(server.address)
+        with socket.create_connection(server.address, timeout=PATIENCE) as peer:
+            peer.sendall(b"x")
+            expect(peer.recv(1) == b"x", "no echo")
+            server.stdin.write(b"how many?\n")
+            server.stdin.flush()
+            line = server.stdout.readline()
+            expect(re.fullmatch(rb"host: [1-9]\d* connections\n", line), f"the host said {line}")
+        server.stdin.close()
+        server.stdin = None
+        expect(echo_exchange(server.address, b"y") == b"y", "lost with the end of its input")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--backend", choices=("io_uring", "libev"), required=True)
+    parser.add_argument("--directory", required=True)
+    arguments = parser.parse_args()
+    os.environ.pop("WHORL_BACKEND", None)
+    programs = Programs(arguments.directory, arguments.backend)
+    probe = programs.run("timers", environment={"WHORL_BACKEND": arguments.backend})
+    if probe.returncode == 1 and b"backend unavailable" in probe.stderr:
+        print(f"skipped: {probe.stderr.decode().strip()}")
+        return 1 if os.environ.get("WHORL_TEST_NO_SKIP") else 77
+    try:
+        globals()[f"test_{arguments.name}"](programs)
+    except (Failure, OSError, subprocess.TimeoutExpired) as failure:
+        print(f"failed: {failure}")
+        return 1
+    print(f"{arguments.name} on {arguments.backend}: passed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
