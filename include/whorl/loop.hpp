@@ -214,8 +214,8 @@ class WHORL_EXPORT Loop {
     explicit Loop(detail::LoopCore* core) noexcept;
 
     // Claims a record, moving nothing yet. `target` is the descriptor's handle, 0 for none.
-    Result<detail::OpRecord*> claim(detail::OpKind kind, std::uint64_t target,
-                                    const SubmitOptions& options) noexcept;
+    Error claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions& options,
+                detail::OpRecord*& claimed) noexcept;
     Operation commit(detail::OpRecord& record) noexcept;
     void abandon(detail::OpRecord& record) noexcept;
     Result<Timer> commit_timer(detail::OpRecord& record, std::int64_t time, std::int64_t interval,
@@ -298,9 +298,9 @@ Result<Operation> Loop::submit(Op&& operation, const SubmitOptions& options,
     static_assert(!std::is_lvalue_reference_v<Op>, "whorl: submit takes over: std::move it in");
     detail::handler_check<Stored, Loop&, detail::DoneOf<Plain>>();
     if (Error error = operation.check()) return error;
-    Result<detail::OpRecord*> claimed = claim(Plain::kind, operation.target(), options);
-    if (!claimed) return claimed.error();
-    detail::OpRecord& record = **claimed;
+    detail::OpRecord* claimed = nullptr;
+    if (Error error = claim(Plain::kind, operation.target(), options, claimed)) return error;
+    detail::OpRecord& record = *claimed;
     if constexpr (Plain::opens) {
         if (Error error = operation.open(*this, record)) {
             abandon(record);
@@ -360,9 +360,9 @@ Result<Timer> Loop::arm(std::int64_t time, std::int64_t interval, bool relative,
                         Handler&& handler) noexcept {
     using Stored = std::decay_t<Handler>;
     detail::handler_check<Stored, Loop&, Expired>();
-    Result<detail::OpRecord*> claimed = claim(detail::OpKind::timer, 0, SubmitOptions{});
-    if (!claimed) return claimed.error();
-    detail::OpRecord& record = **claimed;
+    detail::OpRecord* claimed = nullptr;
+    if (Error error = claim(detail::OpKind::timer, 0, SubmitOptions{}, claimed)) return error;
+    detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::ExpiredEvent, Stored>;
     return commit_timer(record, time, interval, relative, missed);
@@ -373,9 +373,9 @@ Result<Watch> Loop::watch(int fd, Interest interest, Handler&& handler) noexcept
     using Stored = std::decay_t<Handler>;
     detail::handler_check<Stored, Loop&, Watched>();
     if (fd < 0) return Error::invalid_argument;
-    Result<detail::OpRecord*> claimed = claim(detail::OpKind::watch, 0, SubmitOptions{});
-    if (!claimed) return claimed.error();
-    detail::OpRecord& record = **claimed;
+    detail::OpRecord* claimed = nullptr;
+    if (Error error = claim(detail::OpKind::watch, 0, SubmitOptions{}, claimed)) return error;
+    detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::WatchedEvent, Stored>;
     return commit_watch(record, fd, interest);
@@ -387,9 +387,9 @@ Result<Operation> Loop::hook(HookPoint point, Handler&& handler) noexcept {
     detail::handler_check<Stored, Loop&>();
     SubmitOptions options;
     options.background = true;
-    Result<detail::OpRecord*> claimed = claim(detail::OpKind::hook, 0, options);
-    if (!claimed) return claimed.error();
-    detail::OpRecord& record = **claimed;
+    detail::OpRecord* claimed = nullptr;
+    if (Error error = claim(detail::OpKind::hook, 0, options, claimed)) return error;
+    detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::PlainEvent, Stored>;
     return commit_hook(record, point);
@@ -400,10 +400,10 @@ Error Loop::close(Handle<Tag> handle, Handler&& handler) noexcept {
     using Stored = std::decay_t<Handler>;
     static_assert(descriptor_tag<Tag>, "close takes a Socket or a Listener; use cancel");
     detail::handler_check<Stored, Loop&>();
-    Result<detail::OpRecord*> claimed =
-        claim(detail::OpKind::close, handle.value(), SubmitOptions{});
-    if (!claimed) return claimed.error();
-    detail::OpRecord& record = **claimed;
+    detail::OpRecord* claimed = nullptr;
+    if (Error error = claim(detail::OpKind::close, handle.value(), SubmitOptions{}, claimed))
+        return error;
+    detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::PlainEvent, Stored>;
     return close_descriptor(handle.value(), &record);

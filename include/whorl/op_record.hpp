@@ -68,6 +68,7 @@ inline constexpr std::uint16_t op_background = 1 << 5;  // does not keep run() g
 inline constexpr std::uint16_t op_told = 1 << 6;        // the handler knows of this exhaustion
 inline constexpr std::uint16_t op_unfiled = 1 << 7;     // a timer not yet in the wheel
 inline constexpr std::uint16_t op_late_free = 1 << 8;   // ended inside its own handler
+inline constexpr std::uint16_t op_fed = 1 << 9;  // a stream has got data since it was handed over
 inline constexpr std::uint16_t op_absolute = 1 << 11;   // an unfiled deadline given as an instant
 inline constexpr std::uint16_t op_backend_1 = 1 << 12;  // for the backend alone
 inline constexpr std::uint16_t op_backend_2 = 1 << 13;

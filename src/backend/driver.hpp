@@ -29,6 +29,8 @@
 //      buffer it answers -ENOBUFS; data stays with the kernel.
 //   6. A short transfer is no error; the loop decides whether to go on.
 //   7. Nothing is delivered from anywhere but wait().
+//   8. state becomes kernel when a record is taken from `submissions`, and op_final_seen is set with
+//      its final completion: from then on the driver does not have it.
 
 namespace whorl::detail {
 
@@ -117,6 +119,10 @@ class Driver {
 
     // A watch record is about to be freed, or is not going to be handed over again.
     virtual void forget_watch(OpRecord& record) noexcept = 0;
+
+    // Whether there are buffers for received streams that left the pool and are not filled: a stream
+    // that answered -ENOBUFS may find one when it is handed over again.
+    virtual bool buffers_ready() const noexcept { return false; }
 
     // Ends a wait() whenever the eventfd becomes readable (once for each write to it, at least).
     virtual Error watch_wake(int event_fd) noexcept = 0;

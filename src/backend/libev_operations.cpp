@@ -197,6 +197,7 @@ bool LibevDriver::receive_block(std::uint32_t& side) noexcept {
 void LibevDriver::push(OpRecord& record, std::int32_t result, std::uint32_t flags,
                        PoolBlock* block) noexcept {
     WHORL_ASSERT(batch_ != nullptr && record.state == OpState::kernel);
+    if ((flags & completion_more) == 0) record.flags |= op_final_seen;
     batch_->push({context_.operations.handle_of(&record), result, flags, block});
 }
 

@@ -4,7 +4,6 @@
 
 #include <whorl/assert.hpp>
 
-#include <pthread.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -44,7 +43,7 @@ Error Ring::open(const Setup& setup, Failure& failure) noexcept {
     failure.number = error.value();
     if (error) return error;
     open_ = true;
-    thread_ = pthread_self();
+    thread_ = thread_token();
     failure.step = "io_uring_enter";
     error = round_trip();
     failure.number = error.value();
@@ -133,7 +132,7 @@ void Ring::close() noexcept {
     if (!open_) return;
     // The index lives in the table of the thread that registered it; from another thread the call
     // would take away somebody else's. The kernel drops it with its thread.
-    if (index_ >= 0 && thread_ == pthread_self()) {
+    if (index_ >= 0 && thread_ == thread_token()) {
         io_uring_rsrc_update update{};
         update.offset = static_cast<unsigned>(index_);
         static_cast<void>(io_uring_register(static_cast<unsigned>(ring_.ring_fd),

@@ -4,7 +4,6 @@
 
 #include "backend/select.hpp"
 
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
@@ -69,7 +68,7 @@ Error UringDriver::open(BackendReport& report) noexcept {
         report.failed_errno = failure.number;
         return error;
     }
-    thread_ = pthread_self();
+    thread_ = thread_token();
     choose_features();
     report.features = features_;
     return {};
@@ -102,7 +101,7 @@ void UringDriver::choose_features() noexcept {
 // A ring belongs to the thread that made it. When the loop runs on another one, the ring is made anew
 // there: the kernel has been given nothing yet.
 Error UringDriver::bind() noexcept {
-    if (thread_ == pthread_self()) return {};
+    if (thread_ == thread_token()) return {};
     ring_.close();
     BackendReport ignored;
     if (Error error = open(ignored)) return error;
@@ -178,7 +177,7 @@ void UringDriver::stage_cancels() noexcept {
 // Submits and runs deferred work, so that the kernel lets go of files that cancelled polls held. What
 // completes waits in the queue for the next turn.
 void UringDriver::flush() noexcept {
-    if (thread_ != pthread_self()) return;  // not bound yet: the kernel has nothing
+    if (thread_ != thread_token()) return;  // not bound yet: the kernel has nothing
     stage_cancels();
     if (ring_.pending() == 0) return;
     ++context_.statistics.kernel_waits;

@@ -40,6 +40,9 @@ class UringDriver final : public Driver {
     void flush() noexcept override;
     void forget(Descriptor&) noexcept override {}
     void forget_watch(OpRecord&) noexcept override {}
+    bool buffers_ready() const noexcept override {
+        return blocks_ != nullptr && missing_count_ < blocks_count_;
+    }
     Error watch_wake(int event_fd) noexcept override;
     Result<int> notify_fd() noexcept override;
 

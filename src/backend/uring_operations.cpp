@@ -172,7 +172,7 @@ void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlo
             --streams_;
         }
         if ((record.flags & op_in_cancels) != 0) cancels_.remove(context_.operations, record);
-        record.flags &= static_cast<std::uint16_t>(~op_backend_all);
+        record.flags = static_cast<std::uint16_t>((record.flags & ~op_backend_all) | op_final_seen);
     }
     batch.push({context_.operations.handle_of(&record), result, more ? completion_more : 0, block});
 }

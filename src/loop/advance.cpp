@@ -196,6 +196,10 @@ void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completio
         const bool paused = (record.flags & op_pausing) != 0;
         record.flags &= static_cast<std::uint16_t>(~(op_pausing | op_final_seen));
         if (completion.result == -ENOBUFS && !ending) {
+            if (descriptor.buffers_out >= options.recv_buffers_per_stream) {
+                record.state = OpState::paused;  // it may not take another one anyway
+                return;
+            }
             ++statistics.recv_starved;
             record.state = OpState::starved;
             starved.push_back(operations, record);
@@ -212,6 +216,7 @@ void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completio
     WHORL_ASSERT(completion.result > 0);
     completion.block->tag = descriptors.handle_of(&descriptor);
     ++descriptor.buffers_out;
+    record.flags |= op_fed;
     record.progress += static_cast<std::uint64_t>(completion.result);
     // With its final record seen, the backend does not have it any more.
     constexpr std::uint16_t leaving = op_pausing | op_cancelled | op_timed_out | op_final_seen;

@@ -9,8 +9,6 @@
 #include <whorl/loop.hpp>
 #include <whorl/timer_wheel.hpp>
 
-#include <pthread.h>
-
 #include <cstdint>
 
 // The loop's state and the machine that runs it. One turn:
@@ -65,13 +63,13 @@ struct LoopCore {
     Instant next_deadline() noexcept;
     Error bind() noexcept;
     void check_thread() const noexcept {
-        if (bound && thread != pthread_self()) wrong_thread();
+        if (bound && thread != thread_token()) wrong_thread();
     }
     [[noreturn]] void wrong_thread() const noexcept;
 
     // --- submission and cancellation (submit.cpp)
-    Result<OpRecord*> claim(OpKind kind, std::uint64_t target,
-                            const SubmitOptions& options) noexcept;
+    Error claim(OpKind kind, std::uint64_t target, const SubmitOptions& options,
+                OpRecord*& claimed) noexcept;
     Error claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept;
     Operation commit(OpRecord& record) noexcept;
     void start(OpRecord& record) noexcept;
@@ -120,6 +118,7 @@ struct LoopCore {
 
     // --- received streams and the pool (streams.cpp)
     static void buffer_returned(void* context, PoolBlock& block) noexcept;
+    bool starved_may_resume() const noexcept;
     void resume_starved() noexcept;
 
     // --- timers and watches (timers.cpp, watches.cpp)
@@ -169,7 +168,7 @@ struct LoopCore {
     BackendReport report;
     Driver* driver = nullptr;
     BufferPool* pool = nullptr;
-    pthread_t thread = 0;
+    unsigned long thread = 0;
     long thread_id = 0;
     bool bound = false;
 

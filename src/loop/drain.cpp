@@ -101,7 +101,7 @@ bool LoopCore::destroy() noexcept {
     draining = true;
     stopping = false;
     if (driver == nullptr) return true;
-    if (bound && thread != pthread_self()) destroy_elsewhere();
+    if (bound && thread != thread_token()) destroy_elsewhere();
     end_everything(false);
     const Instant deadline = add_saturating(clock_now(), options.shutdown_bound);
     Error error;

@@ -120,9 +120,9 @@ Loop::~Loop() {
     if (core_ != nullptr && core_->destroy()) delete core_;
 }
 
-Result<detail::OpRecord*> Loop::claim(detail::OpKind kind, std::uint64_t target,
-                                      const SubmitOptions& options) noexcept {
-    return core_->claim(kind, target, options);
+Error Loop::claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions& options,
+                  detail::OpRecord*& claimed) noexcept {
+    return core_->claim(kind, target, options, claimed);
 }
 Operation Loop::commit(detail::OpRecord& record) noexcept { return core_->commit(record); }
 void Loop::abandon(detail::OpRecord& record) noexcept { core_->release(record); }

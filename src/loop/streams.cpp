@@ -25,16 +25,29 @@ void LoopCore::buffer_returned(void* context, PoolBlock& block) noexcept {
     }
 }
 
-// Hands starved streams over again while there are buffers: at most one stream for each buffer that
-// could be taken, or they would all starve again at once.
+bool LoopCore::starved_may_resume() const noexcept {
+    if (starved.empty()) return false;
+    return driver->buffers_ready() ||
+           pool->available(BufferPool::class_for(options.recv_buffer_size));
+}
+
+// Hands starved streams over again while there are buffers, a few in each turn, or they would all
+// starve again at once. The loop does not sleep before all have had their chance: the first ones may
+// have no data, and would keep the buffers from those that have.
 void LoopCore::resume_starved() noexcept {
-    if (starved.empty()) return;
-    if (!pool->available(BufferPool::class_for(options.recv_buffer_size))) return;
+    if (!starved_may_resume()) return;
     std::uint32_t budget = options.recv_ring_depth;
-    while (budget-- > 0) {
+    while (budget > 0) {
         OpRecord* stream = starved.pop_front(operations);
         if (stream == nullptr) return;
+        if ((stream->flags & op_fed) != 0) {
+            // It has had buffers this time: those that have had none go first, once.
+            stream->flags &= static_cast<std::uint16_t>(~op_fed);
+            starved.push_back(operations, *stream);
+            continue;
+        }
         list(*stream);
+        --budget;
     }
 }
 

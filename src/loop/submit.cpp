@@ -40,8 +40,8 @@ bool may_go_on(const OpRecord& record) noexcept {
 
 }  // namespace
 
-Result<OpRecord*> LoopCore::claim(OpKind kind, std::uint64_t target,
-                                  const SubmitOptions& options) noexcept {
+Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions& options,
+                      OpRecord*& claimed) noexcept {
     check_thread();
     if (draining && kind != OpKind::close) return Error::loop_closed;
     Descriptor* descriptor = nullptr;
@@ -75,7 +75,8 @@ Result<OpRecord*> LoopCore::claim(OpKind kind, std::uint64_t target,
         ++descriptor->operations;
     }
     if (!options.background) ++alive;
-    return record;
+    claimed = record;
+    return {};
 }
 
 // A deadline is a record of its own in the wheel, so that operations without one stay small.
@@ -133,7 +134,7 @@ void LoopCore::start(OpRecord& record) noexcept {
 // Puts a record on the list that the next turn hands to the driver.
 void LoopCore::list(OpRecord& record) noexcept {
     WHORL_ASSERT(record.state != OpState::listed && record.state != OpState::ready);
-    record.flags &= static_cast<std::uint16_t>(~(op_final_seen | op_pausing));
+    record.flags &= static_cast<std::uint16_t>(~(op_final_seen | op_pausing | op_fed));
     if (record.kind == OpKind::send_chain) frame_fill(record);
     record.state = OpState::listed;
     submissions.push_back(operations, record);

@@ -66,12 +66,6 @@ Error LoopCore::turn_wait(Nanoseconds wait_max) noexcept {
     now = clock_now();
     statistics.completions += batch.count;
     statistics.completions_batch_high = std::max(statistics.completions_batch_high, batch.count);
-    for (std::uint32_t index = 0; index < batch.count; ++index) {
-        const Completion& completion = batch.entries[index];
-        if ((completion.flags & completion_more) != 0) continue;
-        OpRecord* record = operations.find(completion.operation);
-        if (record != nullptr) record->flags |= op_final_seen;
-    }
     return error;
 }
 
@@ -89,7 +83,8 @@ Nanoseconds LoopCore::turn_timeout(Nanoseconds wait_max) noexcept {
 }
 
 bool LoopCore::work_is_ready() const noexcept {
-    return !ready.empty() || posts.count() != 0 || !batch.empty() || remote_pending();
+    return !ready.empty() || posts.count() != 0 || !batch.empty() || remote_pending() ||
+           starved_may_resume();
 }
 
 // Nothing that could ever call a handler again, apart from other threads.
@@ -122,7 +117,7 @@ void LoopCore::turn_hooks(OpList& hooks, std::uint32_t count) {
 }
 
 Error LoopCore::bind() noexcept {
-    thread = pthread_self();
+    thread = thread_token();
     thread_id = ::syscall(SYS_gettid);
     if (Error error = driver->bind()) return error;
     bound = true;

@@ -2,7 +2,6 @@
 // Floor: 2
 #include <whorl/buffer_pool.hpp>
 
-#include <pthread.h>
 #include <sys/mman.h>
 
 #include <new>
@@ -57,7 +56,7 @@ std::uint32_t BufferPool::class_for(std::size_t size) noexcept {
 
 PoolBlock* BufferPool::take(std::uint32_t size_class) noexcept {
     WHORL_ASSERT(size_class < class_count);
-    WHORL_ASSERT(thread_ == 0 || thread_ == pthread_self());
+    WHORL_ASSERT(thread_ == 0 || thread_ == detail::thread_token());
     std::uint32_t from = size_class;
     if (free_[from] == nullptr && !grow(from)) {
         while (from < class_count && free_[from] == nullptr) ++from;
@@ -93,13 +92,13 @@ void BufferPool::set_returned(Returned returned, void* context) noexcept {
     returned_context_ = context;
 }
 
-void BufferPool::set_thread() noexcept { thread_ = pthread_self(); }
+void BufferPool::set_thread() noexcept { thread_ = detail::thread_token(); }
 
 void BufferPool::release(BufferOwner* owner) noexcept {
     auto* block = static_cast<PoolBlock*>(owner);
     BufferPool* pool = block->pool;
     // A pool buffer dropped on another thread would corrupt the free list: copy it, or post it home.
-    WHORL_ASSERT(pool->thread_ == 0 || pool->thread_ == pthread_self());
+    WHORL_ASSERT(pool->thread_ == 0 || pool->thread_ == detail::thread_token());
     WHORL_ASSERT(pool->blocks_out_ > 0);
     block->next = pool->free_[block->size_class];
     pool->free_[block->size_class] = block;
