@@ -182,8 +182,9 @@ class WHORL_EXPORT Loop {
     Result<Remote> remote() noexcept;
 
     // Guest mode: whorl inside a foreign loop. Poll notify_fd() for reading, call process() when it is
-    // readable and when next_deadline() has come. The descriptor stays the loop's.
-    // Errors: the errno of what was refused.
+    // readable and when next_deadline() has come. The descriptor stays the loop's. Ask for it before
+    // the first turn, because io_uring is set up differently for a guest.
+    // Errors: EBUSY (the loop has run already), the errno of what was refused.
     Result<int> notify_fd() noexcept;
     // Everything that is due, without waiting: as poll(), for a few turns.
     Error process();

@@ -127,8 +127,12 @@ class Driver {
     // Ends a wait() whenever the eventfd becomes readable (once for each write to it, at least).
     virtual Error watch_wake(int event_fd) noexcept = 0;
 
-    // A descriptor that is readable when wait(timeout 0) would find something.
+    // A descriptor that is readable when wait(timeout 0) would find something. Called before the first
+    // wait(), or not at all.
     virtual Result<int> notify_fd() noexcept = 0;
+
+    // The optional features in use; bind() and notify_fd() may change them.
+    virtual std::uint32_t features() const noexcept { return 0; }
 };
 
 // Whether `record`, given by a driver's user_data, exists: for drivers.

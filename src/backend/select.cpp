@@ -69,10 +69,12 @@ const char* likely_cause(const BackendReport& report) noexcept {
     }
 }
 
-void write_refusal(const char* prefix, BackendReport& report) noexcept {
+void append_refusal(const char* prefix, BackendReport& report) noexcept {
     const Error error = Error::from_errno(report.failed_errno);
-    std::snprintf(report.text, sizeof report.text, "%s%s was refused (%s: %s): %s", prefix,
-                  report.failed_step, error.name(), error.text(), likely_cause(report));
+    const std::size_t length = std::strlen(report.text);
+    std::snprintf(report.text + length, sizeof report.text - length,
+                  "%s%s was refused (%s: %s): %s", prefix, report.failed_step, error.name(),
+                  error.text(), likely_cause(report));
 }
 
 // WHORL_BACKEND replaces `automatic`. Returns false for a word that is no backend.
@@ -110,10 +112,13 @@ Result<Driver*> select_libev(const DriverContext& context, BackendReport& report
         report.chosen = Backend::libev;
         return made;
     }
-    const char* why = made.error().text();
+    if (made.error().is_errno()) {
+        append_refusal(report.text[0] == 0 ? "libev: " : "; ", report);
+        return made;
+    }
     const std::size_t length = std::strlen(report.text);
     std::snprintf(report.text + length, sizeof report.text - length, "%s%s: %s",
-                  length == 0 ? "" : "; ", report.failed_step, why);
+                  length == 0 ? "libev: " : "; ", report.failed_step, made.error().text());
     return made;
 }
 
@@ -144,11 +149,11 @@ Result<Driver*> select_driver(const DriverContext& context, BackendReport& repor
     const Error refusal = made.error();
     const bool out_of_descriptors = refusal.value() == EMFILE || refusal.value() == ENFILE;
     if (wanted == Backend::io_uring || out_of_descriptors) {
-        write_refusal("io_uring: ", report);
+        append_refusal("io_uring: ", report);
         return out_of_descriptors ? refusal : Error(Error::backend_unavailable);
     }
     report.fell_back = true;
-    write_refusal("libev: io_uring cannot be used; ", report);
+    append_refusal("libev: io_uring cannot be used; ", report);
     return select_libev(context, report);
 }
 

@@ -118,7 +118,9 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     stage_wake();
     stage_cancels();
     stage_all(submissions, batch);
-    const bool waits = batch.empty() && !ring_.has_completions() && submissions.empty();
+    // What the kernel would not take yet must be offered again soon, not after a wait.
+    const bool all_staged = submissions.empty() && again_.empty() && cancels_.empty();
+    const bool waits = batch.empty() && !ring_.has_completions() && all_staged;
     if (Error error = submit_and_wait(waits ? timeout : Nanoseconds::zero())) return error;
     collect(batch);
     return {};
@@ -190,8 +192,17 @@ Error UringDriver::watch_wake(int event_fd) noexcept {
     return {};
 }
 
+// A ring with deferred work signals its eventfd in the context of whoever wakes it. When that is itself
+// a write to an eventfd, the kernel refuses to nest, and signals after a grace period once, then never
+// again (seen on Linux 6.18). So a guest's ring runs its work in the host's system calls instead.
 Result<int> UringDriver::notify_fd() noexcept {
     if (notify_fd_ >= 0) return notify_fd_;
+    if (has(Feature::defer_taskrun)) {
+        features_off_ |= feature_bit(Feature::defer_taskrun);
+        ring_.close();
+        BackendReport ignored;
+        if (Error error = open(ignored)) return error;
+    }
     notify_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (notify_fd_ < 0) return Error::from_errno(errno);
     if (Error error = ring_.register_event_fd(notify_fd_)) {

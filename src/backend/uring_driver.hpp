@@ -26,6 +26,11 @@ inline constexpr std::uint16_t op_in_ended = 1 << 15;
 inline constexpr std::uint16_t op_backend_all =
     op_polls | op_in_cancels | op_in_again | op_in_ended;
 
+// A watch for priority data. io_uring leaves EPOLLPRI out when it looks at a wake-up, so that such a
+// poll sleeps for ever (seen on Linux 6.18); an epoll of the watch's own, named by the payload, hears it
+// and is polled instead. The bit stays while the watch lives.
+inline constexpr std::uint16_t op_has_inner = op_polls;
+
 class UringDriver final : public Driver {
   public:
     UringDriver(const DriverContext& context, std::uint32_t features_off) noexcept
@@ -39,12 +44,13 @@ class UringDriver final : public Driver {
     void cancel(OpRecord& record) noexcept override;
     void flush() noexcept override;
     void forget(Descriptor&) noexcept override {}
-    void forget_watch(OpRecord&) noexcept override {}
+    void forget_watch(OpRecord& record) noexcept override;
     bool buffers_ready() const noexcept override {
         return blocks_ != nullptr && missing_count_ < blocks_count_;
     }
     Error watch_wake(int event_fd) noexcept override;
     Result<int> notify_fd() noexcept override;
+    std::uint32_t features() const noexcept override { return features_; }
 
   private:
     // User data that names no record: index 0 is never handed out.
@@ -64,11 +70,15 @@ class UringDriver final : public Driver {
     bool stage(OpRecord& record) noexcept;
     void stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
     void stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
+    void stage_watch(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
+    static bool inner_aim(int fd, OpRecord& record) noexcept;
     static unsigned poll_mask(const OpRecord& record) noexcept;
+    static void clear_bits(OpRecord& record) noexcept;
 
     void collect(CompletionBatch& batch) noexcept;
     void collect_ended(CompletionBatch& batch) noexcept;
     void collect_record(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
+    void collect_inner(OpRecord& record, CompletionBatch& batch) noexcept;
     void collect_wake(const io_uring_cqe& cqe) noexcept;
     void collect_polled_stream(OpRecord& record, CompletionBatch& batch) noexcept;
     void push(OpRecord& record, std::int32_t result, bool more, PoolBlock* block,

@@ -4,6 +4,7 @@
 #include "backend/uring_driver.hpp"
 
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -45,11 +46,11 @@ bool UringDriver::stage(OpRecord& record) noexcept {
     io_uring_sqe* sqe = entry();
     if (sqe == nullptr) return false;
     const bool fresh = (record.flags & op_in_again) == 0;
-    if (fresh) record.flags &= static_cast<std::uint16_t>(~op_backend_all);
+    if (fresh) clear_bits(record);
     const int fd = record.descriptor == 0 || record.kind == OpKind::watch
                        ? static_cast<int>(record.descriptor)
                        : context_.descriptors.at(record.descriptor).fd;
-    if ((record.flags & op_polls) != 0) {
+    if ((record.flags & op_polls) != 0 && record.kind != OpKind::watch) {
         io_uring_prep_poll_add(sqe, fd, poll_mask(record));
     } else {
         stage_operation(record, fd, sqe);
@@ -97,11 +98,51 @@ void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) n
                                          static_cast<unsigned>(flags | MSG_WAITALL));
         }
         case OpKind::watch:
-            return io_uring_prep_poll_add(sqe, fd, static_cast<unsigned>(record.extra));
+            return stage_watch(fd, record, sqe);
         default:
             WHORL_ASSERT(record.kind == OpKind::nop);
             return io_uring_prep_nop(sqe);
     }
+}
+
+void UringDriver::clear_bits(OpRecord& record) noexcept {
+    const unsigned kept = record.kind == OpKind::watch ? op_has_inner : 0;
+    record.flags &= static_cast<std::uint16_t>(~op_backend_all | kept);
+}
+
+void UringDriver::stage_watch(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept {
+    const bool inner = (record.extra & POLLPRI) != 0 && inner_aim(fd, record);
+    if (inner) return io_uring_prep_poll_add(sqe, record.as<int>(), POLLIN);
+    forget_watch(record);
+    io_uring_prep_poll_add(sqe, fd, static_cast<unsigned>(record.extra));
+}
+
+// Lets the watch's epoll wait for what is wanted now. False when it cannot: what is always ready or no
+// descriptor at all is answered by a plain poll.
+bool UringDriver::inner_aim(int fd, OpRecord& record) noexcept {
+    epoll_event event{};
+    event.events = static_cast<std::uint32_t>(record.extra);
+    if ((record.flags & op_has_inner) != 0) {
+        return epoll_ctl(record.as<int>(), EPOLL_CTL_MOD, fd, &event) == 0;
+    }
+    const int inner = epoll_create1(EPOLL_CLOEXEC);
+    if (inner < 0) return false;
+    record.store(int{inner});
+    record.flags |= op_has_inner;
+    return epoll_ctl(inner, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+void UringDriver::forget_watch(OpRecord& record) noexcept {
+    if ((record.flags & op_has_inner) == 0) return;
+    record.flags &= static_cast<std::uint16_t>(~op_has_inner);
+    ::close(record.as<int>());
+}
+
+// The watch's own epoll is readable: ask what has happened.
+void UringDriver::collect_inner(OpRecord& record, CompletionBatch& batch) noexcept {
+    pollfd asked{static_cast<int>(record.descriptor), static_cast<short>(record.extra), 0};
+    if (::poll(&asked, 1, 0) > 0) return push(record, asked.revents, false, nullptr, batch);
+    again(record);  // gone again
 }
 
 // With a ring of buffers an idle connection holds none; without one it is polled first.
@@ -172,7 +213,8 @@ void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlo
             --streams_;
         }
         if ((record.flags & op_in_cancels) != 0) cancels_.remove(context_.operations, record);
-        record.flags = static_cast<std::uint16_t>((record.flags & ~op_backend_all) | op_final_seen);
+        clear_bits(record);
+        record.flags |= op_final_seen;
     }
     batch.push({context_.operations.handle_of(&record), result, more ? completion_more : 0, block});
 }
@@ -200,6 +242,9 @@ void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
             Buffer::from_owner(block, block->base, 0).reset();
             block = nullptr;
         }
+    }
+    if (record.kind == OpKind::watch && cqe.res > 0 && (record.flags & op_has_inner) != 0) {
+        return collect_inner(record, batch);
     }
     if ((record.flags & op_polls) != 0 && record.kind != OpKind::watch) {
         record.flags &= static_cast<std::uint16_t>(~op_polls);

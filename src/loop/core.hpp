@@ -192,8 +192,9 @@ struct LoopCore {
     bool in_turn = false;
     bool stopping = false;
     bool draining = false;
-    bool dropping = false;  // handlers are destroyed instead of called
-    bool guest = false;     // somebody else waits on notify_fd()
+    bool dropping = false;   // handlers are destroyed instead of called
+    bool guest = false;      // somebody else waits on notify_fd()
+    bool guest_new = false;  // and no turn has told the kernel yet what to wake it for
 
     // Changed at submission and completion.
     mutable Statistics statistics;

@@ -242,9 +242,11 @@ Result<Remote> Loop::remote() noexcept {
 
 Result<int> Loop::notify_fd() noexcept {
     core_->check_thread();
+    if (core_->bound && !core_->guest) return Error::from_errno(EBUSY);
     if (Error error = core_->remote_open()) return error;
     Result<int> fd = core_->driver->notify_fd();
-    if (fd) core_->guest = true;
+    core_->report.features = core_->driver->features();
+    if (fd && !core_->guest) core_->guest = core_->guest_new = true;
     return fd;
 }
 

@@ -39,6 +39,7 @@ Error LoopCore::turn(Nanoseconds wait_max) {
     }
     const InTurn guard(*this);
     ++statistics.turns;
+    guest_new = false;
     if (batch.empty()) {  // otherwise a handler threw or stopped the loop: go on where it was
         if (!hooks_before.empty()) turn_hooks(hooks_before, hooks_before_count);
         if (Error error = turn_wait(wait_max)) return error;
@@ -91,7 +92,8 @@ bool LoopCore::work_is_ready() const noexcept {
 bool LoopCore::idle() const noexcept { return alive == 0 && !work_is_ready(); }
 
 Instant LoopCore::next_deadline() noexcept {
-    if (work_is_ready() || !submissions.empty() || !unfiled.empty()) return Instant::min();
+    const bool work = work_is_ready() || !submissions.empty() || !unfiled.empty();
+    if (work || guest_new) return Instant::min();
     if (wheel.size() == 0) return instant_never;
     const std::uint64_t tick = wheel.next_tick();
     if (tick > static_cast<std::uint64_t>(INT64_MAX) >> 10) return instant_never;
@@ -120,6 +122,7 @@ Error LoopCore::bind() noexcept {
     thread = thread_token();
     thread_id = ::syscall(SYS_gettid);
     if (Error error = driver->bind()) return error;
+    report.features = driver->features();
     bound = true;
     pool->set_thread();
     return {};
