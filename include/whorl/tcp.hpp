@@ -98,7 +98,9 @@ struct Accept {
 
 // Accepts connections until it is cancelled or its listener closed: a multishot. When descriptors,
 // memory or slots are short, the handler hears of it once (error, more == true), accepting pauses for
-// 10 ms doubling to 500 ms, and goes on by itself; connections wait in the backlog meanwhile.
+// 10 ms doubling to 500 ms, and goes on by itself; connections wait in the backlog meanwhile. After a
+// cancel or close, connections may still be delivered until the final completion: close them. On
+// io_uring a lowered RLIMIT_NOFILE counts from the next time the operation is armed.
 // Errors with more == true: EMFILE, ENFILE, ENOBUFS, ENOMEM, slots_exhausted. Final: EINVAL.
 struct AcceptStream {
     Listener listener;
@@ -120,7 +122,8 @@ struct AcceptStream {
 };
 
 // Receives once, from data() on into the whole capacity of a buffer, whose size becomes the number of
-// bytes received. No error and an empty buffer: the peer has ended its side.
+// bytes received. No error and an empty buffer: the peer has ended its side. With MSG_WAITALL it goes
+// on until the buffer is full; the size tells how far it came, with an error or at the end, too.
 // Limits: the buffer must be writable and have room, else invalid_argument.
 // Errors: ECONNRESET, ETIMEDOUT (keepalive or user timeout), ENOTCONN. Source: recv(2).
 struct Recv {

@@ -61,7 +61,7 @@ std::int32_t call_send(int fd, OpRecord& record) noexcept {
 
 std::int32_t call_send_chain(int fd, OpRecord& record) noexcept {
     const GatherFrame& frame = *record.as<ChainPayload>().frame;
-    return answer(::sendmsg(fd, &frame.message, MSG_DONTWAIT | MSG_NOSIGNAL));
+    return answer(::sendmsg(fd, &frame.message, transfer_flags(record)));
 }
 
 std::int32_t call_shutdown(int fd, const OpRecord& record) noexcept {

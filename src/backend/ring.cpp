@@ -10,9 +10,34 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WHORL_THREAD_SANITIZER
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define WHORL_THREAD_SANITIZER
+#endif
+
+#if defined(WHORL_THREAD_SANITIZER)
+extern "C" void __tsan_acquire(void* address);
+extern "C" void __tsan_release(void* address);
+#endif
+
 namespace whorl::detail {
 
 namespace {
+
+// liburing maps and unmaps a ring's memory by system calls of its own, which ThreadSanitizer does not
+// see: to it, a ring of one thread and a later one of another at the same address are a race. The
+// kernel orders the two; this says so.
+#if defined(WHORL_THREAD_SANITIZER)
+char memory_of_rings;
+void ring_memory_taken() noexcept { __tsan_acquire(&memory_of_rings); }
+void ring_memory_given_back() noexcept { __tsan_release(&memory_of_rings); }
+#else
+void ring_memory_taken() noexcept {}
+void ring_memory_given_back() noexcept {}
+#endif
 
 constexpr unsigned entries_min = 64;
 constexpr int setup_retries = 6;  // 2 + 4 + 8 + 16 + 32 + 38 ms
@@ -85,6 +110,7 @@ Error Ring::setup_once(unsigned entries, const Setup& setup) noexcept {
         if (error != -EINVAL) return Error::from_errno(error);
     }
     if (error != 0) return Error::from_errno(error);
+    ring_memory_taken();
     const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_SINGLE_MMAP;
     if ((ring_.features & needed) != needed) {
         io_uring_queue_exit(&ring_);
@@ -138,6 +164,7 @@ void Ring::close() noexcept {
         static_cast<void>(io_uring_register(static_cast<unsigned>(ring_.ring_fd),
                                             IORING_UNREGISTER_RING_FDS, &update, 1));
     }
+    ring_memory_given_back();
     io_uring_queue_exit(&ring_);
     if (buffers_ != nullptr) munmap(buffers_, buffers_entries_ * sizeof(io_uring_buf));
     buffers_ = nullptr;
