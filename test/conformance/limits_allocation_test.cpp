@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+// Goal: after a warm-up no operation, timer, post or watch allocates. Method: every way to the heap is
+// counted: operator new always, malloc and its kin where no sanitizer owns them.
+#include "conformance/support.hpp"
+#include "conformance/tcp_pair.hpp"
+
+#include <cstdlib>
+#include <new>
+
+namespace {
+
+std::uint64_t allocations = 0;  // one thread allocates while it is looked at
+
+}  // namespace
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__GLIBC__) && \
+    !defined(__clang__)
+#define WHORL_COUNTS_MALLOC 1
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+
+void* malloc(std::size_t size) {
+    ++allocations;
+    return __libc_malloc(size);
+}
+void* calloc(std::size_t count, std::size_t size) {
+    ++allocations;
+    return __libc_calloc(count, size);
+}
+void* realloc(void* memory, std::size_t size) {
+    ++allocations;
+    return __libc_realloc(memory, size);
+}
+void* aligned_alloc(std::size_t alignment, std::size_t size) {
+    ++allocations;
+    return __libc_memalign(alignment, size);
+}
+}
+#else
+void* operator new(std::size_t size) {
+    ++allocations;
+    if (void* memory = std::malloc(size)) return memory;
+    std::abort();
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    ++allocations;
+    return std::malloc(size);
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    ++allocations;
+    const std::size_t step = static_cast<std::size_t>(alignment);
+    if (void* memory = std::aligned_alloc(step, (size + step - 1) / step * step)) return memory;
+    std::abort();
+}
+void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+    ++allocations;
+    const std::size_t step = static_cast<std::size_t>(alignment);
+    return std::aligned_alloc(step, (size + step - 1) / step * step);
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+#endif
+
+namespace whorl::conformance {
+namespace {
+
+class LimitsAllocation : public TcpTest {
+  protected:
+    static std::uint64_t rounds(std::uint64_t full) {
+        const std::string name = GetParam().name;
+        return scaled(name == "io_uring" || name == "libev" ? full : full / 10);
+    }
+    // Runs `work` once to warm up and once more counted.
+    template <class Work>
+    static void expect_no_allocation(const char* what, Work work) {
+        work();
+        const std::uint64_t before = allocations;
+        work();
+        EXPECT_EQ(allocations - before, 0u) << what << " allocated";
+    }
+};
+WHORL_CONFORMANCE(LimitsAllocation);
+
+TEST_P(LimitsAllocation, is_counted_at_all) {
+    const std::uint64_t before = allocations;
+    std::unique_ptr<std::string> text = std::make_unique<std::string>(1000, 'x');
+    EXPECT_GE(allocations - before, 2u);
+}
+
+TEST_P(LimitsAllocation, an_echo_does_not) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    const Listener listener = listen_here(loop);
+    struct Server {
+        Socket socket;
+        void operator()(Loop& inner, RecvStream::Done done) {
+            if (!done.more) return;
+            if (!inner.submit(SendAll{socket, std::move(done.buffer)}, this)) std::abort();
+        }
+        void operator()(Loop&, SendAll::Done) {}
+    };
+    struct Client {
+        Socket socket;
+        std::uint64_t left = 0;
+        void operator()(Loop& inner, SendAll::Done done) {
+            if (!inner.submit(Recv{socket, std::move(done.buffer)}, within(1h), this)) std::abort();
+        }
+        void operator()(Loop& inner, Recv::Done done) {
+            if (done.error || done.buffer.size() != 64) std::abort();
+            if (--left == 0) return inner.stop();
+            if (!inner.submit(SendAll{socket, std::move(done.buffer)}, this)) std::abort();
+        }
+    };
+    Server server;
+    Client client;
+    ASSERT_TRUE(loop.submit(Accept{listener},
+                            [&](Loop&, Accept::Done done) { server.socket = done.socket; }));
+    ASSERT_TRUE(loop.submit(Connect{Address::loopback_v4(port_of(loop, listener))},
+                            [&](Loop&, Connect::Done done) { client.socket = done.socket; }));
+    EXPECT_FALSE(loop.run());
+    ASSERT_TRUE(server.socket && client.socket);
+    ASSERT_TRUE(loop.submit(RecvStream{server.socket}, &server));
+    const std::uint64_t goal = rounds(100'000);
+    expect_no_allocation("an echo", [&] {
+        client.left = goal;
+        Buffer buffer = loop.buffer(64);
+        buffer.resize(64);
+        if (!loop.submit(SendAll{client.socket, std::move(buffer)}, &client)) std::abort();
+        if (loop.run()) std::abort();
+    });
+    EXPECT_EQ(client.left, 0u);
+    EXPECT_FALSE(loop.drain(5s));
+    expect_clean(loop);
+}
+
+TEST_P(LimitsAllocation, timers_do_not) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    struct Again {
+        std::uint64_t left = 0;
+        void operator()(Loop& inner, Expired) {
+            if (left == 0) return;
+            --left;
+            Result<Timer> idle = inner.after(1h, [](Loop&, Expired) {});
+            if (!idle || inner.move(*idle, 2h) || !inner.cancel(*idle)) std::abort();
+            if (!inner.after(0ns, this)) std::abort();
+        }
+    };
+    std::vector<Again> chains(100);
+    const std::uint64_t goal = rounds(1'000'000) / 100;
+    expect_no_allocation("a timer", [&] {
+        for (Again& chain : chains) {
+            chain.left = goal;
+            if (!loop.after(0ns, &chain)) std::abort();
+        }
+        if (loop.run()) std::abort();
+    });
+    expect_clean(loop);
+}
+
+TEST_P(LimitsAllocation, posts_do_not) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    struct Again {
+        std::uint64_t left = 0;
+        void operator()(Loop& inner) {
+            if (left == 0) return;
+            --left;
+            if (inner.post(this)) std::abort();
+        }
+    };
+    // Bursts of one size around which the queue grows and shrinks by a chunk.
+    std::vector<Again> chains(200);
+    const std::uint64_t goal = rounds(1'000'000) / 200;
+    std::uint64_t counted = 0;
+    for (int round = 0; round < 2; ++round) {
+        for (Again& chain : chains) {
+            chain.left = goal;
+            if (loop.post(&chain)) std::abort();
+        }
+        if (loop.poll()) std::abort();
+        const std::uint64_t before = allocations;
+        if (loop.run()) std::abort();
+        counted = allocations - before;
+    }
+    EXPECT_EQ(counted, 0u) << "a post allocated";
+}
+
+TEST_P(LimitsAllocation, watches_and_no_operations_do_not) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Fd event(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
+    struct Work {
+        int fd;
+        std::uint64_t left = 0;
+        void operator()(Loop& inner, Watched watched) {
+            if (--left % 3 == 0) {
+                inner.cancel(watched.watch);
+                if (left == 0) return;
+                if (!inner.submit(Nop{}, within(1h), this)) std::abort();
+            }
+        }
+        void operator()(Loop& inner, Nop::Done) {
+            if (!inner.watch(fd, Interest::readable, this)) std::abort();
+        }
+    };
+    Work work{event.get()};
+    const std::uint64_t goal = rounds(100'000) / 3 * 3 + 3;
+    expect_no_allocation("a watch", [&] {
+        work.left = goal;
+        if (!loop.watch(event.get(), Interest::readable, &work)) std::abort();
+        if (loop.run()) std::abort();
+    });
+    expect_clean(loop);
+}
+
+}  // namespace
+}  // namespace whorl::conformance
