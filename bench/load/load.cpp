@@ -55,8 +55,8 @@ struct Options {
     bool idle = false;
 };
 
-constexpr std::size_t chunk_max = 256 * 1024;   // bytes in one send or recv
-constexpr std::size_t source_max = 20'000;      // connections from one 127.0.0.x
+constexpr std::size_t chunk_max = 256 * 1024;  // bytes in one send or recv
+constexpr std::size_t source_max = 20'000;     // connections from one 127.0.0.x
 constexpr std::uint64_t stall_ns = 5'000'000'000;
 
 [[noreturn]] void fail(const char* what, int error) {
@@ -103,11 +103,11 @@ class Pattern {
 
 struct Peer {
     int fd = -1;
-    bool writing = false;          // waits for EPOLLOUT too
-    std::uint64_t target = 0;      // bytes that may be sent
+    bool writing = false;      // waits for EPOLLOUT too
+    std::uint64_t target = 0;  // bytes that may be sent
     std::uint64_t sent = 0;
     std::uint64_t received = 0;
-    std::uint64_t issued = 0;      // messages
+    std::uint64_t issued = 0;  // messages
     std::uint64_t completed = 0;
     std::vector<std::uint64_t> started;  // of the messages under way, by number modulo depth
 };
@@ -123,9 +123,7 @@ struct Outcome {
 class Generator {
   public:
     explicit Generator(const Options& options)
-        : options_(options),
-          buffer_(chunk_max),
-          epoll_(epoll_create1(EPOLL_CLOEXEC)),
+        : options_(options), buffer_(chunk_max), epoll_(epoll_create1(EPOLL_CLOEXEC)),
           peers_(options.connections) {
         if (epoll_ < 0) fail("epoll_create1", errno);
         for (std::size_t index = 0; index < peers_.size(); ++index) open(index);
@@ -257,8 +255,8 @@ class Generator {
         while (peer.sent < peer.target) {
             std::uint64_t size = peer.target - peer.sent;
             if (size > chunk_max) size = chunk_max;
-            const ssize_t count = send(peer.fd, pattern_.at(index, peer.sent), size,
-                                       MSG_NOSIGNAL | MSG_DONTWAIT);
+            const ssize_t count =
+                send(peer.fd, pattern_.at(index, peer.sent), size, MSG_NOSIGNAL | MSG_DONTWAIT);
             if (count < 0 && errno == EINTR) continue;
             if (count < 0 && errno != EAGAIN) return end(index, std::strerror(errno));
             if (count >= 0) peer.sent += static_cast<std::uint64_t>(count);
@@ -334,14 +332,15 @@ void print(const Options& options, const Outcome& outcome, const bench::Histogra
     };
     const double rps =
         outcome.seconds > 0 ? static_cast<double>(outcome.requests) / outcome.seconds : 0;
-    std::printf("{\"connections\":%zu,\"size\":%zu,\"depth\":%zu,\"requests\":%llu,"
-                "\"seconds\":%.6f,\"rps\":%.1f,\"p50_us\":%.2f,\"p90_us\":%.2f,\"p99_us\":%.2f,"
-                "\"p999_us\":%.2f,\"max_us\":%.2f,\"generator_cpu\":%.3f,"
-                "\"generator_bound\":%s,\"errors\":%zu}\n",
-                options.connections, options.size, options.depth,
-                static_cast<unsigned long long>(outcome.requests), outcome.seconds, rps, us(0.5),
-                us(0.9), us(0.99), us(0.999), static_cast<double>(latencies.max()) * 1e-3,
-                outcome.cpu_share, outcome.cpu_share > 0.95 ? "true" : "false", outcome.errors);
+    std::printf(
+        "{\"connections\":%zu,\"size\":%zu,\"depth\":%zu,\"requests\":%llu,"
+        "\"seconds\":%.6f,\"rps\":%.1f,\"p50_us\":%.2f,\"p90_us\":%.2f,\"p99_us\":%.2f,"
+        "\"p999_us\":%.2f,\"max_us\":%.2f,\"generator_cpu\":%.3f,"
+        "\"generator_bound\":%s,\"errors\":%zu}\n",
+        options.connections, options.size, options.depth,
+        static_cast<unsigned long long>(outcome.requests), outcome.seconds, rps, us(0.5), us(0.9),
+        us(0.99), us(0.999), static_cast<double>(latencies.max()) * 1e-3, outcome.cpu_share,
+        outcome.cpu_share > 0.95 ? "true" : "false", outcome.errors);
     std::fflush(stdout);
 }
 
@@ -378,9 +377,10 @@ int hold_idle(const Options& options) {
     Generator generator(options);
     const double connect_seconds = static_cast<double>(now_ns() - begin) * 1e-9;
     const Outcome first = generator.run(0);
-    std::printf("{\"idle\":%zu,\"verified\":%zu,\"errors\":%zu,\"connect_seconds\":%.6f,"
-                "\"exchange_seconds\":%.6f}\n",
-                options.connections, first.alive, first.errors, connect_seconds, first.seconds);
+    std::printf(
+        "{\"idle\":%zu,\"verified\":%zu,\"errors\":%zu,\"connect_seconds\":%.6f,"
+        "\"exchange_seconds\":%.6f}\n",
+        options.connections, first.alive, first.errors, connect_seconds, first.seconds);
     std::fflush(stdout);
     if (options.seconds >= 0) {
         (void)poll(nullptr, 0, static_cast<int>(options.seconds * 1e3));

@@ -38,8 +38,8 @@ constexpr int exit_skipped = 77;
 
 struct Options {
     std::string bind = "127.0.0.1";
-    std::uint16_t port = 0;           // 0: the kernel chooses
-    int sndbuf = 0;                   // 0: the kernel's default and its autotuning
+    std::uint16_t port = 0;  // 0: the kernel chooses
+    int sndbuf = 0;          // 0: the kernel's default and its autotuning
     int rcvbuf = 0;
     std::uint32_t buffer_size = 65536;
     std::uint32_t buffer_count = 64;  // read by the io_uring server only
@@ -63,7 +63,8 @@ inline Options parse_options(int argc, char** argv, Options options) {
         if (index + 1 == argc) {
             std::fprintf(stderr,
                          "usage: %s [--port N] [--bind A] [--sndbuf BYTES] [--rcvbuf BYTES]\n"
-                         "          [--buffer-size BYTES] [--buffer-count N]\n", argv[0]);
+                         "          [--buffer-size BYTES] [--buffer-count N]\n",
+                         argv[0]);
             std::exit(2);
         }
         const char* text = argv[index + 1];

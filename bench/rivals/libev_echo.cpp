@@ -14,8 +14,7 @@ namespace {
 class Server {
   public:
     explicit Server(const bench::Options& options)
-        : buffer_(options.buffer_size),
-          listener_(bench::listen_on(options, SOCK_NONBLOCK)),
+        : buffer_(options.buffer_size), listener_(bench::listen_on(options, SOCK_NONBLOCK)),
           loop_(ev_default_loop(EVFLAG_NOENV | EVBACKEND_EPOLL)) {
         if (loop_ == nullptr) bench::fail("ev_default_loop", ENOSYS);
         ev_io_init(&accept_, &Server::on_accept, listener_, EV_READ);

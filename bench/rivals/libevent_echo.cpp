@@ -47,8 +47,7 @@ class Server {
   private:
     struct Connection {
         Connection(Server& owner, int fd)
-            : server(owner),
-              echo(fd),
+            : server(owner), echo(fd),
               read(owner.make(fd, EV_READ | EV_PERSIST, &Server::on_readable, this)),
               write(owner.make(fd, EV_WRITE | EV_PERSIST, &Server::on_writable, this)) {}
         Connection(const Connection&) = delete;

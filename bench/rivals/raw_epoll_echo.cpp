@@ -15,8 +15,7 @@ namespace {
 class Server {
   public:
     explicit Server(const bench::Options& options)
-        : buffer_(options.buffer_size),
-          stop_(bench::stop_descriptor()),
+        : buffer_(options.buffer_size), stop_(bench::stop_descriptor()),
           listener_(bench::listen_on(options, SOCK_NONBLOCK)),
           epoll_(epoll_create1(EPOLL_CLOEXEC)) {
         if (epoll_ < 0) bench::fail("epoll_create1", errno);
@@ -64,8 +63,8 @@ class Server {
             return;
         }
         Connection& connection = *static_cast<Connection*>(event.data.ptr);
-        const bench::Next next = connection.writing ? connection.echo.writable()
-                                                    : connection.echo.readable(buffer_);
+        const bench::Next next =
+            connection.writing ? connection.echo.writable() : connection.echo.readable(buffer_);
         if (next == bench::Next::close) return end(connection);
         const bool writing = next == bench::Next::write;
         if (writing == connection.writing) return;

