@@ -22,15 +22,19 @@
 //   (free)     listed     submitted; its side of the descriptor free   LoopCore::commit
 //   (free)     queued     submitted behind another on the same side    LoopCore::commit
 //   queued     listed     the one before it has ended                  LoopCore::side_advance
-//   listed     kernel     handed to the backend, once per turn         LoopCore::turn_wait
-//   kernel     kernel     partial transfer or multishot re-armed       LoopCore::advance
-//   kernel     starved    no receive buffer was left                   LoopCore::advance
-//   kernel     pausing    its stream holds its share of the buffers    LoopCore::advance
-//   kernel     retrying   accept found no descriptor                   LoopCore::advance
-//   starved …  listed     a buffer came home, the pause is over        LoopCore::resume
+//   listed     kernel     handed to the backend, once per turn         Driver::wait
+//   kernel     listed     partial transfer or multishot goes on        LoopCore::stream_resubmit
+//   kernel     starved    no receive buffer was left                   LoopCore::advance_recv_stream
+//   kernel     paused     its stream holds its share of the buffers    LoopCore::advance_recv_stream
+//   kernel     retrying   accept found no descriptor or no slot        LoopCore::accept_pause
+//   starved    listed     a buffer came home                           LoopCore::resume_starved
+//   paused     listed     enough buffers came home                     LoopCore::buffer_returned
+//   retrying   listed     the pause is over                            LoopCore::timer_expire
 //   any        ready      decided inside the loop (cancel, time)       LoopCore::complete_locally
-//   ready      (free)     its final completion is dispatched           LoopCore::dispatch
-//   kernel     (free)     its final record is dispatched               LoopCore::dispatch
+//   ready      (free)     its final completion is dispatched           LoopCore::dispatch_ready
+//   kernel     (free)     its final record is dispatched               LoopCore::finish
+//   (free)     armed      a timer, deadline or hook                    timer_commit, hook_commit
+//   armed      (free)     fired or cancelled                           timer_fire, timer_cancel, …
 
 namespace whorl {
 class Loop;
