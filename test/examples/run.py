@@ -33,9 +33,11 @@ def expect(condition, what):
 
 
 class Programs:
-    def __init__(self, directory, backend):
+    def __init__(self, directory, backend, prefix=()):
         self.directory = directory
         self.backend = backend
+        self.prefix = list(prefix)  # a program that starts the others
+        self.says = f"backend {backend}: "
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -49,7 +51,7 @@ class Programs:
     def server(self, name="echo_server", *words):
         """Starts a server on a free port; afterwards SIGTERM must end it with status 0."""
         process = subprocess.Popen(
-            [self.path(name), "--port", "0", "--backend", self.backend, *words],
+            [*self.prefix, self.path(name), "--port", "0", "--backend", self.backend, *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         watchdog = threading.Timer(PATIENCE * 2, process.kill)
         watchdog.start()
@@ -59,7 +61,7 @@ class Programs:
             if not found:
                 raise Failure(f"{name} said {line!r} and {process.stderr.read().decode()!r}")
             chosen = process.stdout.readline().decode()
-            expect(chosen.startswith(f"backend {self.backend}: "), f"the backend is {chosen!r}")
+            expect(chosen.startswith(self.says), f"the backend is {chosen!r}")
             process.address = (found[1].strip("[]"), int(found[2]))
             yield process
             expect(process.poll() is None, f"{name} ended by itself: {process.returncode}")
@@ -165,6 +167,21 @@ def test_echo_server(programs):
     if os.path.exists("/proc/net/if_inet6"):
         with programs.server("echo_server", "--bind", "::1") as server:
             check_echo(server.address)
+
+
+def test_refused(programs):
+    """The same server where a seccomp filter refuses io_uring: it works, and says why."""
+    programs.backend = "automatic"
+    programs.says = "backend libev: io_uring cannot be used; io_uring_setup was refused (EPERM"
+    programs.prefix = [programs.path("without_io_uring")]
+    with programs.server() as server:
+        check_echo(server.address)
+        check_many(server.address)
+        check_foreign_peers(server.address)
+    plain = subprocess.run([*programs.prefix, programs.path("echo_server"), "--backend", "io_uring"],
+                           capture_output=True, timeout=PATIENCE, check=False)
+    expect(plain.returncode == 1, f"asked for io_uring it gave status {plain.returncode}")
+    expect(b"seccomp" in plain.stderr, f"it said {plain.stderr}")
 
 
 def test_echo_client(programs):
