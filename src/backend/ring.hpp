@@ -71,6 +71,8 @@ class Ring {
     bool deferred() const noexcept { return deferred_; }
     bool registered() const noexcept { return index_ >= 0; }
     bool hides_iowait() const noexcept { return no_iowait_; }
+    // Whether an entry may ask for no completion when it succeeds (Linux 5.17).
+    bool skips_success() const noexcept { return (ring_.features & IORING_FEAT_CQE_SKIP) != 0; }
 
     Error register_event_fd(int fd) noexcept;
 

@@ -116,7 +116,7 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     collect_ended(batch);
     if (buffers_lack()) buffers_fill();
     stage_wake();
-    stage_cancels();
+    stage_cancels(batch.capacity);
     stage_all(submissions, batch);
     // What the kernel would not take yet must be offered again soon, not after a wait.
     const bool all_staged = submissions.empty() && again_.empty() && cancels_.empty();
@@ -164,14 +164,16 @@ void UringDriver::cancel(OpRecord& record) noexcept {
     cancels_.push_back(context_.operations, record);
 }
 
-// By user_data only: cancelling by descriptor, or any, is quadratic in the kernel.
-void UringDriver::stage_cancels() noexcept {
-    while (!cancels_.empty()) {
+// By user_data only: cancelling by descriptor, or any, is quadratic in the kernel. Not more at a time
+// than the turn can collect: what overflows the completion queue is dear.
+void UringDriver::stage_cancels(std::uint32_t budget) noexcept {
+    for (; budget > 0 && !cancels_.empty(); --budget) {
         io_uring_sqe* sqe = entry();
         if (sqe == nullptr) return;
         OpRecord* record = cancels_.pop_front(context_.operations);
         record->flags &= static_cast<std::uint16_t>(~op_in_cancels);
         io_uring_prep_cancel64(sqe, context_.operations.handle_of(record), 0);
+        if (ring_.skips_success()) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;  // nobody reads it
         sqe->user_data = data_cancel;
     }
 }
@@ -180,7 +182,7 @@ void UringDriver::stage_cancels() noexcept {
 // completes waits in the queue for the next turn.
 void UringDriver::flush() noexcept {
     if (thread_ != thread_token()) return;  // not bound yet: the kernel has nothing
-    stage_cancels();
+    stage_cancels(UINT32_MAX);
     if (ring_.pending() == 0) return;
     ++context_.statistics.kernel_waits;
     static_cast<void>(ring_.enter(0, Nanoseconds::zero()));

@@ -65,7 +65,7 @@ class UringDriver final : public Driver {
     io_uring_sqe* entry() noexcept;
 
     void stage_all(OpList& submissions, CompletionBatch& batch) noexcept;
-    void stage_cancels() noexcept;
+    void stage_cancels(std::uint32_t budget) noexcept;
     void stage_wake() noexcept;
     bool stage(OpRecord& record) noexcept;
     void stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
