@@ -87,6 +87,8 @@ LibevDriver::~LibevDriver() {
 // have brought completions, the kernel is not asked, but not twice in a row.
 Error LibevDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept {
     WHORL_ASSERT(batch.count == 0 && batch.capacity != 0);
+    const std::uint32_t capacity = batch.capacity;
+    batch.capacity = std::min(capacity, completions_at_a_time);
     batch_ = &batch;
     woken_ = false;
     take(submissions);
@@ -113,6 +115,7 @@ Error LibevDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     skipped_ = !looked;
     crowded_ = batch.full() && !readiness_first;
     batch_ = nullptr;
+    batch.capacity = capacity;
     if (!backlog_.empty() || !cancelled_.empty()) notify_host();
     return rebuilt_ ? notify_attach() : Error();
 }

@@ -72,6 +72,11 @@ class LibevDriver final : public Driver {
     };
     using WaitingIo = void (*)(struct ev_loop*, ev_io*, int);
 
+    // How many completions one wait() brings at most: each received one brings a buffer of its own, and
+    // more of them than fit the cache together make every message dearer (1.29 of plain epoll with 256
+    // at 1,000 connections, 1.11 with 64).
+    static constexpr std::uint32_t completions_at_a_time = 64;
+
     // How much one descriptor may take at a time before others get their turn.
     static constexpr std::uint32_t accepts_per_event = 64;
     static constexpr std::uint32_t blocks_per_event = 4;
