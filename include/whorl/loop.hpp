@@ -52,8 +52,8 @@ using DoneOf = typename Op::Done;
 class WHORL_EXPORT Loop {
   public:
     // Makes a loop.
-    // Errors: backend_unavailable (io_uring was asked for and refused; report() of create_reporting
-    //   says why), libev_missing, invalid_argument (an option outside its limits), ENOMEM, EMFILE.
+    // Errors: backend_unavailable (io_uring was asked for and refused; the overload with a
+    //   report says why), libev_missing, invalid_argument (an option outside its limits), ENOMEM, EMFILE.
     //   `automatic` falls back to libev for every refusal of io_uring except EMFILE and ENFILE.
     // Cost: a few system calls; about 100 µs.
     static Result<Loop> create(const LoopOptions& options = {}) noexcept;
