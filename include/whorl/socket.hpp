@@ -57,23 +57,29 @@ struct ReusePort {  // SO_REUSEPORT
     X(ReusePort)
 
 namespace detail {
-WHORL_EXPORT Result<int> descriptor_number(Loop& loop, std::uint64_t handle) noexcept;
-#define WHORL_SOCKET_OPTION_DECLARE(Type)                               \
-    WHORL_EXPORT Error option_set(int fd, const Type& option) noexcept; \
-    WHORL_EXPORT Error option_get(int fd, Type& option) noexcept;
+class System;
+// A descriptor's number and the system that knows it.
+struct SystemFd {
+    System* system;
+    int number;
+};
+WHORL_EXPORT Result<SystemFd> descriptor_number(Loop& loop, std::uint64_t handle) noexcept;
+#define WHORL_SOCKET_OPTION_DECLARE(Type)                                    \
+    WHORL_EXPORT Error option_set(SystemFd fd, const Type& option) noexcept; \
+    WHORL_EXPORT Error option_get(SystemFd fd, Type& option) noexcept;
 WHORL_SOCKET_OPTION_LIST(WHORL_SOCKET_OPTION_DECLARE)
 #undef WHORL_SOCKET_OPTION_DECLARE
 }  // namespace detail
 
 template <class Tag, class Option>
 Error set_option(Loop& loop, Handle<Tag> handle, const Option& option) noexcept {
-    Result<int> fd = detail::descriptor_number(loop, handle.value());
+    Result<detail::SystemFd> fd = detail::descriptor_number(loop, handle.value());
     return fd ? detail::option_set(*fd, option) : fd.error();
 }
 
 template <class Option, class Tag>
 Result<Option> get_option(Loop& loop, Handle<Tag> handle) noexcept {
-    Result<int> fd = detail::descriptor_number(loop, handle.value());
+    Result<detail::SystemFd> fd = detail::descriptor_number(loop, handle.value());
     if (!fd) return fd.error();
     Option option;
     if (Error error = detail::option_get(*fd, option)) return error;
@@ -97,7 +103,8 @@ WHORL_EXPORT Result<Listener> adopt_listener(Loop& loop, int fd) noexcept;
 // The descriptor's number, for calls that whorl does not have. It stays the loop's.
 template <class Tag>
 Result<int> native_handle(Loop& loop, Handle<Tag> handle) noexcept {
-    return detail::descriptor_number(loop, handle.value());
+    Result<detail::SystemFd> fd = detail::descriptor_number(loop, handle.value());
+    return fd ? Result<int>(int{fd->number}) : Result<int>(fd.error());
 }
 // Takes a socket out of the loop: its handle is stale afterwards and the descriptor the caller's.
 // Errors: EBUSY while operations are on it (cancel them and wait for their completions).

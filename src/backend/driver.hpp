@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/op_list.hpp"
+#include "backend/system.hpp"
 
 #include <whorl/backend_report.hpp>
 #include <whorl/buffer_pool.hpp>
@@ -87,6 +88,7 @@ struct DriverContext {
     BufferPool& pool;
     Statistics& statistics;
     const LoopOptions& options;
+    System& system;
 };
 
 class Driver {

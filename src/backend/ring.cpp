@@ -39,6 +39,28 @@ void ring_memory_taken() noexcept {}
 void ring_memory_given_back() noexcept {}
 #endif
 
+class RealRingCalls final : public RingCalls {
+  public:
+    int setup(unsigned entries, io_uring& ring, io_uring_params& params) noexcept override {
+        const int error = io_uring_queue_init_params(entries, &ring, &params);
+        if (error != 0) return error;
+        ring_memory_taken();
+        io_uring_ring_dontfork(&ring);  // a child must not submit to its parent's ring
+        return 0;
+    }
+    void exit(io_uring& ring) noexcept override {
+        ring_memory_given_back();
+        io_uring_queue_exit(&ring);
+    }
+    int enter(unsigned fd, unsigned submit, unsigned complete, unsigned flags, void* argument,
+              std::size_t size) noexcept override {
+        return io_uring_enter2(fd, submit, complete, flags, static_cast<sigset_t*>(argument), size);
+    }
+    int register_(unsigned fd, unsigned opcode, void* argument, unsigned count) noexcept override {
+        return io_uring_register(fd, opcode, argument, count);
+    }
+};
+
 constexpr unsigned entries_min = 64;
 constexpr int setup_retries = 6;  // 2 + 4 + 8 + 16 + 32 + 38 ms
 
@@ -48,6 +70,11 @@ void pause_ms(long milliseconds) noexcept {
 }
 
 }  // namespace
+
+RingCalls& real_ring_calls() noexcept {
+    static RealRingCalls calls;
+    return calls;
+}
 
 Error Ring::open(const Setup& setup, Failure& failure) noexcept {
     WHORL_ASSERT(!open_);
@@ -80,8 +107,7 @@ Error Ring::open(const Setup& setup, Failure& failure) noexcept {
         io_uring_rsrc_update update{};
         update.offset = -1U;
         update.data = static_cast<unsigned>(ring_.ring_fd);
-        const int done = io_uring_register(static_cast<unsigned>(ring_.ring_fd),
-                                           IORING_REGISTER_RING_FDS, &update, 1);
+        const int done = register_call(IORING_REGISTER_RING_FDS, &update, 1);
         if (done == 1) index_ = static_cast<int>(update.offset);
     }
     no_iowait_ = setup.no_iowait && (ring_.features & feature_no_iowait) != 0;
@@ -102,7 +128,7 @@ Error Ring::setup_once(unsigned entries, const Setup& setup) noexcept {
         io_uring_params params{};
         params.flags = flags[level];
         params.cq_entries = setup.completion_entries;
-        error = io_uring_queue_init_params(entries, &ring_, &params);
+        error = calls_.setup(entries, ring_, params);
         if (error == 0) {
             deferred_ = level == 0;
             break;
@@ -110,13 +136,11 @@ Error Ring::setup_once(unsigned entries, const Setup& setup) noexcept {
         if (error != -EINVAL) return Error::from_errno(error);
     }
     if (error != 0) return Error::from_errno(error);
-    ring_memory_taken();
     const unsigned needed = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_SINGLE_MMAP;
     if ((ring_.features & needed) != needed) {
-        io_uring_queue_exit(&ring_);
+        calls_.exit(ring_);
         return Error::from_errno(ENOSYS);  // older than Linux 5.11
     }
-    io_uring_ring_dontfork(&ring_);  // a child must not submit to its parent's ring
     if ((ring_.flags & setup_no_sqarray) == 0) {
         for (unsigned index = 0; index < ring_.sq.ring_entries; ++index) {
             ring_.sq.array[index] = index;
@@ -138,15 +162,18 @@ Error Ring::round_trip() noexcept {
 }
 
 void Ring::probe() noexcept {
-    io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
-    probed_ = probe != nullptr;
-    if (probe == nullptr) return;  // the register call is refused: no optional feature is known
-    for (unsigned opcode = 0; opcode < 256 && opcode <= probe->last_op; ++opcode) {
-        if (io_uring_opcode_supported(probe, static_cast<int>(opcode)) != 0) {
-            opcodes_[opcode / 8] |= static_cast<unsigned char>(1u << (opcode % 8));
-        }
+    constexpr unsigned opcodes_max = 256;
+    auto* answer = static_cast<io_uring_probe*>(
+        std::calloc(1, sizeof(io_uring_probe) + opcodes_max * sizeof(io_uring_probe_op)));
+    const int done =
+        answer == nullptr ? -ENOMEM : register_call(IORING_REGISTER_PROBE, answer, opcodes_max);
+    probed_ = done >= 0;  // otherwise the call is refused: no optional feature is known
+    for (unsigned index = 0; probed_ && index < answer->ops_len; ++index) {
+        const io_uring_probe_op& found = answer->ops[index];
+        if ((found.flags & IO_URING_OP_SUPPORTED) == 0) continue;
+        opcodes_[found.op / 8] |= static_cast<unsigned char>(1u << (found.op % 8));
     }
-    io_uring_free_probe(probe);
+    std::free(answer);
 }
 
 bool Ring::opcode_supported(unsigned opcode) const noexcept {
@@ -161,11 +188,9 @@ void Ring::close() noexcept {
     if (index_ >= 0 && thread_ == thread_token()) {
         io_uring_rsrc_update update{};
         update.offset = static_cast<unsigned>(index_);
-        static_cast<void>(io_uring_register(static_cast<unsigned>(ring_.ring_fd),
-                                            IORING_UNREGISTER_RING_FDS, &update, 1));
+        static_cast<void>(register_call(IORING_UNREGISTER_RING_FDS, &update, 1));
     }
-    ring_memory_given_back();
-    io_uring_queue_exit(&ring_);
+    calls_.exit(ring_);
     if (buffers_ != nullptr) munmap(buffers_, buffers_entries_ * sizeof(io_uring_buf));
     buffers_ = nullptr;
     buffers_added_ = 0;
@@ -199,8 +224,8 @@ Error Ring::enter(unsigned complete, Nanoseconds timeout) noexcept {
         extra = &argument;
         extra_size = sizeof argument;
     }
-    const int done = io_uring_enter2(static_cast<unsigned>(fd), pending(), complete, flags,
-                                     static_cast<sigset_t*>(extra), extra_size);
+    const int done =
+        calls_.enter(static_cast<unsigned>(fd), pending(), complete, flags, extra, extra_size);
     if (done >= 0 || done == -ETIME || done == -EINTR) return {};
     return Error::from_errno(done);
 }
@@ -221,8 +246,7 @@ const io_uring_cqe* Ring::peek() const noexcept {
 }
 
 Error Ring::register_event_fd(int fd) noexcept {
-    const int done =
-        io_uring_register(static_cast<unsigned>(ring_.ring_fd), IORING_REGISTER_EVENTFD, &fd, 1);
+    const int done = register_call(IORING_REGISTER_EVENTFD, &fd, 1);
     return done < 0 ? Error::from_errno(done) : Error();
 }
 
@@ -235,8 +259,7 @@ Error Ring::buffers_open(unsigned entries) noexcept {
     registration.ring_addr = reinterpret_cast<std::uintptr_t>(memory);
     registration.ring_entries = entries;
     registration.bgid = 0;
-    const int done = io_uring_register(static_cast<unsigned>(ring_.ring_fd),
-                                       IORING_REGISTER_PBUF_RING, &registration, 1);
+    const int done = register_call(IORING_REGISTER_PBUF_RING, &registration, 1);
     if (done < 0) {
         munmap(memory, bytes);
         return Error::from_errno(done);

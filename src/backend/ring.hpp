@@ -22,8 +22,29 @@ inline constexpr unsigned enter_no_iowait = 1u << 7;     // IORING_ENTER_NO_IOWA
 inline constexpr unsigned feature_no_iowait = 1u << 17;  // IORING_FEAT_NO_IOWAIT
 inline constexpr unsigned setup_no_sqarray = 1u << 16;   // IORING_SETUP_NO_SQARRAY, Linux 6.6
 
+// The system calls of io_uring, apart from the queues in shared memory. The kernel answers them, or a
+// simulated ring (sim_ring.hpp) that takes its place under the production backend. Each answers as
+// liburing's function does: an error as a negated errno value.
+class RingCalls {
+  public:
+    RingCalls() = default;
+    RingCalls(const RingCalls&) = delete;
+    RingCalls& operator=(const RingCalls&) = delete;
+    virtual ~RingCalls() = default;
+
+    // Makes a ring and maps its queues into `ring`, as io_uring_queue_init_params() does.
+    virtual int setup(unsigned entries, io_uring& ring, io_uring_params& params) noexcept = 0;
+    virtual void exit(io_uring& ring) noexcept = 0;
+    virtual int enter(unsigned fd, unsigned submit, unsigned complete, unsigned flags,
+                      void* argument, std::size_t size) noexcept = 0;
+    virtual int register_(unsigned fd, unsigned opcode, void* argument,
+                          unsigned count) noexcept = 0;
+};
+
+RingCalls& real_ring_calls() noexcept;
+
 // The dozen things that the io_uring backend asks of a ring. It knows queues and memory, neither
-// operations nor loops; a simulated ring can take its place under the production backend.
+// operations nor loops.
 // Thread: the one that opened it, apart from close().
 class Ring {
   public:
@@ -39,7 +60,7 @@ class Ring {
         int number;
     };
 
-    Ring() = default;
+    explicit Ring(RingCalls& calls) noexcept : calls_(calls) {}
     Ring(const Ring&) = delete;
     Ring& operator=(const Ring&) = delete;
     ~Ring() { close(); }
@@ -87,6 +108,11 @@ class Ring {
     Error round_trip() noexcept;
     void probe() noexcept;
 
+    int register_call(unsigned opcode, void* argument, unsigned count) noexcept {
+        return calls_.register_(static_cast<unsigned>(ring_.ring_fd), opcode, argument, count);
+    }
+
+    RingCalls& calls_;
     io_uring ring_{};
     io_uring_buf_ring* buffers_ = nullptr;
     unsigned buffers_entries_ = 0;

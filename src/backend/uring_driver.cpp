@@ -7,7 +7,6 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -45,7 +44,7 @@ UringDriver::~UringDriver() {
     buffers_drop();
     delete[] blocks_;
     delete[] missing_;
-    if (notify_fd_ >= 0) ::close(notify_fd_);
+    if (notify_fd_ >= 0) context_.system.close(notify_fd_);
 }
 
 Error UringDriver::open(BackendReport& report) noexcept {
@@ -111,7 +110,7 @@ Error UringDriver::bind() noexcept {
 Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept {
     if (notify_fd_ >= 0) {  // the host has seen it
         std::uint64_t count = 0;
-        static_cast<void>(!::read(notify_fd_, &count, sizeof count));
+        static_cast<void>(!context_.system.read(notify_fd_, &count, sizeof count));
     }
     collect_ended(batch);
     if (buffers_lack()) buffers_fill();
@@ -205,13 +204,13 @@ Result<int> UringDriver::notify_fd() noexcept {
         BackendReport ignored;
         if (Error error = open(ignored)) return error;
     }
-    notify_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (notify_fd_ < 0) return Error::from_errno(errno);
-    if (Error error = ring_.register_event_fd(notify_fd_)) {
-        ::close(notify_fd_);
-        notify_fd_ = -1;
+    const int fd = context_.system.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) return Error::from_errno(fd);
+    if (Error error = ring_.register_event_fd(fd)) {
+        context_.system.close(fd);
         return error;
     }
+    notify_fd_ = fd;
     return notify_fd_;
 }
 

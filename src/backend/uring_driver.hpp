@@ -34,7 +34,7 @@ inline constexpr std::uint16_t op_has_inner = op_polls;
 class UringDriver final : public Driver {
   public:
     UringDriver(const DriverContext& context, std::uint32_t features_off) noexcept
-        : context_(context), features_off_(features_off) {}
+        : context_(context), ring_(context.system.ring_calls()), features_off_(features_off) {}
     ~UringDriver() override;
 
     Error open(BackendReport& report) noexcept;
@@ -71,7 +71,7 @@ class UringDriver final : public Driver {
     void stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
     void stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
     void stage_watch(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
-    static bool inner_aim(int fd, OpRecord& record) noexcept;
+    bool inner_aim(int fd, OpRecord& record) noexcept;
     static unsigned poll_mask(const OpRecord& record) noexcept;
     static void clear_bits(OpRecord& record) noexcept;
 

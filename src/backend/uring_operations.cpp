@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 // How each operation is said to the ring, in the order of the operation list, and what an answer means.
 
@@ -28,8 +27,8 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
             submissions.remove(operations, record);
             record.state = OpState::kernel;
             const int fd = context_.descriptors.at(record.descriptor).fd;
-            const int done = ::shutdown(fd, static_cast<int>(record.extra));
-            push(record, done == 0 ? 0 : -errno, false, nullptr, batch);
+            const int done = context_.system.shutdown(fd, static_cast<int>(record.extra));
+            push(record, done, false, nullptr, batch);
             continue;
         }
         if (!stage(record)) return;
@@ -123,25 +122,26 @@ bool UringDriver::inner_aim(int fd, OpRecord& record) noexcept {
     epoll_event event{};
     event.events = static_cast<std::uint32_t>(record.extra);
     if ((record.flags & op_has_inner) != 0) {
-        return epoll_ctl(record.as<int>(), EPOLL_CTL_MOD, fd, &event) == 0;
+        return context_.system.epoll_ctl(record.as<int>(), EPOLL_CTL_MOD, fd, &event) == 0;
     }
-    const int inner = epoll_create1(EPOLL_CLOEXEC);
+    const int inner = context_.system.epoll_create1(EPOLL_CLOEXEC);
     if (inner < 0) return false;
     record.store(int{inner});
     record.flags |= op_has_inner;
-    return epoll_ctl(inner, EPOLL_CTL_ADD, fd, &event) == 0;
+    return context_.system.epoll_ctl(inner, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 void UringDriver::forget_watch(OpRecord& record) noexcept {
     if ((record.flags & op_has_inner) == 0) return;
     record.flags &= static_cast<std::uint16_t>(~op_has_inner);
-    ::close(record.as<int>());
+    context_.system.close(record.as<int>());
 }
 
 // The watch's own epoll is readable: ask what has happened.
 void UringDriver::collect_inner(OpRecord& record, CompletionBatch& batch) noexcept {
     pollfd asked{static_cast<int>(record.descriptor), static_cast<short>(record.extra), 0};
-    if (::poll(&asked, 1, 0) > 0) return push(record, asked.revents, false, nullptr, batch);
+    if (context_.system.poll_now(&asked, 1) > 0)
+        return push(record, asked.revents, false, nullptr, batch);
     again(record);  // gone again
 }
 
@@ -194,7 +194,7 @@ void UringDriver::collect_wake(const io_uring_cqe& cqe) noexcept {
     if (cqe.res == -EINVAL) wake_multishot_ = false;  // a kernel before 5.13
     if (wake_multishot_ || cqe.res < 0) return;
     std::uint64_t count = 0;
-    static_cast<void>(!::read(wake_fd_, &count, sizeof count));
+    static_cast<void>(!context_.system.read(wake_fd_, &count, sizeof count));
 }
 
 // Cancelled before they were submitted again.
@@ -276,16 +276,15 @@ void UringDriver::collect_polled_stream(OpRecord& record, CompletionBatch& batch
     const int flags = static_cast<int>(record.extra) | MSG_DONTWAIT;
     ssize_t got = 0;
     do {
-        got = ::recv(fd, block->base, context_.options.recv_buffer_size, flags);
-    } while (got < 0 && errno == EINTR);
-    const int error = errno;
+        got = context_.system.recv(fd, block->base, context_.options.recv_buffer_size, flags);
+    } while (got == -EINTR);
     if (got > 0) return push(record, static_cast<std::int32_t>(got), false, block, batch);
     Buffer::from_owner(block, block->base, 0).reset();
-    if (got < 0 && error == EAGAIN) {
+    if (got == -EAGAIN) {
         record.flags |= op_polls;
         return again(record);
     }
-    push(record, got == 0 ? 0 : -error, false, nullptr, batch);
+    push(record, static_cast<std::int32_t>(got), false, nullptr, batch);
 }
 
 // --- receive buffers

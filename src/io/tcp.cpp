@@ -9,7 +9,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <new>
@@ -18,12 +17,14 @@ namespace whorl {
 
 namespace {
 
-Error set_flag(int fd, int level, int name, int value) noexcept {
-    if (setsockopt(fd, level, name, &value, sizeof value) == 0) return {};
-    return Error::from_errno(errno);
+using detail::SystemFd;
+
+Error set_flag(SystemFd fd, int level, int name, int value) noexcept {
+    const int size = sizeof value;
+    return Error::from_errno(fd.system->setsockopt(fd.number, level, name, &value, size));
 }
 
-Error apply(int fd, const SocketOptions& options) noexcept {
+Error apply(SystemFd fd, const SocketOptions& options) noexcept {
     if (options.nodelay) {
         if (Error error = set_flag(fd, IPPROTO_TCP, TCP_NODELAY, 1)) return error;
     }
@@ -41,7 +42,7 @@ Error apply(int fd, const SocketOptions& options) noexcept {
     return detail::option_set(fd, keepalive);
 }
 
-Error open_listener(int fd, const Address& address, const ListenOptions& options) noexcept {
+Error open_listener(SystemFd fd, const Address& address, const ListenOptions& options) noexcept {
     if (options.reuse_address) {
         if (Error error = set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1)) return error;
     }
@@ -53,17 +54,17 @@ Error open_listener(int fd, const Address& address, const ListenOptions& options
         if (Error error = set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, only)) return error;
     }
     if (Error error = apply(fd, options.accepted)) return error;
-    if (::bind(fd, address.data(), address.length()) != 0) return Error::from_errno(errno);
-    if (::listen(fd, options.backlog) != 0) return Error::from_errno(errno);
-    return {};
+    const int bound = fd.system->bind(fd.number, address.data(), address.length());
+    if (bound < 0) return Error::from_errno(bound);
+    return Error::from_errno(fd.system->listen(fd.number, options.backlog));
 }
 
-Error open_connection(int fd, const ConnectOptions& options) noexcept {
+Error open_connection(SystemFd fd, const ConnectOptions& options) noexcept {
     if (Error error = apply(fd, options.socket)) return error;
     if (options.local.length() == 0) return {};
     if (Error error = set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1)) return error;
-    const bool bound = ::bind(fd, options.local.data(), options.local.length()) == 0;
-    return bound ? Error() : Error::from_errno(errno);
+    const auto length = static_cast<socklen_t>(options.local.length());
+    return Error::from_errno(fd.system->bind(fd.number, options.local.data(), length));
 }
 
 }  // namespace
@@ -73,16 +74,16 @@ Result<Listener> listen(Loop& loop, const Address& address, const ListenOptions&
     core.check_thread();
     if (core.draining) return Error::loop_closed;
     if (address.length() == 0 || options.backlog < 1) return Error::invalid_argument;
-    const int fd = ::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return Error::from_errno(errno);
-    Error error = open_listener(fd, address, options);
+    const int fd = core.system.socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return Error::from_errno(fd);
+    Error error = open_listener({&core.system, fd}, address, options);
     if (!error) {
         Result<detail::Descriptor*> claimed =
             core.descriptor_claim(fd, detail::DescriptorKind::listener);
         if (claimed) return Listener::from_value(core.descriptors.handle_of(*claimed));
         error = claimed.error();
     }
-    ::close(fd);
+    core.system.close(fd);
     return error;
 }
 
@@ -99,10 +100,10 @@ Error Connect::open(Loop& loop, detail::OpRecord& record) noexcept {
     descriptor.state = detail::DescriptorState::connecting;
     ++descriptor.operations;
     record.descriptor = core.descriptors.index_of(&descriptor);
-    descriptor.fd = ::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
+    descriptor.fd = core.system.socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
     Error error;
-    if (descriptor.fd < 0) error = Error::from_errno(errno);
-    else error = open_connection(descriptor.fd, options);
+    if (descriptor.fd < 0) error = Error::from_errno(descriptor.fd);
+    else error = open_connection({&core.system, descriptor.fd}, options);
     if (error) core.complete_locally(record, error);
     return {};
 }

@@ -87,7 +87,7 @@ bool LoopCore::accept_descriptor(int fd, std::uint64_t& handle) noexcept {
         handle = descriptors.handle_of(*claimed);
         return true;
     }
-    static_cast<void>(::close(fd));
+    static_cast<void>(system.close(fd));
     return false;
 }
 
@@ -147,7 +147,7 @@ void LoopCore::accept_pause(OpRecord& record, Error error) {
     record.store(TimerNode{});
     record.as<TimerNode>().user = operations.index_of(&record);
     const std::int64_t deadline =
-        clock_now().time_since_epoch().count() + (error ? pause : accept_pause_aborted_ns);
+        system.now().time_since_epoch().count() + (error ? pause : accept_pause_aborted_ns);
     wheel.insert(record.as<TimerNode>(), tick_at_or_after(deadline));
     if (!error) {
         record.progress = 0;

@@ -159,12 +159,13 @@ struct LoopCore {
         return operations.handle_of(&record);
     }
     DriverContext context() noexcept {
-        return {operations, descriptors, *pool, statistics, options};
+        return {operations, descriptors, *pool, statistics, options, system};
     }
 
     // Fixed after open().
     Loop* loop = nullptr;
     LoopOptions options;
+    System& system;
     BackendReport report;
     Driver* driver = nullptr;
     BufferPool* pool = nullptr;

@@ -2,8 +2,6 @@
 // Floor: 4
 #include "loop/core.hpp"
 
-#include <unistd.h>
-
 // Descriptors and the close state machine.
 //
 //   from         to          when                                     by
@@ -70,7 +68,7 @@ void LoopCore::descriptor_close(Descriptor& descriptor) noexcept {
     WHORL_ASSERT(descriptor.read_active == 0 && descriptor.write_active == 0);
     driver->forget(descriptor);
     // EINTR and EIO leave the number free on Linux; a second close could hit somebody else's.
-    if (descriptor.fd >= 0) static_cast<void>(::close(descriptor.fd));
+    if (descriptor.fd >= 0) static_cast<void>(system.close(descriptor.fd));
     const std::uint32_t close_record = descriptor.close_record;
     descriptors.release(&descriptor);
     if (close_record != 0) complete_locally(operations.at(close_record), Error());

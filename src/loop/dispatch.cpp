@@ -2,8 +2,6 @@
 // Floor: 4
 #include "loop/core.hpp"
 
-#include <unistd.h>
-
 #include <utility>
 
 // Dispatch: the one place where handlers are called. What is not reached because a handler threw or
@@ -40,7 +38,7 @@ void LoopCore::drop_completion(OpRecord* record, const Completion& completion) n
         return;
     }
     const bool accepts = record->kind == OpKind::accept || record->kind == OpKind::accept_stream;
-    if (accepts && completion.result >= 0) static_cast<void>(::close(completion.result));
+    if (accepts && completion.result >= 0) static_cast<void>(system.close(completion.result));
     if ((completion.flags & completion_more) != 0) return;
     record->state = OpState::ended;
     free_record(*record);

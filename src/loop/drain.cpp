@@ -45,7 +45,7 @@ Error LoopCore::drain(Nanoseconds bound) {
         ~Draining() { core.draining = false; }
     };
     const Draining guard(*this);
-    const Instant deadline = add_saturating(clock_now(), bound);
+    const Instant deadline = add_saturating(system.now(), bound);
     end_everything(true);
     for (;;) {
         stopping = false;  // a handler's stop() ends a run(), not this
@@ -54,7 +54,7 @@ Error LoopCore::drain(Nanoseconds bound) {
             descriptor_shut_all();  // those that no handler has closed
             return {};
         }
-        const Instant time = clock_now();
+        const Instant time = system.now();
         if (time >= deadline) return Error::drain_incomplete;
         if (Error error = turn(deadline - time)) return error;
         end_everything(true);  // what the batch still carried, such as accepted connections
@@ -103,11 +103,11 @@ bool LoopCore::destroy() noexcept {
     if (driver == nullptr) return true;
     if (bound && thread != thread_token()) destroy_elsewhere();
     end_everything(false);
-    const Instant deadline = add_saturating(clock_now(), options.shutdown_bound);
+    const Instant deadline = add_saturating(system.now(), options.shutdown_bound);
     Error error;
     while (!error && (operations.live() != 0 || posts.count() != 0 || !batch.empty())) {
         if (bound && batch.empty()) {
-            const Nanoseconds left = deadline - clock_now();
+            const Nanoseconds left = deadline - system.now();
             if (left <= Nanoseconds::zero()) break;
             batch.count = 0;
             batch.taken = 0;

@@ -17,7 +17,8 @@ namespace whorl {
 namespace detail {
 
 LoopCore::LoopCore(const LoopOptions& given) noexcept
-    : options(given), now(clock_now()), wheel(tick_before(now.time_since_epoch().count())) {}
+    : options(given), system(system_for(options)), now(system.now()),
+      wheel(tick_before(now.time_since_epoch().count())) {}
 
 LoopCore::~LoopCore() {
     delete driver;
@@ -168,7 +169,7 @@ Result<Instant> Loop::deadline(Timer timer) const noexcept {
     const detail::OpRecord* record = core_->timer_find(timer.value());
     if (record == nullptr) return Error::stale_handle;
     const Nanoseconds time(static_cast<std::int64_t>(record->extra));
-    if ((record->flags & detail::op_unfiled) != 0) return add_saturating(clock_now(), time);
+    if ((record->flags & detail::op_unfiled) != 0) return add_saturating(core_->system.now(), time);
     return Instant(time);
 }
 
@@ -216,10 +217,10 @@ Error Loop::process() {
 
 Error Loop::run_for(Nanoseconds time) {
     const StopEnds guard(*core_);
-    const Instant end = add_saturating(clock_now(), time);
+    const Instant end = add_saturating(core_->system.now(), time);
     for (;;) {
         if (core_->stopping) return {};
-        const Nanoseconds left = end - clock_now();
+        const Nanoseconds left = end - core_->system.now();
         if (Error error = core_->turn(std::max(left, Nanoseconds::zero()))) return error;
         if (left <= Nanoseconds::zero()) return {};
     }

@@ -7,7 +7,6 @@
 #include <whorl/remote.hpp>
 
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <new>
 
@@ -35,14 +34,14 @@ RemotePost* reversed(RemotePost* post) noexcept {
 
 void RemoteState::drop_reference() noexcept {
     if (references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    static_cast<void>(::close(event_fd));
+    static_cast<void>(system.close(event_fd));
     delete this;
 }
 
 void RemoteState::wake() noexcept {
     const std::uint64_t one = 1;
     // It fails only when the counter is about to overflow; the loop is awake then.
-    static_cast<void>(!::write(event_fd, &one, sizeof one));
+    static_cast<void>(!system.write(event_fd, &one, sizeof one));
 }
 
 // Once for each sleep: who turns sleeping into notified has to wake.
@@ -68,11 +67,11 @@ bool RemoteState::closed() const noexcept {
 
 Error LoopCore::remote_open() noexcept {
     if (remote != nullptr) return {};
-    const int event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (event_fd < 0) return Error::from_errno(errno);
-    auto* state = new (std::nothrow) RemoteState(event_fd);
+    const int event_fd = system.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (event_fd < 0) return Error::from_errno(event_fd);
+    auto* state = new (std::nothrow) RemoteState(system, event_fd);
     if (state == nullptr) {
-        static_cast<void>(::close(event_fd));
+        static_cast<void>(system.close(event_fd));
         return Error::from_errno(ENOMEM);
     }
     if (Error error = driver->watch_wake(event_fd)) {

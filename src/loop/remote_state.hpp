@@ -2,6 +2,8 @@
 // Floor: 4
 #pragma once
 
+#include "backend/system.hpp"
+
 #include <whorl/remote.hpp>
 
 #include <atomic>
@@ -19,7 +21,7 @@ enum class Sleep : std::uint8_t { awake, sleeping, notified };
 // enough: each side could read before its own write is visible. Stand-alone fences would do as well,
 // but ThreadSanitizer does not understand them.
 struct RemoteState {
-    explicit RemoteState(int fd) noexcept : event_fd(fd) {}
+    RemoteState(System& owner, int fd) noexcept : system(owner), event_fd(fd) {}
 
     bool push(RemotePost* post) noexcept;
     void wake_sleeper() noexcept;
@@ -36,6 +38,7 @@ struct RemoteState {
 
     // Rarely written.
     alignas(64) std::atomic<std::uint32_t> references{1};
+    System& system;
     const int event_fd;  // stays open as long as somebody could write to it
 };
 

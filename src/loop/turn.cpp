@@ -52,7 +52,7 @@ Error LoopCore::turn(Nanoseconds wait_max) {
 
 Error LoopCore::turn_wait(Nanoseconds wait_max) noexcept {
     if (!unfiled.empty() || wheel.size() != 0) {
-        now = clock_now();
+        now = system.now();
         timers_file();
         wheel.prepare(prepare_budget);
     }
@@ -64,7 +64,7 @@ Error LoopCore::turn_wait(Nanoseconds wait_max) noexcept {
     batch.taken = 0;
     const Error error = driver->wait(submissions, timeout, batch);
     if (sleeps) remote_awake();
-    now = clock_now();
+    now = system.now();
     statistics.completions += batch.count;
     statistics.completions_batch_high = std::max(statistics.completions_batch_high, batch.count);
     return error;

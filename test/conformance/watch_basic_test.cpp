@@ -136,8 +136,7 @@ TEST_P(WatchBasic, plain_data_is_not_told_as_urgent) {
     Loop loop = make_loop();
     const Listener listener = listen_here(loop);
     Peer peer = Peer::connect_to(port_of(loop, listener));
-    Fd accepted(::accept4(*detail::descriptor_number(loop, listener.value()), nullptr, nullptr,
-                          SOCK_CLOEXEC));
+    Fd accepted(::accept4(*native_handle(loop, listener), nullptr, nullptr, SOCK_CLOEXEC));
     ASSERT_GE(accepted.get(), 0);
     std::string got;
     Result<Watch> watch = loop.watch(accepted.get(), Interest::readable | Interest::priority,

@@ -46,8 +46,8 @@ class LibevDriverTest : public testing::Test {
         ASSERT_FALSE(descriptors_->reserve(options_.handles_max));
         pool_ = BufferPool::create(pool_bytes);
         BackendReport report;
-        Result<Driver*> made =
-            make_libev_driver({*operations_, *descriptors_, *pool_, statistics_, options_}, report);
+        Result<Driver*> made = make_libev_driver(
+            {*operations_, *descriptors_, *pool_, statistics_, options_, real_system()}, report);
         ASSERT_TRUE(made) << report.failed_step << " " << made.error().text();
         driver_ = *made;
         ASSERT_FALSE(driver_->bind());
@@ -211,8 +211,8 @@ TEST_F(LibevDriverTest, want_of_descriptors_is_told_as_such) {
         tight.rlim_cur = static_cast<rlim_t>(next) + room;
         setrlimit(RLIMIT_NOFILE, &tight);
         BackendReport report;
-        Result<Driver*> made =
-            make_libev_driver({*operations_, *descriptors_, *pool_, statistics_, options_}, report);
+        Result<Driver*> made = make_libev_driver(
+            {*operations_, *descriptors_, *pool_, statistics_, options_, real_system()}, report);
         setrlimit(RLIMIT_NOFILE, &before);
         EXPECT_EQ(made.has_value(), room == 2);
         if (made) {

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#include "backend/system.hpp"
+
+#include "backend/ring.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace whorl::detail {
+
+namespace {
+
+template <class Number>
+Number answered(Number done) noexcept {
+    return done >= 0 ? done : -errno;
+}
+
+class RealSystem final : public System {
+  public:
+    Instant now() noexcept override { return clock_now(); }
+
+    int socket(int family, int type, int protocol) noexcept override {
+        return answered(::socket(family, type, protocol));
+    }
+    int bind(int fd, const sockaddr* address, socklen_t length) noexcept override {
+        return answered(::bind(fd, address, length));
+    }
+    int listen(int fd, int backlog) noexcept override { return answered(::listen(fd, backlog)); }
+    int shutdown(int fd, int how) noexcept override { return answered(::shutdown(fd, how)); }
+    int close(int fd) noexcept override { return answered(::close(fd)); }
+    int getsockname(int fd, sockaddr* address, socklen_t* length) noexcept override {
+        return answered(::getsockname(fd, address, length));
+    }
+    int getpeername(int fd, sockaddr* address, socklen_t* length) noexcept override {
+        return answered(::getpeername(fd, address, length));
+    }
+    int setsockopt(int fd, int level, int name, const void* value,
+                   socklen_t size) noexcept override {
+        return answered(::setsockopt(fd, level, name, value, size));
+    }
+    int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept override {
+        return answered(::getsockopt(fd, level, name, value, size));
+    }
+
+    ssize_t recv(int fd, void* data, std::size_t size, int flags) noexcept override {
+        return answered(::recv(fd, data, size, flags));
+    }
+    ssize_t read(int fd, void* data, std::size_t size) noexcept override {
+        return answered(::read(fd, data, size));
+    }
+    ssize_t write(int fd, const void* data, std::size_t size) noexcept override {
+        return answered(::write(fd, data, size));
+    }
+
+    int eventfd(unsigned initial, int flags) noexcept override {
+        return answered(::eventfd(initial, flags));
+    }
+    int epoll_create1(int flags) noexcept override { return answered(::epoll_create1(flags)); }
+    int epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept override {
+        return answered(::epoll_ctl(epoll, action, fd, event));
+    }
+    int poll_now(pollfd* entries, nfds_t count) noexcept override {
+        return answered(::poll(entries, count, 0));
+    }
+
+    RingCalls& ring_calls() noexcept override { return real_ring_calls(); }
+};
+
+}  // namespace
+
+System& real_system() noexcept {
+    static RealSystem system;
+    return system;
+}
+
+System& system_for(const LoopOptions& options) noexcept {
+    static_cast<void>(options);
+    return real_system();
+}
+
+}  // namespace whorl::detail

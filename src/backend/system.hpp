@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include <whorl/loop_options.hpp>
+#include <whorl/time.hpp>
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include <cstddef>
+
+namespace whorl::detail {
+
+class RingCalls;
+
+// What the library asks of the operating system outside of io_uring and libev: the clock, and calls
+// that do not wait. The kernel answers them, or a simulated one (sim_kernel.hpp). Each call is the
+// system call of that name and answers as it does, an error as a negated errno value.
+// Thread: any. Cost: a virtual call before the system call.
+class System {
+  public:
+    System() = default;
+    System(const System&) = delete;
+    System& operator=(const System&) = delete;
+    virtual ~System() = default;
+
+    virtual Instant now() noexcept = 0;  // CLOCK_MONOTONIC
+
+    virtual int socket(int family, int type, int protocol) noexcept = 0;
+    virtual int bind(int fd, const sockaddr* address, socklen_t length) noexcept = 0;
+    virtual int listen(int fd, int backlog) noexcept = 0;
+    virtual int shutdown(int fd, int how) noexcept = 0;
+    virtual int close(int fd) noexcept = 0;
+    virtual int getsockname(int fd, sockaddr* address, socklen_t* length) noexcept = 0;
+    virtual int getpeername(int fd, sockaddr* address, socklen_t* length) noexcept = 0;
+    virtual int setsockopt(int fd, int level, int name, const void* value,
+                           socklen_t size) noexcept = 0;
+    virtual int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept = 0;
+
+    virtual ssize_t recv(int fd, void* data, std::size_t size, int flags) noexcept = 0;
+    virtual ssize_t read(int fd, void* data, std::size_t size) noexcept = 0;
+    virtual ssize_t write(int fd, const void* data, std::size_t size) noexcept = 0;
+
+    virtual int eventfd(unsigned initial, int flags) noexcept = 0;
+    virtual int epoll_create1(int flags) noexcept = 0;
+    virtual int epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept = 0;
+    virtual int poll_now(pollfd* entries, nfds_t count) noexcept = 0;  // poll(2) with timeout 0
+
+    // The system calls of io_uring (ring.hpp).
+    virtual RingCalls& ring_calls() noexcept = 0;
+};
+
+// The kernel that this process runs on.
+System& real_system() noexcept;
+
+// The system that a loop with these options works with.
+System& system_for(const LoopOptions& options) noexcept;
+
+}  // namespace whorl::detail
