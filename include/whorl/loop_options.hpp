@@ -9,12 +9,17 @@
 
 namespace whorl {
 
+namespace detail {
+class SimKernel;
+}
+
 // Which backend a loop runs on. The environment variable WHORL_BACKEND (automatic, io_uring, libev)
 // replaces `automatic` for field triage; it is ignored in set-user-ID programs.
 enum class Backend : std::uint8_t {
     automatic,  // io_uring, or libev when that is refused; the reason is kept in backend_report()
     io_uring,   // io_uring or an error that names the reason
     libev,      // epoll through libev.so.4, loaded when needed
+    simulator,  // a simulated world instead of a kernel, for tests: testing.hpp
 };
 
 // Optional kernel features that the io_uring backend uses when a probe finds them. Each can be switched
@@ -77,6 +82,10 @@ struct LoopOptions {
     Nanoseconds timer_slack{0};
     // How long destruction waits for the kernel to let go of buffers before it leaks and reports them.
     Nanoseconds shutdown_bound{std::chrono::seconds(5)};
+
+    // The simulated world that the loop lives in: set by testing::World::make_loop(), which see. With
+    // Backend::io_uring the io_uring driver then runs on a simulated ring.
+    detail::SimKernel* world = nullptr;
 };
 
 }  // namespace whorl

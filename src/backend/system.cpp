@@ -3,6 +3,7 @@
 #include "backend/system.hpp"
 
 #include "backend/ring.hpp"
+#include "backend/sim_kernel.hpp"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -77,8 +78,7 @@ System& real_system() noexcept {
 }
 
 System& system_for(const LoopOptions& options) noexcept {
-    static_cast<void>(options);
-    return real_system();
+    return options.world != nullptr ? static_cast<System&>(*options.world) : real_system();
 }
 
 }  // namespace whorl::detail

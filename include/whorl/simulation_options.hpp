@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include <whorl/time.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+// How a simulated world (testing.hpp) behaves. Everything that the world may choose is drawn from the
+// seed, so the same seed, options and program give the same run, byte for byte, on every machine. The
+// defaults are a kind world: no latency, no short transfers, no errors. harsh() is what tests want.
+
+namespace whorl::testing {
+
+struct SimulationOptions {
+    std::uint64_t seed = 1;
+
+    // The clock's first reading, and how much of it a call that asks for the time, or looks without
+    // waiting, takes. Zero keeps the clock still until the world waits; a program that spins on the
+    // clock then never ends.
+    Nanoseconds time_start{std::chrono::seconds(1000)};
+    Nanoseconds time_per_call{0};
+
+    // The network. Each segment takes a time drawn from latency_min to latency_max, and its length
+    // divided by bytes_per_second on top (0: no limit). Segments of one direction stay in order.
+    Nanoseconds latency_min{0};
+    Nanoseconds latency_max{0};
+    std::uint64_t bytes_per_second = 0;
+    std::size_t send_buffer = 65536;      // of each socket, until it is set by option
+    std::size_t receive_buffer = 131072;  // likewise
+    // An unanswered connect fails with ETIMEDOUT after so long.
+    Nanoseconds connect_timeout{std::chrono::seconds(127)};
+
+    std::uint32_t descriptors_max = 1u << 20;  // descriptor numbers; beyond it EMFILE
+
+    // How likely the world is unkind in a way that the contract allows, 0 to 1, at each chance it has.
+    double short_transfer = 0;   // fewer bytes than could be moved
+    double late_completion = 0;  // what has happened is told later, so that a cancel comes too late
+    double lateness_max_us = 50;  // how much later at most
+    double reordering = 0;        // completions of one turn come in another order
+    double stream_end = 0;        // an accepting or receiving stream ends without need
+    double cancel_loses = 0;      // a cancel finds its operation already under way
+    // How likely it fails an operation or call with an error that its manual page names.
+    double operation_error = 0;
+    double call_error = 0;
+
+    // Small buffers, some latency and every unkindness often, but no errors.
+    static SimulationOptions harsh(std::uint64_t seed) noexcept {
+        SimulationOptions options;
+        options.seed = seed;
+        options.latency_max = std::chrono::microseconds(200);
+        options.send_buffer = 4096;
+        options.receive_buffer = 8192;
+        options.short_transfer = 0.3;
+        options.late_completion = 0.2;
+        options.reordering = 0.5;
+        options.stream_end = 0.1;
+        options.cancel_loses = 0.3;
+        return options;
+    }
+};
+
+}  // namespace whorl::testing

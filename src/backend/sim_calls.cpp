@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#include "backend/sim_kernel.hpp"
+#include "backend/sim_ring.hpp"
+
+#include <whorl/assert.hpp>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <initializer_list>
+
+// The system calls of the simulated kernel, its descriptors, and its network's addresses.
+
+namespace whorl::detail {
+
+// --- descriptors
+
+SimFilePtr SimKernel::file(int fd) const noexcept {
+    const auto index = static_cast<std::size_t>(fd);
+    return fd >= 0 && index < files_.size() ? files_[index] : nullptr;
+}
+
+std::shared_ptr<SimSocket> SimKernel::socket_of(int fd, int& error) const noexcept {
+    const SimFilePtr found = file(fd);
+    error = found == nullptr ? -EBADF : 0;
+    if (found == nullptr) return nullptr;
+    if (std::strcmp(found->name(), "socket") != 0) {
+        error = -ENOTSOCK;
+        return nullptr;
+    }
+    return std::static_pointer_cast<SimSocket>(found);
+}
+
+// The lowest free number, as in Linux: a number is used again at once.
+int SimKernel::install(SimFilePtr file, int lowest) noexcept {
+    auto index = static_cast<std::size_t>(std::max(lowest, 3));
+    while (index < files_.size() && files_[index] != nullptr) ++index;
+    if (index >= descriptors_max) return -EMFILE;
+    if (index >= files_.size()) files_.resize(index + 1);
+    files_[index] = std::move(file);
+    return static_cast<int>(index);
+}
+
+std::vector<int> SimKernel::open_descriptors() const {
+    std::vector<int> found;
+    for (std::size_t index = 0; index < files_.size(); ++index) {
+        if (files_[index] != nullptr) found.push_back(static_cast<int>(index));
+    }
+    return found;
+}
+
+int SimKernel::close(int fd) noexcept {
+    if (file(fd) == nullptr) return -EBADF;
+    trace("close %d", fd);
+    // Moved out first: what ends with it must find the number free.
+    const SimFilePtr last = std::move(files_[static_cast<std::size_t>(fd)]);
+    files_[static_cast<std::size_t>(fd)] = nullptr;
+    return 0;
+}
+
+int SimKernel::dup(int fd) noexcept {
+    const SimFilePtr found = file(fd);
+    return found != nullptr ? install(found) : -EBADF;
+}
+
+int SimKernel::fcntl(int fd, int command, int argument) noexcept {
+    const SimFilePtr found = file(fd);
+    if (found == nullptr) return -EBADF;
+    switch (command) {
+        case F_GETFD:
+            return FD_CLOEXEC;
+        case F_SETFD:
+            return 0;
+        case F_GETFL:
+            return O_RDWR | (found->nonblocking ? O_NONBLOCK : 0);
+        case F_SETFL:
+            found->nonblocking = (argument & O_NONBLOCK) != 0;
+            return 0;
+        case F_DUPFD:
+        case F_DUPFD_CLOEXEC:
+            return install(found, argument);
+        default:
+            return -EINVAL;
+    }
+}
+
+// Now and then a call fails with one of the errors that its manual page names.
+int SimKernel::fault_in_call(const char* call, std::initializer_list<int> errors) noexcept {
+    if (!faulty(options_.call_error)) return 0;
+    const int error = *(errors.begin() + choices.below(static_cast<std::uint32_t>(errors.size())));
+    trace("%s fails with %d", call, error);
+    return -error;
+}
+
+// --- sockets
+
+int SimKernel::socket(int family, int type, int) noexcept {
+    const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (family != AF_INET && family != AF_INET6 && family != AF_UNIX) return -EAFNOSUPPORT;
+    if (kind != SOCK_STREAM) return -ESOCKTNOSUPPORT;
+    if (const int error = fault_in_call("socket", {EMFILE, ENFILE, ENOBUFS, ENOMEM})) return error;
+    const auto made = std::make_shared<SimSocket>(*this, family, kind);
+    made->nonblocking = (type & SOCK_NONBLOCK) != 0;
+    return install(made);
+}
+
+int SimKernel::bind(int fd, const sockaddr* address, socklen_t length) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    if (found == nullptr) return error;
+    if (length < sizeof(sockaddr_in)) return -EINVAL;
+    if ((error = fault_in_call("bind", {EADDRINUSE, EACCES})) != 0) return error;
+    return found->bind(SimAddress::from(address, length));
+}
+
+int SimKernel::listen(int fd, int backlog) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    if (found == nullptr) return error;
+    if ((error = fault_in_call("listen", {EADDRINUSE})) != 0) return error;
+    return found->listen(backlog);
+}
+
+int SimKernel::shutdown(int fd, int how) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    if (found == nullptr) return error;
+    if (how < SHUT_RD || how > SHUT_RDWR) return -EINVAL;
+    return found->shutdown(how);
+}
+
+int SimKernel::connect(int fd, const sockaddr* address, socklen_t length) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    if (found == nullptr) return error;
+    if (length < sizeof(sockaddr_in)) return -EINVAL;
+    return found->connect(SimAddress::from(address, length));
+}
+
+namespace {
+
+int copy_out(const SimAddress& from, sockaddr* address, socklen_t* length) noexcept {
+    if (address != nullptr) std::memcpy(address, &from.storage, std::min(*length, from.length));
+    if (length != nullptr) *length = from.length;
+    return 0;
+}
+
+}  // namespace
+
+int SimKernel::accept4(int fd, sockaddr* address, socklen_t* length, int flags) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    if (found == nullptr) return error;
+    // As Linux does, the number comes first: without one the connection stays in the backlog.
+    if (found->role() == SimSocket::Role::listening && (found->poll_bits() & POLLIN) != 0) {
+        const int number = install(std::make_shared<SimEventFd>(*this, 0));
+        if (number < 0) return number;
+        files_[static_cast<std::size_t>(number)] = nullptr;
+    }
+    const std::shared_ptr<SimSocket> made = found->accept(error);
+    if (made == nullptr) return error;
+    made->nonblocking = (flags & SOCK_NONBLOCK) != 0;
+    copy_out(made->peer(), address, length);
+    return install(made);
+}
+
+int SimKernel::getsockname(int fd, sockaddr* address, socklen_t* length) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    return found != nullptr ? copy_out(found->local(), address, length) : error;
+}
+
+int SimKernel::getpeername(int fd, sockaddr* address, socklen_t* length) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    if (found == nullptr) return error;
+    if (found->role() != SimSocket::Role::connected) return -ENOTCONN;
+    return copy_out(found->peer(), address, length);
+}
+
+int SimKernel::setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    if (found == nullptr) return error;
+    if ((error = fault_in_call("setsockopt", {ENOBUFS, ENOMEM})) != 0) return error;
+    return found->set_option(level, name, value, size);
+}
+
+int SimKernel::getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    return found != nullptr ? found->get_option(level, name, value, size) : error;
+}
+
+// --- data
+
+ssize_t SimKernel::recv(int fd, void* data, std::size_t size, int flags) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    return found != nullptr ? found->read(data, size, flags) : error;
+}
+
+ssize_t SimKernel::send(int fd, const void* data, std::size_t size, int flags) noexcept {
+    int error = 0;
+    const auto found = socket_of(fd, error);
+    return found != nullptr ? found->write(data, size, flags) : error;
+}
+
+ssize_t SimKernel::read(int fd, void* data, std::size_t size) noexcept {
+    const SimFilePtr found = file(fd);
+    return found != nullptr ? found->read(data, size, 0) : -EBADF;
+}
+
+ssize_t SimKernel::write(int fd, const void* data, std::size_t size) noexcept {
+    const SimFilePtr found = file(fd);
+    return found != nullptr ? found->write(data, size, 0) : -EBADF;
+}
+
+int SimKernel::pipe2(int fds[2], int flags) noexcept {
+    const auto channel = std::make_shared<SimChannel>(*this, 65536);
+    const auto reader = std::make_shared<SimPipeEnd>(*this, channel, true);
+    const auto writer = std::make_shared<SimPipeEnd>(*this, channel, false);
+    reader->nonblocking = writer->nonblocking = (flags & O_NONBLOCK) != 0;
+    return install_pair(reader, writer, fds);
+}
+
+int SimKernel::socketpair(int family, int type, int, int fds[2]) noexcept {
+    if (family != AF_UNIX) return -EOPNOTSUPP;
+    const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (kind != SOCK_STREAM) return -ESOCKTNOSUPPORT;
+    const auto first = std::make_shared<SimSocket>(*this, family, kind);
+    const auto second = std::make_shared<SimSocket>(*this, family, kind);
+    SimSocket::join(*first, *second);
+    first->nonblocking = second->nonblocking = (type & SOCK_NONBLOCK) != 0;
+    return install_pair(first, second, fds);
+}
+
+int SimKernel::install_pair(const SimFilePtr& first, const SimFilePtr& second, int fds[2]) {
+    fds[0] = install(first);
+    if (fds[0] < 0) return fds[0];
+    fds[1] = install(second);
+    if (fds[1] >= 0) return 0;
+    const int error = fds[1];
+    close(fds[0]);
+    return error;
+}
+
+// --- eventfd, epoll, poll
+
+int SimKernel::eventfd(unsigned initial, int flags) noexcept {
+    if (const int error = fault_in_call("eventfd", {EMFILE, ENFILE, ENOMEM})) return error;
+    const auto made = std::make_shared<SimEventFd>(*this, initial);
+    made->nonblocking = (flags & EFD_NONBLOCK) != 0;
+    return install(made);
+}
+
+int SimKernel::epoll_create1(int) noexcept { return install(std::make_shared<SimEpoll>(*this)); }
+
+int SimKernel::epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept {
+    const SimFilePtr outer = file(epoll);
+    const SimFilePtr inner = file(fd);
+    if (outer == nullptr || inner == nullptr) return -EBADF;
+    if (std::strcmp(outer->name(), "epoll") != 0) return -EINVAL;
+    const unsigned events = event != nullptr ? event->events : 0;
+    return static_cast<SimEpoll&>(*outer).control(action, fd, events, inner);
+}
+
+int SimKernel::poll_now(pollfd* entries, nfds_t count) noexcept {
+    int ready = 0;
+    for (nfds_t index = 0; index < count; ++index) {
+        pollfd& entry = entries[index];
+        entry.revents = 0;
+        if (entry.fd < 0) continue;
+        const SimFilePtr found = file(entry.fd);
+        const unsigned bits = found != nullptr ? found->poll_bits() : POLLNVAL;
+        const auto asked = static_cast<unsigned short>(entry.events);
+        entry.revents = static_cast<short>(bits & (asked | POLLERR | POLLHUP | POLLNVAL));
+        if (entry.revents != 0) ++ready;
+    }
+    return ready;
+}
+
+RingCalls& SimKernel::ring_calls() noexcept {
+    if (ring_calls_ == nullptr) ring_calls_ = make_sim_ring_calls(*this);
+    return *ring_calls_;
+}
+
+// --- the network
+
+void SimKernel::network_remove(SimSocket& socket) noexcept {
+    sockets_.erase(std::find(sockets_.begin(), sockets_.end(), &socket));
+}
+
+namespace {
+
+bool covers(const SimSocket& socket, const SimAddress& address) noexcept {
+    const SimAddress& local = socket.local();
+    if (local.port() != address.port() || local.storage.ss_family == AF_UNIX) return false;
+    if (local.same_host(address)) return true;
+    const bool same_family = local.storage.ss_family == address.storage.ss_family;
+    return same_family ? local.any() : local.any() && socket.takes_v4();
+}
+
+}  // namespace
+
+// The exact address is better than any.
+SimSocket* SimKernel::listener_for(const SimAddress& address) const noexcept {
+    SimSocket* best = nullptr;
+    for (SimSocket* socket : sockets_) {
+        if (socket->role() != SimSocket::Role::listening || !covers(*socket, address)) continue;
+        if (best == nullptr || socket->local().same_host(address)) best = socket;
+    }
+    return best;
+}
+
+SimSocket* SimKernel::bound_to(const SimAddress& address, const SimSocket* but) const noexcept {
+    for (SimSocket* socket : sockets_) {
+        if (socket == but || socket->local().port() != address.port()) continue;
+        // A connection's port is its own only together with its peer.
+        if (socket->role() == SimSocket::Role::connected) continue;
+        if (covers(*socket, address) || address.any()) return socket;
+    }
+    return nullptr;
+}
+
+std::uint16_t SimKernel::free_port() noexcept {
+    for (;;) {
+        const std::uint16_t port = port_next_;
+        port_next_ = port_next_ == 60999 ? 32768 : static_cast<std::uint16_t>(port_next_ + 1);
+        const auto same = [port](const SimSocket* other) { return other->local().port() == port; };
+        if (std::none_of(sockets_.begin(), sockets_.end(), same)) return port;
+    }
+}
+
+Nanoseconds SimKernel::flight_time(std::size_t bytes) {
+    Nanoseconds time = options_.latency_min;
+    const auto spread = static_cast<std::uint64_t>((options_.latency_max - time).count());
+    if (spread != 0) {
+        const auto bound = static_cast<std::uint32_t>(std::min<std::uint64_t>(spread, UINT32_MAX));
+        time += Nanoseconds(choices.below(bound));
+    }
+    if (options_.bytes_per_second != 0) {
+        time += Nanoseconds(static_cast<std::int64_t>(
+            static_cast<double>(bytes) * 1e9 / static_cast<double>(options_.bytes_per_second)));
+    }
+    return time;
+}
+
+void SimKernel::partition() {
+    partitioned = true;
+    trace("partition");
+    for (SimSocket* socket : sockets_) {
+        if (socket->outgoing() != nullptr) socket->outgoing()->held = true;
+    }
+}
+
+void SimKernel::heal() {
+    partitioned = false;
+    trace("heal");
+    for (SimSocket* socket : sockets_) {
+        if (socket->outgoing() != nullptr) socket->outgoing()->release();
+        if (socket->incoming() != nullptr) socket->incoming()->release();
+    }
+}
+
+// The addresses reserved for documentation belong to nobody (RFC 5737, RFC 3849); every other one is
+// this host's.
+bool SimKernel::is_local(const SimAddress& address) const noexcept {
+    if (address.storage.ss_family == AF_INET) {
+        const std::uint32_t host =
+            ntohl(reinterpret_cast<const sockaddr_in&>(address.storage).sin_addr.s_addr);
+        const std::uint32_t net = host & 0xFFFFFF00u;
+        return net != 0xC0000200u && net != 0xC6336400u && net != 0xCB007100u;
+    }
+    const in6_addr& host = reinterpret_cast<const sockaddr_in6&>(address.storage).sin6_addr;
+    static constexpr unsigned char documentation[4] = {0x20, 0x01, 0x0d, 0xb8};
+    return std::memcmp(&host, documentation, sizeof documentation) != 0;
+}
+
+// The address that this end of a connection to `peer` has.
+SimAddress SimKernel::host_for(const SimAddress& peer, std::uint16_t port) const noexcept {
+    SimAddress made = peer;
+    if (made.any()) {
+        if (made.storage.ss_family == AF_INET) {
+            reinterpret_cast<sockaddr_in&>(made.storage).sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        } else {
+            reinterpret_cast<sockaddr_in6&>(made.storage).sin6_addr = in6addr_loopback;
+        }
+    }
+    made.set_port(port);
+    return made;
+}
+
+// How a socket of `family` names the address: an IPv6 one sees IPv4 as ::ffff:a.b.c.d.
+SimAddress SimKernel::seen_as(const SimAddress& address, int family) const noexcept {
+    if (family != AF_INET6 || address.storage.ss_family != AF_INET) return address;
+    const auto& from = reinterpret_cast<const sockaddr_in&>(address.storage);
+    sockaddr_in6 mapped{};
+    mapped.sin6_family = AF_INET6;
+    mapped.sin6_port = from.sin_port;
+    mapped.sin6_addr.s6_addr[10] = mapped.sin6_addr.s6_addr[11] = 0xFF;
+    std::memcpy(&mapped.sin6_addr.s6_addr[12], &from.sin_addr, 4);
+    return SimAddress::from(reinterpret_cast<const sockaddr*>(&mapped), sizeof mapped);
+}
+
+}  // namespace whorl::detail

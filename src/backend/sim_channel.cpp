@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#include "backend/sim_kernel.hpp"
+
+#include <whorl/assert.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+// Files, and the bytes between them: channels, pipes, eventfds, epolls.
+
+namespace whorl::detail {
+
+namespace {
+constexpr std::size_t pipe_atomic = 4096;  // PIPE_BUF
+}
+
+// --- files
+
+ssize_t SimFile::read(void*, std::size_t, int) { return -EINVAL; }
+ssize_t SimFile::write(const void*, std::size_t, int) { return -EINVAL; }
+
+void SimFile::unwatch(SimWatcher& watcher, std::uint64_t token) noexcept {
+    const auto same = [&](const Watch& watch) {
+        return watch.watcher == &watcher && watch.token == token;
+    };
+    watchers_.erase(std::remove_if(watchers_.begin(), watchers_.end(), same), watchers_.end());
+}
+
+void SimFile::changed() {
+    for (std::size_t index = 0; index < watchers_.size(); ++index) {
+        watchers_[index].watcher->file_changed(*this, watchers_[index].token);
+    }
+}
+
+// --- channels
+
+void SimChannel::fly(Segment segment, Nanoseconds delay) {
+    // In order: a segment is never there before the one sent before it.
+    segment.due = std::max(kernel_.clock() + delay, last_due_);
+    last_due_ = segment.due;
+    flying_ += segment.bytes.size();
+    segments_.push_back(std::move(segment));
+    if (held) return;
+    if (segments_.front().due <= kernel_.clock()) return arrive();
+    kernel_.at(segments_.back().due, [self = shared_from_this()] { self->arrive(); });
+}
+
+void SimChannel::arrive() {
+    bool news = false;
+    while (!held && !segments_.empty() && segments_.front().due <= kernel_.clock()) {
+        Segment& segment = segments_.front();
+        flying_ -= segment.bytes.size();
+        if (segment.urgent) {
+            urgent = true;
+            urgent_byte = segment.bytes[0];
+        } else {
+            arrived_ += segment.bytes;
+        }
+        if (segment.end) end_arrived_ = true;
+        segments_.pop_front();
+        news = true;
+    }
+    if (!news || broken_) return;
+    if (reader != nullptr) reader->changed();
+}
+
+void SimChannel::put(const char* data, std::size_t size, Nanoseconds delay) {
+    WHORL_ASSERT(size <= room());
+    passed += size;
+    fly({{}, std::string(data, size), false, false}, delay);
+}
+void SimChannel::put_end(Nanoseconds delay) { fly({{}, {}, true, false}, delay); }
+void SimChannel::put_urgent(char byte, Nanoseconds delay) {
+    fly({{}, std::string(1, byte), false, true}, delay);
+}
+
+std::size_t SimChannel::take(char* data, std::size_t size, bool peek) {
+    const std::size_t count = std::min(size, readable());
+    std::memcpy(data, arrived_.data() + taken_, count);
+    if (peek || count == 0) return count;
+    const bool was_full = room() == 0;
+    taken_ += count;
+    if (taken_ == arrived_.size() || taken_ > 65536) {
+        arrived_.erase(0, taken_);
+        taken_ = 0;
+    }
+    if (was_full && writer != nullptr) writer->changed();
+    return count;
+}
+
+void SimChannel::break_off() noexcept {
+    broken_ = true;
+    segments_.clear();
+    arrived_.clear();
+    taken_ = 0;
+    flying_ = 0;
+    urgent = false;
+}
+
+void SimChannel::release() {
+    held = false;
+    for (const Segment& segment : segments_) {
+        kernel_.at(segment.due, [self = shared_from_this()] { self->arrive(); });
+    }
+}
+
+// --- pipes
+
+SimPipeEnd::SimPipeEnd(SimKernel& kernel, SimChannelPtr channel, bool reads) noexcept
+    : SimFile(kernel), channel_(std::move(channel)), reads_(reads) {
+    (reads_ ? channel_->reader : channel_->writer) = this;
+}
+
+SimPipeEnd::~SimPipeEnd() {
+    (reads_ ? channel_->reader : channel_->writer) = nullptr;
+    if (reads_) channel_->break_off();
+    else channel_->put_end(Nanoseconds::zero());
+    SimFile* other = reads_ ? channel_->writer : channel_->reader;
+    if (other != nullptr) other->changed();
+}
+
+unsigned SimPipeEnd::poll_bits() const noexcept {
+    if (!reads_) {
+        if (channel_->broken()) return POLLOUT | POLLERR;
+        return channel_->room() >= pipe_atomic ? POLLOUT : 0;
+    }
+    unsigned bits = channel_->readable() != 0 ? POLLIN : 0;
+    if (channel_->end_arrived()) bits |= POLLHUP;
+    return bits;
+}
+
+ssize_t SimPipeEnd::read(void* data, std::size_t size, int) {
+    if (!reads_) return -EBADF;
+    if (channel_->readable() != 0) {
+        return static_cast<ssize_t>(channel_->take(static_cast<char*>(data), size, false));
+    }
+    return channel_->end_arrived() ? 0 : -EAGAIN;
+}
+
+ssize_t SimPipeEnd::write(const void* data, std::size_t size, int) {
+    if (reads_) return -EBADF;
+    if (channel_->broken()) return -EPIPE;
+    const std::size_t room = channel_->room();
+    // What fits PIPE_BUF is written in one piece or not at all.
+    if (room == 0 || (size <= pipe_atomic && room < size)) return -EAGAIN;
+    const std::size_t count = std::min(size, room);
+    channel_->put(static_cast<const char*>(data), count, Nanoseconds::zero());
+    if (channel_->room() == 0) changed();
+    return static_cast<ssize_t>(count);
+}
+
+// --- eventfds
+
+unsigned SimEventFd::poll_bits() const noexcept {
+    return (count_ != 0 ? POLLIN : 0u) | (count_ < UINT64_MAX - 1 ? POLLOUT : 0u);
+}
+
+ssize_t SimEventFd::read(void* data, std::size_t size, int) {
+    if (size < sizeof count_) return -EINVAL;
+    if (count_ == 0) return -EAGAIN;
+    std::memcpy(data, &count_, sizeof count_);
+    count_ = 0;
+    changed();
+    return sizeof count_;
+}
+
+ssize_t SimEventFd::write(const void* data, std::size_t size, int) {
+    std::uint64_t more = 0;
+    if (size < sizeof more) return -EINVAL;
+    std::memcpy(&more, data, sizeof more);
+    if (more == UINT64_MAX) return -EINVAL;
+    if (more > UINT64_MAX - 1 - count_) return -EAGAIN;
+    count_ += more;
+    changed();
+    return sizeof more;
+}
+
+// --- epolls
+
+SimEpoll::~SimEpoll() {
+    for (auto& entry : entries_) {
+        if (const SimFilePtr file = entry.second.file.lock()) file->unwatch(*this, 0);
+    }
+}
+
+unsigned SimEpoll::poll_bits() const noexcept {
+    for (const auto& entry : entries_) {
+        const SimFilePtr file = entry.second.file.lock();
+        if (file != nullptr &&
+            (file->poll_bits() & (entry.second.events | POLLERR | POLLHUP)) != 0) {
+            return POLLIN;
+        }
+    }
+    return 0;
+}
+
+int SimEpoll::control(int action, int fd, unsigned events, const SimFilePtr& file) {
+    const auto found = entries_.find(fd);
+    if (action == EPOLL_CTL_ADD) {
+        if (found != entries_.end()) return -EEXIST;
+        entries_.emplace(fd, Entry{file, events});
+        file->watch(*this, 0);
+    } else if (found == entries_.end()) {
+        return -ENOENT;
+    } else if (action == EPOLL_CTL_MOD) {
+        found->second.events = events;
+    } else {
+        file->unwatch(*this, 0);
+        entries_.erase(found);
+    }
+    changed();
+    return 0;
+}
+
+}  // namespace whorl::detail

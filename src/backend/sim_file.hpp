@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include <whorl/time.hpp>
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+// What a descriptor of the simulated kernel names. A file lives as long as a descriptor or an operation
+// in flight names it, as in Linux: closing a descriptor while an operation is under way ends neither
+// the operation nor the connection.
+//
+// All calls answer at once, with a negated errno value for an error; -EAGAIN says that it would block.
+
+namespace whorl::detail {
+
+class SimKernel;
+class SimFile;
+
+// Somebody who wants to know when a file's readiness may have changed.
+class SimWatcher {
+  public:
+    virtual ~SimWatcher() = default;
+    virtual void file_changed(SimFile& file, std::uint64_t token) = 0;
+};
+
+class SimFile : public std::enable_shared_from_this<SimFile> {
+  public:
+    explicit SimFile(SimKernel& kernel) noexcept : kernel_(kernel) {}
+    SimFile(const SimFile&) = delete;
+    SimFile& operator=(const SimFile&) = delete;
+    virtual ~SimFile() = default;
+
+    virtual const char* name() const noexcept = 0;
+    virtual unsigned poll_bits() const noexcept = 0;  // POLL… bits that hold now
+    virtual ssize_t read(void* data, std::size_t size, int flags);
+    virtual ssize_t write(const void* data, std::size_t size, int flags);
+
+    void watch(SimWatcher& watcher, std::uint64_t token) { watchers_.push_back({&watcher, token}); }
+    void unwatch(SimWatcher& watcher, std::uint64_t token) noexcept;
+    // Tells all watchers. They may only note it.
+    void changed();
+
+    bool nonblocking = false;
+
+  protected:
+    SimKernel& kernel_;
+
+  private:
+    struct Watch {
+        SimWatcher* watcher;
+        std::uint64_t token;
+    };
+    std::vector<Watch> watchers_;
+};
+
+using SimFilePtr = std::shared_ptr<SimFile>;
+
+// Bytes on their way in one direction, from a writing to a reading file.
+class SimChannel : public std::enable_shared_from_this<SimChannel> {
+  public:
+    SimChannel(SimKernel& kernel, std::size_t capacity) noexcept
+        : capacity(capacity), kernel_(kernel) {}
+
+    std::size_t room() const noexcept {
+        const std::size_t held = flying_ + arrived_.size() - taken_;
+        return held < capacity ? capacity - held : 0;
+    }
+    std::size_t readable() const noexcept { return arrived_.size() - taken_; }
+    bool at_end() const noexcept { return end_arrived_ && readable() == 0; }
+    bool end_arrived() const noexcept { return end_arrived_; }
+
+    void put(const char* data, std::size_t size, Nanoseconds delay);
+    void put_end(Nanoseconds delay);
+    void put_urgent(char byte, Nanoseconds delay);
+    std::size_t take(char* data, std::size_t size, bool peek);
+    // Nothing more arrives; what is there is forgotten.
+    void break_off() noexcept;
+    bool broken() const noexcept { return broken_; }
+
+    std::size_t capacity;
+    SimFile* reader = nullptr;  // null when it is gone
+    SimFile* writer = nullptr;
+    bool held = false;  // a partition: nothing arrives until release()
+    void release();
+    std::uint64_t passed = 0;       // bytes put so far
+    std::uint64_t reset_after = 0;  // the connection is reset after so many bytes; 0: never
+    bool urgent = false;            // a byte of priority data waits
+    char urgent_byte = 0;
+
+  private:
+    struct Segment {
+        Instant due;
+        std::string bytes;
+        bool end;
+        bool urgent;
+    };
+    void fly(Segment segment, Nanoseconds delay);
+    void arrive();
+
+    SimKernel& kernel_;
+    std::deque<Segment> segments_;
+    Instant last_due_{};
+    std::string arrived_;
+    std::size_t taken_ = 0;
+    std::size_t flying_ = 0;
+    bool end_arrived_ = false;
+    bool broken_ = false;
+};
+
+using SimChannelPtr = std::shared_ptr<SimChannel>;
+
+struct SimAddress {
+    sockaddr_storage storage{};
+    socklen_t length = 0;
+
+    static SimAddress from(const sockaddr* address, socklen_t length) noexcept;
+    std::uint16_t port() const noexcept;
+    void set_port(std::uint16_t port) noexcept;
+    bool any() const noexcept;  // 0.0.0.0 or ::
+    bool same_host(const SimAddress& other) const noexcept;
+};
+
+class SimSocket final : public SimFile {
+  public:
+    enum class Role { fresh, listening, connecting, connected, failed };
+
+    SimSocket(SimKernel& kernel, int family, int type) noexcept;
+    ~SimSocket() override;
+
+    const char* name() const noexcept override { return "socket"; }
+    unsigned poll_bits() const noexcept override;
+    ssize_t read(void* data, std::size_t size, int flags) override;
+    ssize_t write(const void* data, std::size_t size, int flags) override;
+
+    int bind(const SimAddress& address);
+    int listen(int backlog);
+    // -EINPROGRESS at first, then -EALREADY until it is decided.
+    int connect(const SimAddress& address);
+    // The next connection, or null with `error` -EAGAIN, -EINVAL.
+    std::shared_ptr<SimSocket> accept(int& error);
+    int shutdown(int how);
+    int set_option(int level, int name, const void* value, socklen_t size);
+    int get_option(int level, int name, void* value, socklen_t* size);
+    // Ends the connection as a received RST does.
+    void reset(int error);
+
+    Role role() const noexcept { return role_; }
+    int family() const noexcept { return family_; }
+    bool takes_v4() const noexcept { return family_ == AF_INET6 && !only_v6_; }
+    const SimAddress& local() const noexcept { return local_; }
+    const SimAddress& peer() const noexcept { return peer_; }
+    SimChannel* incoming() const noexcept { return in_.get(); }
+    SimChannel* outgoing() const noexcept { return out_.get(); }
+
+    // Joins two sockets: of a socketpair, or of an established connection.
+    static void join(SimSocket& a, SimSocket& b);
+    void established();  // the connection that connect() asked for is there
+    bool offer(const std::shared_ptr<SimSocket>& client);  // a SYN; false: the backlog is full
+
+  private:
+    ssize_t receive(char* data, std::size_t size, int flags);
+    int take_error() noexcept { return std::exchange(error_, 0); }
+    void send_syn(Nanoseconds elapsed, Nanoseconds retry);
+    bool reuses(const SimSocket& other, bool port) const noexcept;
+
+    int family_;
+    int type_;
+    Role role_ = Role::fresh;
+    bool bound_ = false;
+    bool shut_read_ = false;
+    bool shut_write_ = false;
+    bool told_ = false;  // connect() has been answered
+    int error_ = 0;      // SO_ERROR, positive
+    int backlog_max_ = 0;
+    SimAddress local_;
+    SimAddress peer_;
+    SimChannelPtr in_;
+    SimChannelPtr out_;
+    std::deque<std::shared_ptr<SimSocket>> backlog_;
+    std::map<std::pair<int, int>, int> options_;
+    std::size_t send_buffer_;
+    std::size_t receive_buffer_;
+    bool reuse_address_ = false;
+    bool reuse_port_ = false;
+    bool only_v6_ = false;
+    linger linger_{};
+};
+
+// One end of a pipe.
+class SimPipeEnd final : public SimFile {
+  public:
+    SimPipeEnd(SimKernel& kernel, SimChannelPtr channel, bool reads) noexcept;
+    ~SimPipeEnd() override;
+
+    const char* name() const noexcept override { return "pipe"; }
+    unsigned poll_bits() const noexcept override;
+    ssize_t read(void* data, std::size_t size, int flags) override;
+    ssize_t write(const void* data, std::size_t size, int flags) override;
+
+  private:
+    SimChannelPtr channel_;
+    bool reads_;
+};
+
+class SimEventFd final : public SimFile {
+  public:
+    SimEventFd(SimKernel& kernel, std::uint64_t count) noexcept : SimFile(kernel), count_(count) {}
+
+    const char* name() const noexcept override { return "eventfd"; }
+    unsigned poll_bits() const noexcept override;
+    ssize_t read(void* data, std::size_t size, int flags) override;
+    ssize_t write(const void* data, std::size_t size, int flags) override;
+
+  private:
+    std::uint64_t count_;
+};
+
+// Readable while any of the descriptors it was told of is ready in the way asked for.
+class SimEpoll final : public SimFile, private SimWatcher {
+  public:
+    explicit SimEpoll(SimKernel& kernel) noexcept : SimFile(kernel) {}
+    ~SimEpoll() override;
+
+    const char* name() const noexcept override { return "epoll"; }
+    unsigned poll_bits() const noexcept override;
+    int control(int action, int fd, unsigned events, const SimFilePtr& file);
+
+  private:
+    struct Entry {
+        std::weak_ptr<SimFile> file;
+        unsigned events;
+    };
+    void file_changed(SimFile&, std::uint64_t) override { changed(); }
+
+    std::map<int, Entry> entries_;
+};
+
+}  // namespace whorl::detail

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#include "backend/sim_kernel.hpp"
+
+#include "backend/ring.hpp"
+
+#include <whorl/assert.hpp>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+
+// The clock, the events, the threads and the trace of the simulated kernel.
+
+namespace whorl::detail {
+
+SimKernel::SimKernel(const testing::SimulationOptions& options)
+    : descriptors_max(options.descriptors_max), choices(options.seed), options_(options),
+      now_(Instant(options.time_start)) {
+    WHORL_ASSERT(options.latency_min <= options.latency_max);
+    WHORL_ASSERT(options.time_per_call >= Nanoseconds::zero());
+    tasks_.push_back(std::make_unique<Task>());
+}
+
+SimKernel::~SimKernel() {
+    for (std::size_t index = 1; index < tasks_.size(); ++index) {
+        WHORL_ASSERT(tasks_[index]->finished);  // join() what was spawned
+        if (tasks_[index]->thread.joinable()) tasks_[index]->thread.join();
+    }
+    // Files tell each other of their end, and may ask the kernel for the time; it must still be whole.
+    events_.clear();
+    files_.clear();
+    events_.clear();
+}
+
+// --- time
+
+Instant SimKernel::now() noexcept {
+    now_ += options_.time_per_call;
+    return now_;
+}
+
+std::uint64_t SimKernel::at(Instant when, std::function<void()> event) {
+    const std::uint64_t number = ++event_number_;
+    const Instant due = std::max(when, now_);
+    events_.emplace(std::make_pair(due, number), std::move(event));
+    event_times_.emplace(number, due);
+    return number;
+}
+
+void SimKernel::cancel_event(std::uint64_t number) noexcept {
+    const auto found = event_times_.find(number);
+    if (found == event_times_.end()) return;
+    events_.erase(std::make_pair(found->second, number));
+    event_times_.erase(found);
+}
+
+Instant SimKernel::next_event() const noexcept {
+    return events_.empty() ? instant_never : events_.begin()->first.first;
+}
+
+// One thing that is due; false when there is none.
+bool SimKernel::run_due() {
+    if (events_.empty() || events_.begin()->first.first > now_) return false;
+    const auto first = events_.begin();
+    const std::function<void()> run = std::move(first->second);
+    event_times_.erase(first->first.second);
+    events_.erase(first);
+    ++counters.events;
+    run();
+    return true;
+}
+
+bool SimKernel::wait(const std::function<bool()>& done, Instant deadline) {
+    ++counters.waits;
+    while (run_due()) {
+    }
+    Task& self = *tasks_[running_];
+    const std::uint32_t me = running_;
+    self.done = &done;
+    self.deadline = deadline;
+    for (;;) {
+        const std::uint32_t chosen = choose_runnable();
+        if (chosen == me) break;
+        if (chosen != no_task) {
+            switch_to(chosen);
+            break;  // whoever gave the turn back has found that we can go on
+        }
+        Instant next = next_event();
+        for (const auto& task : tasks_) {
+            if (task->done != nullptr) next = std::min(next, task->deadline);
+        }
+        if (next == instant_never) stuck();
+        now_ = std::max(now_, next);
+        while (run_due()) {
+        }
+    }
+    self.done = nullptr;
+    return done();
+}
+
+void SimKernel::settle() {
+    now_ += options_.time_per_call;
+    const std::function<bool()> at_once = [] { return true; };
+    static_cast<void>(wait(at_once, now_));
+}
+
+void SimKernel::sleep(Nanoseconds time) {
+    const std::function<bool()> never = [] { return false; };
+    static_cast<void>(wait(never, add_saturating(now_, time)));
+}
+
+void SimKernel::advance_to(Instant when) {
+    if (when > now_) sleep(when - now_);
+    else settle();
+}
+
+// --- threads
+
+// One of those that can go on, or no_task.
+std::uint32_t SimKernel::choose_runnable() {
+    std::uint32_t found[64];
+    std::uint32_t count = 0;
+    for (std::uint32_t step = 0; step < tasks_.size() && count < 64; ++step) {
+        // The thread that waits now comes first, so that the kind choice is not to switch.
+        const auto index = static_cast<std::uint32_t>((running_ + step) % tasks_.size());
+        const Task& task = *tasks_[index];
+        if (task.done != nullptr && (task.deadline <= now_ || (*task.done)())) {
+            found[count++] = index;
+        }
+    }
+    if (count == 0) return no_task;
+    return found[choices.below(count)];
+}
+
+// Gives the turn to another thread, and returns when it comes back.
+void SimKernel::switch_to(std::uint32_t index) {
+    ++counters.switches;
+    const std::uint32_t me = running_;
+    std::unique_lock<std::mutex> lock(baton_);
+    running_ = index;
+    tasks_[index]->turn.notify_one();
+    tasks_[me]->turn.wait(lock, [this, me] { return running_ == me; });
+}
+
+std::uint32_t SimKernel::spawn(std::function<void()> body) {
+    const auto index = static_cast<std::uint32_t>(tasks_.size());
+    WHORL_ASSERT(index < 64);
+    tasks_.push_back(std::make_unique<Task>());
+    Task& task = *tasks_.back();
+    task.done = &always_;
+    task.deadline = now_;
+    task.thread = std::thread([this, index, run = std::move(body)] { task_body(index, run); });
+    return index;
+}
+
+void SimKernel::task_body(std::uint32_t index, const std::function<void()>& body) {
+    {
+        std::unique_lock<std::mutex> lock(baton_);
+        tasks_[index]->turn.wait(lock, [this, index] { return running_ == index; });
+    }
+    tasks_[index]->done = nullptr;
+    body();
+    Task& self = *tasks_[index];
+    self.finished = true;
+    // The turn goes to somebody who can go on; join() at the latest.
+    std::uint32_t next = choose_runnable();
+    while (next == no_task) {
+        Instant event = next_event();
+        for (const auto& task : tasks_) {
+            if (task->done != nullptr) event = std::min(event, task->deadline);
+        }
+        if (event == instant_never) stuck();
+        now_ = std::max(now_, event);
+        while (run_due()) {
+        }
+        next = choose_runnable();
+    }
+    const std::unique_lock<std::mutex> lock(baton_);
+    running_ = next;
+    tasks_[next]->turn.notify_one();
+}
+
+void SimKernel::join(std::uint32_t thread) {
+    WHORL_ASSERT(thread != 0 && thread < tasks_.size());
+    Task& task = *tasks_[thread];
+    const std::function<bool()> done = [&task] { return task.finished; };
+    static_cast<void>(wait(done, instant_never));
+    if (task.thread.joinable()) task.thread.join();
+}
+
+void SimKernel::stuck() {
+    for (const std::string& line : trace_lines()) std::fprintf(stderr, "%s\n", line.c_str());
+    std::fprintf(stderr,
+                 "whorl: the simulated world stands still: every thread waits for what can never "
+                 "happen (seed %llu, at %lld ns)\n",
+                 static_cast<unsigned long long>(options_.seed),
+                 static_cast<long long>(now_.time_since_epoch().count()));
+    std::abort();
+}
+
+// --- choices and the trace
+
+bool SimKernel::faulty(double chance) {
+    if (!choices.happens(chance)) return false;
+    ++counters.faults;
+    return true;
+}
+
+void SimKernel::trace(const char* format, ...) noexcept {
+    char text[200];
+    const int start = std::snprintf(text, sizeof text, "%lld ",
+                                    static_cast<long long>(now_.time_since_epoch().count()));
+    va_list arguments;
+    va_start(arguments, format);
+    const auto offset = static_cast<std::size_t>(start);
+    const int rest = std::vsnprintf(text + offset, sizeof text - offset, format, arguments);
+    va_end(arguments);
+    std::size_t size = offset + static_cast<std::size_t>(rest > 0 ? rest : 0);
+    size = std::min(size, sizeof text - 1);
+    for (std::size_t index = 0; index < size; ++index) {  // FNV-1a
+        trace_hash_ = (trace_hash_ ^ static_cast<unsigned char>(text[index])) * 1099511628211u;
+    }
+    if (trace_stream_ != nullptr) std::fprintf(trace_stream_, "%s\n", text);
+    if (trace_.size() < trace_lines_max) trace_.resize(trace_lines_max);
+    trace_[trace_next_++ % trace_lines_max].assign(text, size);
+}
+
+std::vector<std::string> SimKernel::trace_lines() const {
+    std::vector<std::string> lines;
+    const std::size_t first = trace_next_ > trace_lines_max ? trace_next_ - trace_lines_max : 0;
+    for (std::size_t next = first; next < trace_next_; ++next) {
+        lines.push_back(trace_[next % trace_lines_max]);
+    }
+    return lines;
+}
+
+}  // namespace whorl::detail

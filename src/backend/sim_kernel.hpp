@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include "backend/sim_choices.hpp"
+#include "backend/sim_file.hpp"
+#include "backend/system.hpp"
+
+#include <whorl/simulation_options.hpp>
+
+#include <condition_variable>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+// A simulated kernel: descriptors, a network, a clock, and nothing that is not drawn from the seed.
+//
+// Time stands still while the program runs. Whoever would block calls wait(), and the world goes on:
+// what is due happens in the order of its time (and of its making, for the same time), and the clock
+// jumps to the next thing that happens. When nothing can ever happen again, the world says so and ends
+// the program: on a real machine it would hang.
+//
+// Threads: one at a time. The thread that made the kernel is the first; others are made by spawn() and
+// take turns with it in wait(), chosen by the seed. No other thread may call the kernel.
+//
+// A loop's file descriptors here are numbers of this kernel, not of the process.
+
+namespace whorl::detail {
+
+// What a world has done, for the trace and for tables of what a run has covered.
+struct SimCounters {
+    std::uint64_t events = 0;  // things that happened: arrivals, completions
+    std::uint64_t faults = 0;  // errors, short transfers, delays, early ends, reorderings
+    std::uint64_t waits = 0;
+    std::uint64_t switches = 0;  // from one thread to another
+};
+
+class SimKernel final : public System {
+  public:
+    explicit SimKernel(const testing::SimulationOptions& options);
+    ~SimKernel() override;
+
+    // --- System: none of these blocks
+    Instant now() noexcept override;
+    int socket(int family, int type, int protocol) noexcept override;
+    int bind(int fd, const sockaddr* address, socklen_t length) noexcept override;
+    int listen(int fd, int backlog) noexcept override;
+    int shutdown(int fd, int how) noexcept override;
+    int close(int fd) noexcept override;
+    int getsockname(int fd, sockaddr* address, socklen_t* length) noexcept override;
+    int getpeername(int fd, sockaddr* address, socklen_t* length) noexcept override;
+    int setsockopt(int fd, int level, int name, const void* value,
+                   socklen_t size) noexcept override;
+    int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept override;
+    ssize_t recv(int fd, void* data, std::size_t size, int flags) noexcept override;
+    ssize_t read(int fd, void* data, std::size_t size) noexcept override;
+    ssize_t write(int fd, const void* data, std::size_t size) noexcept override;
+    int eventfd(unsigned initial, int flags) noexcept override;
+    int epoll_create1(int flags) noexcept override;
+    int epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept override;
+    int poll_now(pollfd* entries, nfds_t count) noexcept override;
+    RingCalls& ring_calls() noexcept override;
+
+    // --- further system calls, for peers that a test writes by hand; none of these blocks
+    int connect(int fd, const sockaddr* address, socklen_t length) noexcept;
+    int accept4(int fd, sockaddr* address, socklen_t* length, int flags) noexcept;
+    ssize_t send(int fd, const void* data, std::size_t size, int flags) noexcept;
+    int pipe2(int fds[2], int flags) noexcept;
+    int socketpair(int family, int type, int protocol, int fds[2]) noexcept;
+    int fcntl(int fd, int command, int argument) noexcept;
+    int dup(int fd) noexcept;
+    std::vector<int> open_descriptors() const;
+    std::uint32_t descriptors_max = 0;  // RLIMIT_NOFILE; may be changed at any time
+
+    // --- descriptors
+    SimFilePtr file(int fd) const noexcept;                                   // null: EBADF
+    std::shared_ptr<SimSocket> socket_of(int fd, int& error) const noexcept;  // -EBADF, -ENOTSOCK
+    int install(SimFilePtr file, int lowest = 3) noexcept;  // a number, or -EMFILE
+
+    // --- the network
+    SimSocket* listener_for(const SimAddress& address) const noexcept;
+    SimSocket* bound_to(const SimAddress& address, const SimSocket* but) const noexcept;
+    void network_add(SimSocket& socket) { sockets_.push_back(&socket); }
+    void network_remove(SimSocket& socket) noexcept;
+    const std::vector<SimSocket*>& sockets() const noexcept { return sockets_; }
+    std::uint16_t free_port() noexcept;
+    bool is_local(const SimAddress& address) const noexcept;
+    SimAddress host_for(const SimAddress& peer, std::uint16_t port) const noexcept;
+    SimAddress seen_as(const SimAddress& address, int family) const noexcept;
+    Nanoseconds flight_time(std::size_t bytes);  // of one segment
+    bool partitioned = false;                    // segments are held until heal()
+    void partition();
+    void heal();
+
+    // --- time
+    Instant clock() const noexcept { return now_; }  // without time_per_call
+    // Runs `event` at `when`, from inside wait(). Returns a number for cancel_event().
+    std::uint64_t at(Instant when, std::function<void()> event);
+    void cancel_event(std::uint64_t number) noexcept;
+    Instant next_event() const noexcept;
+    // Lets the world go on until `done` holds or the clock has reached `deadline`; answers `done`.
+    bool wait(const std::function<bool()>& done, Instant deadline);
+    // Does what is due by now and lets other threads run, without moving the clock further.
+    void settle();
+    void sleep(Nanoseconds time);
+    void advance_to(Instant when);
+
+    // --- threads of the world
+    std::uint32_t spawn(std::function<void()> body);
+    void join(std::uint32_t thread);
+
+    // --- choices and the trace
+    SimChoices choices;
+    bool faulty(double chance);  // draws, and counts a fault when it happens
+    const testing::SimulationOptions& options() const noexcept { return options_; }
+    testing::SimulationOptions& options() noexcept { return options_; }
+    SimCounters counters;
+    // One line of the trace: kept among the last few thousand, and all in the hash.
+    void trace(const char* format, ...) noexcept __attribute__((format(printf, 2, 3)));
+    std::uint64_t trace_hash() const noexcept { return trace_hash_; }
+    std::vector<std::string> trace_lines() const;
+    void trace_to(std::FILE* stream) noexcept { trace_stream_ = stream; }
+
+  private:
+    int fault_in_call(const char* call, std::initializer_list<int> errors) noexcept;
+    int install_pair(const SimFilePtr& first, const SimFilePtr& second, int fds[2]);
+    struct Task {
+        std::thread thread;
+        std::condition_variable turn;
+        const std::function<bool()>* done = nullptr;
+        Instant deadline{};
+        bool finished = false;
+    };
+    static constexpr std::uint32_t no_task = UINT32_MAX;
+    bool run_due();
+    void switch_to(std::uint32_t index);
+    void task_body(std::uint32_t index, const std::function<void()>& body);
+    std::uint32_t choose_runnable();
+    [[noreturn]] void stuck();
+
+    testing::SimulationOptions options_;
+    Instant now_;
+    std::map<std::pair<Instant, std::uint64_t>, std::function<void()>> events_;
+    std::map<std::uint64_t, Instant> event_times_;
+    std::uint64_t event_number_ = 0;
+
+    std::vector<SimFilePtr> files_;
+    std::vector<SimSocket*> sockets_;
+    std::uint16_t port_next_ = 32768;
+    std::unique_ptr<RingCalls> ring_calls_;
+
+    std::mutex baton_;
+    std::vector<std::unique_ptr<Task>> tasks_;
+    std::uint32_t running_ = 0;
+    const std::function<bool()> always_ = [] { return true; };
+
+    static constexpr std::size_t trace_lines_max = 4096;
+    std::vector<std::string> trace_;
+    std::size_t trace_next_ = 0;
+    std::uint64_t trace_hash_ = 14695981039346656037u;
+    std::FILE* trace_stream_ = nullptr;
+};
+
+// The simulated kernel that a loop's options name, or null.
+inline SimKernel* sim_kernel_of(const LoopOptions& options) noexcept { return options.world; }
+
+}  // namespace whorl::detail
