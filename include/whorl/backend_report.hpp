@@ -11,7 +11,7 @@ namespace whorl {
 // Which backend a loop got, and why. `text` is one line for people, such as
 //   "libev: io_uring_setup was refused (EPERM); likely a seccomp filter of the container runtime; …".
 struct BackendReport {
-    Backend chosen = Backend::automatic;  // io_uring or libev once a loop exists
+    Backend chosen = Backend::automatic;  // never automatic once a loop exists
     bool fell_back = false;               // automatic wanted io_uring and could not have it
     std::uint32_t features = 0;           // feature_bit()s in use
     const char* failed_step = "";         // what was refused: "setup", "enter", "register", …

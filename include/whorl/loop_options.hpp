@@ -22,6 +22,20 @@ enum class Backend : std::uint8_t {
     simulator,  // a simulated world instead of a kernel, for tests: testing.hpp
 };
 
+constexpr const char* name_of(Backend backend) noexcept {
+    switch (backend) {
+        case Backend::automatic:
+            return "automatic";
+        case Backend::io_uring:
+            return "io_uring";
+        case Backend::libev:
+            return "libev";
+        case Backend::simulator:
+            return "simulator";
+    }
+    return "unknown";
+}
+
 // Optional kernel features that the io_uring backend uses when a probe finds them. Each can be switched
 // off by LoopOptions::features_off or by WHORL_DISABLE=name,name in the environment. Behaviour is the
 // same without any of them. X(name, what it is)

@@ -122,10 +122,42 @@ Result<Driver*> select_libev(const DriverContext& context, BackendReport& report
     return made;
 }
 
+// A loop in a simulated world: on the simulator, or on the io_uring driver over a simulated ring.
+Result<Driver*> select_simulated(const DriverContext& context, BackendReport& report) noexcept {
+    const LoopOptions& options = context.options;
+    const auto say = [&report](const char* text) {
+        std::snprintf(report.text, sizeof report.text, "%s", text);
+    };
+    if (options.world == nullptr) {
+        say("the simulator needs a world; make the loop by testing::World::make_loop()");
+        return Error::invalid_argument;
+    }
+    if (options.backend == Backend::libev) {
+        say("libev: it cannot run in a simulated world; use simulator or io_uring");
+        return Error::invalid_argument;
+    }
+    if (options.backend != Backend::io_uring) {
+        report.chosen = Backend::simulator;
+        say("simulator: as asked for");
+        return make_sim_driver(context);
+    }
+    Result<Driver*> made = make_uring_driver(context, options.features_off, report);
+    if (made) {
+        report.chosen = Backend::io_uring;
+        say("io_uring: on a simulated ring");
+        return made;
+    }
+    append_refusal("io_uring: ", report);
+    return Error::backend_unavailable;
+}
+
 }  // namespace
 
 Result<Driver*> select_driver(const DriverContext& context, BackendReport& report) noexcept {
     report = BackendReport{};
+    if (context.options.world != nullptr || context.options.backend == Backend::simulator) {
+        return select_simulated(context, report);
+    }
     report_surroundings(report);
     Backend wanted = context.options.backend;
     if (!backend_from_environment(wanted)) {

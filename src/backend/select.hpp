@@ -13,6 +13,7 @@ Result<Driver*> select_driver(const DriverContext& context, BackendReport& repor
 // The drivers. `report` receives features, failed step and errno; its text is written by the caller.
 Result<Driver*> make_uring_driver(const DriverContext& context, std::uint32_t features_off,
                                   BackendReport& report) noexcept;
+Result<Driver*> make_sim_driver(const DriverContext& context) noexcept;
 Result<Driver*> make_libev_driver(const DriverContext& context, BackendReport& report) noexcept;
 
 }  // namespace whorl::detail

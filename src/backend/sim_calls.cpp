@@ -157,17 +157,24 @@ int SimKernel::accept4(int fd, sockaddr* address, socklen_t* length, int flags) 
     int error = 0;
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
-    // As Linux does, the number comes first: without one the connection stays in the backlog.
-    if (found->role() == SimSocket::Role::listening && (found->poll_bits() & POLLIN) != 0) {
+    const int number = accept(*found);
+    if (number < 0) return number;
+    const auto made = socket_of(number, error);
+    made->nonblocking = (flags & SOCK_NONBLOCK) != 0;
+    copy_out(made->peer(), address, length);
+    return number;
+}
+
+// As in Linux, the number comes first: without one the connection stays in the backlog.
+int SimKernel::accept(SimSocket& listener) noexcept {
+    if (listener.role() == SimSocket::Role::listening && (listener.poll_bits() & POLLIN) != 0) {
         const int number = install(std::make_shared<SimEventFd>(*this, 0));
         if (number < 0) return number;
         files_[static_cast<std::size_t>(number)] = nullptr;
     }
-    const std::shared_ptr<SimSocket> made = found->accept(error);
-    if (made == nullptr) return error;
-    made->nonblocking = (flags & SOCK_NONBLOCK) != 0;
-    copy_out(made->peer(), address, length);
-    return install(made);
+    int error = 0;
+    const std::shared_ptr<SimSocket> made = listener.accept(error);
+    return made != nullptr ? install(made) : error;
 }
 
 int SimKernel::getsockname(int fd, sockaddr* address, socklen_t* length) noexcept {

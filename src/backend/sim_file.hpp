@@ -155,6 +155,8 @@ class SimSocket final : public SimFile {
     int get_option(int level, int name, void* value, socklen_t* size);
     // Ends the connection as a received RST does.
     void reset(int error);
+    // Ends it for both sides.
+    void abort();
 
     Role role() const noexcept { return role_; }
     int family() const noexcept { return family_; }

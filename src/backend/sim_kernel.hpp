@@ -82,6 +82,7 @@ class SimKernel final : public System {
     // --- descriptors
     SimFilePtr file(int fd) const noexcept;                                   // null: EBADF
     std::shared_ptr<SimSocket> socket_of(int fd, int& error) const noexcept;  // -EBADF, -ENOTSOCK
+    int accept(SimSocket& listener) noexcept;               // a number, or an error
     int install(SimFilePtr file, int lowest = 3) noexcept;  // a number, or -EMFILE
 
     // --- the network

@@ -116,6 +116,13 @@ void SimSocket::reset(int error) {
     changed();
 }
 
+void SimSocket::abort() {
+    SimFilePtr other;
+    if (out_ != nullptr && out_->reader != nullptr) other = out_->reader->shared_from_this();
+    reset(0);
+    if (other != nullptr) static_cast<SimSocket&>(*other).reset(ECONNRESET);
+}
+
 // --- listening and connecting
 
 bool SimSocket::reuses(const SimSocket& other, bool port) const noexcept {

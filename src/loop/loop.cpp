@@ -277,7 +277,7 @@ const Statistics& Loop::statistics() const noexcept {
 
 const BackendReport& Loop::backend_report() const noexcept { return core_->report; }
 const char* Loop::backend_name() const noexcept {
-    return core_->report.chosen == Backend::io_uring ? "io_uring" : "libev";
+    return name_of(core_->report.chosen);
 }
 
 }  // namespace whorl

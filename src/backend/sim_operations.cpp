@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#include "backend/payload.hpp"
+#include "backend/sim_driver.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+// How each operation happens in the simulated kernel, in the order of the operation list.
+
+namespace whorl::detail {
+
+namespace {
+
+SimSocket& socket_in(SimFile& file) noexcept { return static_cast<SimSocket&>(file); }
+
+// Errors that the manual pages name for an operation, and one that they do not.
+struct ErrorList {
+    const int* first;
+    std::uint32_t count;
+};
+template <std::size_t count>
+ErrorList list_of(const int (&errors)[count]) noexcept {
+    return {errors, static_cast<std::uint32_t>(count)};
+}
+ErrorList errors_of(OpKind kind) noexcept {
+    static constexpr int connect[] = {ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EXDEV};
+    static constexpr int accept[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO, EPERM};
+    static constexpr int recv[] = {ECONNRESET, ENOMEM, ETIMEDOUT, EXDEV};
+    static constexpr int send[] = {ECONNRESET, EPIPE, ENOBUFS, ENOMEM, EXDEV};
+    switch (kind) {
+        case OpKind::connect:
+            return list_of(connect);
+        case OpKind::accept:
+        case OpKind::accept_stream:
+            return list_of(accept);
+        case OpKind::recv:
+        case OpKind::recv_stream:
+            return list_of(recv);
+        case OpKind::send:
+        case OpKind::send_all:
+        case OpKind::send_chain:
+            return list_of(send);
+        default:
+            return {nullptr, 0};
+    }
+}
+
+}  // namespace
+
+std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
+    switch (record.kind) {
+        case OpKind::connect:
+            return call_connect(record, file);
+        case OpKind::accept:
+            return call_accept(record, file);
+        case OpKind::accept_stream:
+            return call_accept_stream(record, file);
+        case OpKind::recv:
+            return call_recv(record, file);
+        case OpKind::recv_stream:
+            return call_recv_stream(record, file);
+        case OpKind::send:
+        case OpKind::send_all:
+            return call_send(record, file);
+        case OpKind::send_chain:
+            return call_send_chain(record, file);
+        case OpKind::shutdown:
+            return call_shutdown(record, file);
+        default:
+            WHORL_ASSERT(record.kind == OpKind::watch);
+            return call_watch(record, file);
+    }
+}
+
+// An error in place of the operation, or would_block for none.
+std::int32_t SimDriver::fault(const OpRecord& record, SimFile& file) noexcept {
+    const ErrorList list = errors_of(record.kind);
+    if (list.count == 0 || !kernel_.faulty(kernel_.options().operation_error)) return would_block;
+    const int error = list.first[kernel_.choices.below(list.count)];
+    // What says that the connection is gone is followed by a connection that is gone.
+    if (error == ECONNRESET || error == EPIPE || error == ETIMEDOUT) socket_in(file).abort();
+    return -error;
+}
+
+// A part of `size` now and then, never nothing.
+std::size_t SimDriver::shortened(std::size_t size) noexcept {
+    if (size < 2 || !kernel_.faulty(kernel_.options().short_transfer)) return size;
+    const auto bound = static_cast<std::uint32_t>(std::min<std::size_t>(size - 1, 1u << 20));
+    return 1 + kernel_.choices.below(bound);
+}
+
+// Until its completion the memory of a receive is the kernel's, which may write there what it likes.
+void SimDriver::scribble(OpRecord& record) noexcept {
+    if (record.kind != OpKind::recv || !kernel_.faulty(kernel_.options().short_transfer)) return;
+    const Span span = span_to_receive(record);
+    std::memset(span.data, 0xDB, std::min<std::size_t>(span.size, 64));
+}
+
+std::int32_t SimDriver::call_connect(OpRecord& record, SimFile& file) noexcept {
+    const auto& target = record.as<ConnectTarget>();
+    const auto* address = reinterpret_cast<const sockaddr*>(target.address);
+    const int done = socket_in(file).connect(SimAddress::from(address, target.length));
+    return done == -EINPROGRESS || done == -EALREADY ? would_block : done;
+}
+
+std::int32_t SimDriver::call_accept(OpRecord&, SimFile& file) noexcept {
+    const int done = kernel_.accept(socket_in(file));
+    return done == -EAGAIN ? would_block : done;
+}
+
+std::int32_t SimDriver::call_accept_stream(OpRecord& record, SimFile& file) noexcept {
+    for (std::uint32_t count = 0; count < parts_per_try; ++count) {
+        const int done = kernel_.accept(socket_in(file));
+        if (done == -EAGAIN) return would_block;
+        if (done < 0 || kernel_.faulty(kernel_.options().stream_end)) return done;
+        complete(record, done, true);
+    }
+    file_changed(file, context_.operations.index_of(&record));  // there may be more
+    return would_block;
+}
+
+std::int32_t SimDriver::call_recv(OpRecord& record, SimFile& file) noexcept {
+    const Span span = span_to_receive(record);
+    const std::size_t size = (record.extra & MSG_PEEK) != 0 ? span.size : shortened(span.size);
+    const ssize_t done = file.read(span.data, size, static_cast<int>(record.extra));
+    return done == -EAGAIN ? would_block : static_cast<std::int32_t>(done);
+}
+
+std::int32_t SimDriver::call_recv_stream(OpRecord& record, SimFile& file) noexcept {
+    const std::uint32_t size = context_.options.recv_buffer_size;
+    for (std::uint32_t count = 0; count < parts_per_try; ++count) {
+        if ((file.poll_bits() & POLLIN) == 0) return would_block;
+        PoolBlock* block = context_.pool.take(BufferPool::class_for(size));
+        if (block == nullptr) return -ENOBUFS;
+        const ssize_t done =
+            file.read(block->base, shortened(size), static_cast<int>(record.extra));
+        if (done > 0) {
+            const bool ends = kernel_.faulty(kernel_.options().stream_end);
+            complete(record, static_cast<std::int32_t>(done), !ends, block);
+            if (ends) return would_block;
+            continue;
+        }
+        Buffer::from_owner(block, block->base, 0).reset();
+        return done == -EAGAIN ? would_block : static_cast<std::int32_t>(done);
+    }
+    file_changed(file, context_.operations.index_of(&record));
+    return would_block;
+}
+
+std::int32_t SimDriver::call_send(OpRecord& record, SimFile& file) noexcept {
+    const Span span = span_to_send(record);
+    const ssize_t done =
+        file.write(span.data, shortened(span.size), static_cast<int>(record.extra));
+    return done == -EAGAIN ? would_block : static_cast<std::int32_t>(done);
+}
+
+std::int32_t SimDriver::call_send_chain(OpRecord& record, SimFile& file) noexcept {
+    const msghdr& message = record.as<ChainPayload>().frame->message;
+    std::size_t total = 0;
+    for (std::size_t part = 0; part < message.msg_iovlen; ++part) {
+        total += message.msg_iov[part].iov_len;
+    }
+    std::size_t left = shortened(total);
+    ssize_t sent = 0;
+    for (std::size_t part = 0; part < message.msg_iovlen && left != 0; ++part) {
+        const iovec& piece = message.msg_iov[part];
+        const std::size_t size = std::min(piece.iov_len, left);
+        if (size == 0) continue;
+        const ssize_t done = file.write(piece.iov_base, size, static_cast<int>(record.extra));
+        if (done < 0 && sent == 0) {
+            return done == -EAGAIN ? would_block : static_cast<std::int32_t>(done);
+        }
+        if (done < 0) break;
+        sent += done;
+        left -= static_cast<std::size_t>(done);
+        if (static_cast<std::size_t>(done) < size) break;
+    }
+    return static_cast<std::int32_t>(sent);
+}
+
+std::int32_t SimDriver::call_shutdown(OpRecord& record, SimFile& file) noexcept {
+    return socket_in(file).shutdown(static_cast<int>(record.extra));
+}
+
+std::int32_t SimDriver::call_watch(OpRecord& record, SimFile& file) noexcept {
+    const unsigned wanted = static_cast<unsigned>(record.extra) | POLLERR | POLLHUP | POLLNVAL;
+    const unsigned bits = file.poll_bits() & wanted;
+    return bits != 0 ? static_cast<std::int32_t>(bits) : would_block;
+}
+
+}  // namespace whorl::detail
