@@ -4,6 +4,7 @@
 
 #include "backend/driver.hpp"
 #include "backend/payload.hpp"
+#include "base/process.hpp"
 #include "loop/post_queue.hpp"
 
 #include <whorl/loop.hpp>
@@ -64,8 +65,10 @@ struct LoopCore {
     Error bind() noexcept;
     void check_thread() const noexcept {
         if (bound && thread != thread_token()) wrong_thread();
+        if (forks != forks_seen) wrong_process();
     }
     [[noreturn]] void wrong_thread() const noexcept;
+    [[noreturn]] void wrong_process() const noexcept;
 
     // --- submission and cancellation (submit.cpp)
     Error claim(OpKind kind, std::uint64_t target, const SubmitOptions& options,
@@ -172,6 +175,7 @@ struct LoopCore {
     unsigned long thread = 0;
     long thread_id = 0;
     bool bound = false;
+    std::uint32_t forks = 0;  // forks_seen of the process that made the loop
 
     // Changed in every turn.
     Instant now{};

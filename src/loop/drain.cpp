@@ -94,6 +94,8 @@ void LoopCore::destroy_elsewhere() noexcept {
 }
 
 bool LoopCore::destroy() noexcept {
+    // The parent's loop in a child of fork(2): kernel objects and ring memory are not this process's.
+    if (forks != forks_seen) return false;
     if (in_turn) panic("a loop was destroyed from inside one of its own handlers");
     remote_close();
     guest = false;  // its host waits no more

@@ -66,6 +66,8 @@ Error LoopCore::open(BackendReport& result) noexcept {
         say("an option lies outside the limits that whorl/loop_options.hpp states");
         return Error::invalid_argument;
     }
+    watch_forks();
+    forks = forks_seen;
     Error refused = operations.reserve(options.ops_max);
     if (!refused) refused = descriptors.reserve(options.handles_max);
     if (refused) {
@@ -276,8 +278,6 @@ const Statistics& Loop::statistics() const noexcept {
 }
 
 const BackendReport& Loop::backend_report() const noexcept { return core_->report; }
-const char* Loop::backend_name() const noexcept {
-    return name_of(core_->report.chosen);
-}
+const char* Loop::backend_name() const noexcept { return name_of(core_->report.chosen); }
 
 }  // namespace whorl

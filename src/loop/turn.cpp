@@ -135,4 +135,11 @@ void LoopCore::wrong_thread() const noexcept {
         thread_id, static_cast<long>(::syscall(SYS_gettid)));
 }
 
+void LoopCore::wrong_process() const noexcept {
+    panic(
+        "wrong process: this loop was made before fork(2) and stays the parent's; make another one "
+        "in the child (process %ld)",
+        static_cast<long>(::getpid()));
+}
+
 }  // namespace whorl::detail
