@@ -17,7 +17,7 @@
 //   kind           payload         arguments
 //   nop            –               –
 //   connect        ConnectTarget   address and length
-//   accept…        –               (accept_stream: a TimerNode while it backs off)
+//   accept…        –               (a TimerNode while it backs off)
 //   recv           Buffer          receive into data() + progress, capacity() - progress bytes;
 //                                  extra: MSG_ flags
 //   recv_stream    –               extra: MSG_ flags

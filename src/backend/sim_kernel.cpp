@@ -202,6 +202,20 @@ void SimKernel::stuck() {
 
 // --- choices and the trace
 
+void SimKernel::script_fault(OpKind kind, int error, std::uint32_t times) {
+    scripted_.push_back({kind, error, times});
+}
+
+int SimKernel::take_scripted_fault(OpKind kind) noexcept {
+    for (ScriptedFault& fault : scripted_) {
+        if (fault.kind != kind || fault.times == 0) continue;
+        --fault.times;
+        ++counters.faults;
+        return fault.error;
+    }
+    return 0;
+}
+
 bool SimKernel::faulty(double chance) {
     if (!choices.happens(chance)) return false;
     ++counters.faults;

@@ -6,6 +6,7 @@
 #include "backend/sim_file.hpp"
 #include "backend/system.hpp"
 
+#include <whorl/operation_list.hpp>
 #include <whorl/simulation_options.hpp>
 
 #include <condition_variable>
@@ -119,7 +120,10 @@ class SimKernel final : public System {
 
     // --- choices and the trace
     SimChoices choices;
-    bool faulty(double chance);  // draws, and counts a fault when it happens
+    // The next `times` operations of this kind, once they could begin, fail with this errno value.
+    void script_fault(OpKind kind, int error, std::uint32_t times);
+    int take_scripted_fault(OpKind kind) noexcept;  // 0: none
+    bool faulty(double chance);                     // draws, and counts a fault when it happens
     const testing::SimulationOptions& options() const noexcept { return options_; }
     testing::SimulationOptions& options() noexcept { return options_; }
     SimCounters counters;
@@ -161,6 +165,13 @@ class SimKernel final : public System {
     std::vector<std::unique_ptr<Task>> tasks_;
     std::uint32_t running_ = 0;
     const std::function<bool()> always_ = [] { return true; };
+
+    struct ScriptedFault {
+        OpKind kind;
+        int error;
+        std::uint32_t times;
+    };
+    std::vector<ScriptedFault> scripted_;
 
     static constexpr std::size_t trace_lines_max = 4096;
     std::vector<std::string> trace_;

@@ -78,6 +78,7 @@ std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
 
 // An error in place of the operation, or would_block for none.
 std::int32_t SimDriver::fault(const OpRecord& record, SimFile& file) noexcept {
+    if (const int scripted = kernel_.take_scripted_fault(record.kind)) return -scripted;
     const ErrorList list = errors_of(record.kind);
     if (list.count == 0 || !kernel_.faulty(kernel_.options().operation_error)) return would_block;
     const int error = list.first[kernel_.choices.below(list.count)];

@@ -92,9 +92,9 @@ bool LoopCore::accept_descriptor(int fd, std::uint64_t& handle) noexcept {
 }
 
 void LoopCore::advance_accept(OpRecord& record, const Completion& completion) {
-    if (accept_aborted(completion.result) && (record.flags & op_cancelled) == 0) {
+    if (accept_aborted(completion.result)) {
         ++statistics.accept_aborted;
-        return stream_resubmit(record);
+        return accept_pause(record, Error());
     }
     std::uint64_t handle = 0;
     Error error = error_of(record, completion.result);
