@@ -106,6 +106,22 @@ std::uint32_t features_from_environment() noexcept {
     return off;
 }
 
+// io_uring as the kernel offers it, less what is known not to work there.
+Result<Driver*> select_uring(const DriverContext& context, const KernelVersion& kernel,
+                             const char* why, BackendReport& report) noexcept {
+    const std::uint32_t distrusted = kernel_judge(kernel).features_off;
+    const std::uint32_t off = context.options.features_off | features_from_environment();
+    report.features_distrusted = distrusted & ~off;
+    Result<Driver*> made = make_uring_driver(context, off | distrusted, report);
+    if (!made) return made;
+    report.chosen = Backend::io_uring;
+    std::snprintf(report.text, sizeof report.text, "io_uring: %s", why);
+    const std::size_t length = std::strlen(report.text);
+    kernel_explain(kernel, report.features_distrusted, report.text + length,
+                   sizeof report.text - length);
+    return made;
+}
+
 Result<Driver*> select_libev(const DriverContext& context, BackendReport& report) noexcept {
     Result<Driver*> made = make_libev_driver(context, report);
     if (made) {
@@ -153,7 +169,8 @@ Result<Driver*> select_simulated(const DriverContext& context, BackendReport& re
 
 }  // namespace
 
-Result<Driver*> select_driver(const DriverContext& context, BackendReport& report) noexcept {
+Result<Driver*> select_driver(const DriverContext& context, const KernelVersion& kernel,
+                              BackendReport& report) noexcept {
     report = BackendReport{};
     if (context.options.world != nullptr || context.options.backend == Backend::simulator) {
         return select_simulated(context, report);
@@ -170,22 +187,27 @@ Result<Driver*> select_driver(const DriverContext& context, BackendReport& repor
         if (made) std::snprintf(report.text, sizeof report.text, "libev: as asked for");
         return made;
     }
-    const std::uint32_t features_off = context.options.features_off | features_from_environment();
-    Result<Driver*> made = make_uring_driver(context, features_off, report);
-    if (made) {
-        report.chosen = Backend::io_uring;
-        std::snprintf(report.text, sizeof report.text, "io_uring: %s",
-                      wanted == Backend::io_uring ? "as asked for" : "available");
-        return made;
+    const bool asked_for = wanted == Backend::io_uring;
+    const char* prefix = asked_for ? "io_uring: " : "libev: io_uring cannot be used; ";
+    if (const KernelQuirk* quirk = kernel_judge(kernel).refused) {
+        report.failed_step = "io_uring on this kernel";
+        std::snprintf(report.text, sizeof report.text, "%son this kernel %s (%s)", prefix,
+                      quirk->reason, quirk->source);
+        if (asked_for) return Error::backend_unavailable;
+        report.fell_back = true;
+        return select_libev(context, report);
     }
+    Result<Driver*> made =
+        select_uring(context, kernel, asked_for ? "as asked for" : "available", report);
+    if (made) return made;
     const Error refusal = made.error();
     const bool out_of_descriptors = refusal.value() == EMFILE || refusal.value() == ENFILE;
-    if (wanted == Backend::io_uring || out_of_descriptors) {
+    if (asked_for || out_of_descriptors) {
         append_refusal("io_uring: ", report);
         return out_of_descriptors ? refusal : Error(Error::backend_unavailable);
     }
     report.fell_back = true;
-    append_refusal("libev: io_uring cannot be used; ", report);
+    append_refusal(prefix, report);
     return select_libev(context, report);
 }
 

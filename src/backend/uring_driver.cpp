@@ -6,27 +6,11 @@
 
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/utsname.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <new>
 
 namespace whorl::detail {
-
-namespace {
-
-// Kernels whose feature is there and wrong. 6.6 to 6.8: a multishot accept under DEFER_TASKRUN may
-// answer with descriptors that are none (liburing issue 1062).
-bool multishot_accept_broken() noexcept {
-    utsname name{};
-    unsigned major = 0, minor = 0;
-    if (uname(&name) != 0) return false;
-    if (std::sscanf(name.release, "%u.%u", &major, &minor) != 2) return false;
-    return major == 6 && minor >= 6 && minor <= 8;
-}
-
-}  // namespace
 
 Result<Driver*> make_uring_driver(const DriverContext& context, std::uint32_t features_off,
                                   BackendReport& report) noexcept {
@@ -68,23 +52,20 @@ Error UringDriver::open(BackendReport& report) noexcept {
         return error;
     }
     thread_ = thread_token();
-    choose_features();
+    report.features_distrusted &= choose_features();
     report.features = features_;
     return {};
 }
 
 // What the probe found, less what was switched off. Some features have no probe of their own; an
-// operation that came with the same or a later kernel stands for them.
-void UringDriver::choose_features() noexcept {
+// operation that came with the same or a later kernel stands for them. Returns what was found.
+std::uint32_t UringDriver::choose_features() noexcept {
     std::uint32_t found = 0;
     if (ring_.opcode_supported(IORING_OP_SOCKET)) found |= feature_bit(Feature::multishot_accept);
     if (ring_.opcode_supported(IORING_OP_SEND_ZC)) found |= feature_bit(Feature::multishot_recv);
     if (ring_.deferred()) found |= feature_bit(Feature::defer_taskrun);
     if (ring_.registered()) found |= feature_bit(Feature::registered_ring);
     if (ring_.hides_iowait()) found |= feature_bit(Feature::no_iowait);
-    if (ring_.deferred() && multishot_accept_broken()) {
-        found &= ~feature_bit(Feature::multishot_accept);
-    }
     if ((features_off_ & feature_bit(Feature::buffer_ring)) == 0) {
         // The ring takes at most half of the pool, so that the program has buffers, too.
         const std::size_t half = context_.pool.bytes_max() / context_.options.recv_buffer_size / 2;
@@ -95,6 +76,7 @@ void UringDriver::choose_features() noexcept {
         if (ring_.has_buffers()) found |= feature_bit(Feature::buffer_ring);
     }
     features_ = found & ~features_off_;
+    return found;
 }
 
 // A ring belongs to the thread that made it. When the loop runs on another one, the ring is made anew

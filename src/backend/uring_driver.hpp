@@ -60,7 +60,7 @@ class UringDriver final : public Driver {
     static constexpr std::uint32_t idle_turns_max = 64;
 
     bool has(Feature feature) const noexcept { return (features_ & feature_bit(feature)) != 0; }
-    void choose_features() noexcept;
+    std::uint32_t choose_features() noexcept;
     Error submit_and_wait(Nanoseconds timeout) noexcept;
     io_uring_sqe* entry() noexcept;
 

@@ -78,7 +78,7 @@ Error LoopCore::open(BackendReport& result) noexcept {
     batch.entries = new (std::nothrow) Completion[options.completions_per_turn];
     if (pool == nullptr || batch.entries == nullptr) return Error::from_errno(ENOMEM);
     batch.capacity = options.completions_per_turn;
-    Result<Driver*> made = select_driver(context(), result);
+    Result<Driver*> made = select_driver(context(), kernel_version_running(), result);
     if (!made) return made.error();
     driver = *made;
     report = result;

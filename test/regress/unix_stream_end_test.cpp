@@ -23,7 +23,8 @@ class UnixStream : public LoopTest {
         ASSERT_TRUE(loop.submit(RecvStream{*socket}, Into(stream)));
         ASSERT_FALSE(loop.poll());
         peer(ends.out);
-        run_until(loop, [&] { return stream.finals == 1; }, 5s);
+        run_until(
+            loop, [&] { return stream.finals == 1; }, 5s);
         EXPECT_EQ(stream.finals, 1) << "the end was lost";
         EXPECT_EQ(stream.text, text);
         EXPECT_FALSE(stream.error);
