@@ -103,13 +103,8 @@ Error Ring::open(const Setup& setup, Failure& failure) noexcept {
         close();
         return error;
     }
-    if (setup.registered) {
-        io_uring_rsrc_update update{};
-        update.offset = -1U;
-        update.data = static_cast<unsigned>(ring_.ring_fd);
-        const int done = register_call(IORING_REGISTER_RING_FDS, &update, 1);
-        if (done == 1) index_ = static_cast<int>(update.offset);
-    }
+    registrable_ = setup.registered && register_index();
+    unregister_index();
     no_iowait_ = setup.no_iowait && (ring_.features & feature_no_iowait) != 0;
     probe();
     return {};
@@ -181,15 +176,29 @@ bool Ring::opcode_supported(unsigned opcode) const noexcept {
     return (opcodes_[opcode / 8] >> (opcode % 8) & 1) != 0;
 }
 
+bool Ring::register_index() noexcept {
+    WHORL_ASSERT(index_ < 0);
+    io_uring_rsrc_update update{};
+    update.offset = -1U;
+    update.data = static_cast<unsigned>(ring_.ring_fd);
+    const int done = register_call(IORING_REGISTER_RING_FDS, &update, 1);
+    if (done == 1) index_ = static_cast<int>(update.offset);
+    return done == 1;
+}
+
+// The index lives in the table of the thread that registered it; from another thread the call would
+// take away somebody else's. The kernel drops it with its thread.
+void Ring::unregister_index() noexcept {
+    if (index_ < 0 || thread_ != thread_token()) return;
+    io_uring_rsrc_update update{};
+    update.offset = static_cast<unsigned>(index_);
+    static_cast<void>(register_call(IORING_UNREGISTER_RING_FDS, &update, 1));
+    index_ = -1;
+}
+
 void Ring::close() noexcept {
     if (!open_) return;
-    // The index lives in the table of the thread that registered it; from another thread the call
-    // would take away somebody else's. The kernel drops it with its thread.
-    if (index_ >= 0 && thread_ == thread_token()) {
-        io_uring_rsrc_update update{};
-        update.offset = static_cast<unsigned>(index_);
-        static_cast<void>(register_call(IORING_UNREGISTER_RING_FDS, &update, 1));
-    }
+    unregister_index();
     calls_.exit(ring_);
     if (buffers_ != nullptr) munmap(buffers_, buffers_entries_ * sizeof(io_uring_buf));
     buffers_ = nullptr;

@@ -64,7 +64,7 @@ std::uint32_t UringDriver::choose_features() noexcept {
     if (ring_.opcode_supported(IORING_OP_SOCKET)) found |= feature_bit(Feature::multishot_accept);
     if (ring_.opcode_supported(IORING_OP_SEND_ZC)) found |= feature_bit(Feature::multishot_recv);
     if (ring_.deferred()) found |= feature_bit(Feature::defer_taskrun);
-    if (ring_.registered()) found |= feature_bit(Feature::registered_ring);
+    if (ring_.registrable()) found |= feature_bit(Feature::registered_ring);
     if (ring_.hides_iowait()) found |= feature_bit(Feature::no_iowait);
     if ((features_off_ & feature_bit(Feature::buffer_ring)) == 0) {
         // The ring takes at most half of the pool, so that the program has buffers, too.
@@ -82,11 +82,17 @@ std::uint32_t UringDriver::choose_features() noexcept {
 // A ring belongs to the thread that made it. When the loop runs on another one, the ring is made anew
 // there: the kernel has been given nothing yet.
 Error UringDriver::bind() noexcept {
-    if (thread_ == thread_token()) return {};
-    ring_.close();
-    BackendReport ignored;
-    if (Error error = open(ignored)) return error;
-    return notify_fd_ >= 0 ? ring_.register_event_fd(notify_fd_) : Error();
+    Error error;
+    if (thread_ != thread_token()) {
+        ring_.close();
+        BackendReport ignored;
+        error = open(ignored);
+        if (!error && notify_fd_ >= 0) error = ring_.register_event_fd(notify_fd_);
+    }
+    if (!error && has(Feature::registered_ring) && !ring_.register_index()) {
+        features_ &= ~feature_bit(Feature::registered_ring);
+    }
+    return error;
 }
 
 Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept {
