@@ -57,11 +57,28 @@ constexpr std::uint32_t feature_bit(Feature feature) noexcept {
     return 1u << static_cast<std::uint32_t>(feature);
 }
 
+// What the ring of the io_uring backend may be asked to do. The kernel enforces it: whatever else is
+// submitted to the ring or registered with it is answered with EACCES, until the loop ends.
+// Source: man io_uring_register.2, IORING_REGISTER_RESTRICTIONS (Linux 5.10).
+enum class RingLimit : std::uint8_t {
+    none,        // anything
+    used,        // what whorl uses: sockets, polls, cancellations; a sandbox
+    linux_5_15,  // the same, and nothing newer than that Linux, optional features included: to test
+    linux_6_1,   //   on a new kernel what a program does on an old one
+    linux_6_18,
+};
+
 // Every limit of a loop. The defaults suit a server with tens of thousands of connections; memory is
 // taken as it is needed, so large limits cost address space only.
 struct LoopOptions {
     Backend backend = Backend::automatic;
     std::uint32_t features_off = 0;  // feature_bit()s; features not to be used even when present
+    // A seccomp filter does not see what goes through a ring: a process that must not open files can
+    // still open them with io_uring. With `used` this ring cannot. A filter must keep the process from
+    // making another ring: install it after the loop's first turn, and let it deny io_uring_setup.
+    // If the kernel refuses the limit, io_uring counts as refused; libev has no ring and no limit.
+    // Cost: a test of two bits for each operation, in the kernel.
+    RingLimit ring_limit = RingLimit::none;
 
     // Operations, timers and watches alive at once; beyond it submit() answers slots_exhausted.
     std::uint32_t ops_max = 1u << 20;

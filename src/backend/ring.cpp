@@ -2,6 +2,8 @@
 // Floor: 3
 #include "backend/ring.hpp"
 
+#include "backend/ring_limit.hpp"
+
 #include <whorl/assert.hpp>
 
 #include <sys/mman.h>
@@ -96,6 +98,15 @@ Error Ring::open(const Setup& setup, Failure& failure) noexcept {
     if (error) return error;
     open_ = true;
     thread_ = thread_token();
+    if (setup.limit != RingLimit::none) {
+        failure.step = "io_uring_register";
+        error = limit_to(setup.limit);
+        failure.number = error.value();
+        if (error) {
+            close();
+            return error;
+        }
+    }
     failure.step = "io_uring_enter";
     error = round_trip();
     failure.number = error.value();
@@ -106,6 +117,8 @@ Error Ring::open(const Setup& setup, Failure& failure) noexcept {
     registrable_ = setup.registered && register_index();
     unregister_index();
     no_iowait_ = setup.no_iowait && (ring_.features & feature_no_iowait) != 0;
+    skips_success_ = (ring_.features & IORING_FEAT_CQE_SKIP) != 0 &&
+                     !ring_limit_older(setup.limit, RingLimit::linux_6_1);
     probe();
     return {};
 }
@@ -119,9 +132,12 @@ Error Ring::setup_once(unsigned entries, const Setup& setup) noexcept {
         base | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
     const unsigned flags[] = {deferring, cooperative, base | IORING_SETUP_SUBMIT_ALL, base};
     int error = -EINVAL;
-    for (unsigned level = setup.defer_taskrun ? 0 : 1; level < 4; ++level) {
+    unsigned level = setup.defer_taskrun ? 0 : 1;
+    if (ring_limit_older(setup.limit, RingLimit::linux_6_1)) level = 3;
+    for (; level < 4; ++level) {
         io_uring_params params{};
         params.flags = flags[level];
+        if (setup.limit != RingLimit::none) params.flags |= IORING_SETUP_R_DISABLED;
         params.cq_entries = setup.completion_entries;
         error = calls_.setup(entries, ring_, params);
         if (error == 0) {
@@ -142,6 +158,22 @@ Error Ring::setup_once(unsigned entries, const Setup& setup) noexcept {
         }
     }
     return {};
+}
+
+// A ring that was made disabled gets its limit and is enabled. A kernel older than the limit does not
+// know some of what it would allow and answers EINVAL; it then gets an older limit.
+Error Ring::limit_to(RingLimit limit) noexcept {
+    const auto fd = static_cast<unsigned>(ring_.ring_fd);
+    int done = -EINVAL;
+    if (limit == RingLimit::used) limit = RingLimit::linux_6_18;
+    for (auto level = static_cast<std::uint8_t>(limit);
+         done == -EINVAL && level >= static_cast<std::uint8_t>(RingLimit::linux_5_15); --level) {
+        io_uring_restriction list[ring_limit_entries_max];
+        const unsigned count = ring_limit_list(static_cast<RingLimit>(level), list);
+        done = io_uring_register(fd, IORING_REGISTER_RESTRICTIONS, list, count);
+    }
+    if (done >= 0) done = io_uring_register(fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    return done < 0 ? Error::from_errno(done) : Error();
 }
 
 // A ring may be made and then refuse to be entered (seccomp): only an answered no-op proves it works.

@@ -54,6 +54,7 @@ class Ring {
         bool defer_taskrun;
         bool registered;
         bool no_iowait;
+        RingLimit limit;
     };
     struct Failure {
         const char* step;
@@ -93,7 +94,7 @@ class Ring {
     bool registrable() const noexcept { return registrable_; }
     bool hides_iowait() const noexcept { return no_iowait_; }
     // Whether an entry may ask for no completion when it succeeds (Linux 5.17).
-    bool skips_success() const noexcept { return (ring_.features & IORING_FEAT_CQE_SKIP) != 0; }
+    bool skips_success() const noexcept { return skips_success_; }
 
     // Registers the ring with the thread that enters it from now on, which makes entering cheaper.
     // A thread has room for 16, and keeps one that another thread closes until its own end: so only
@@ -109,6 +110,7 @@ class Ring {
 
   private:
     Error setup_once(unsigned entries, const Setup& setup) noexcept;
+    Error limit_to(RingLimit limit) noexcept;
     void unregister_index() noexcept;
     Error round_trip() noexcept;
     void probe() noexcept;
@@ -129,6 +131,7 @@ class Ring {
     bool no_iowait_ = false;
     bool probed_ = false;
     bool registrable_ = false;
+    bool skips_success_ = false;
     unsigned char opcodes_[32] = {};  // one bit each
 };
 

@@ -2,6 +2,8 @@
 // Floor: 3
 #include "backend/select.hpp"
 
+#include "backend/ring_limit.hpp"
+
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -110,7 +112,8 @@ std::uint32_t features_from_environment() noexcept {
 Result<Driver*> select_uring(const DriverContext& context, const KernelVersion& kernel,
                              const char* why, BackendReport& report) noexcept {
     const std::uint32_t distrusted = kernel_judge(kernel).features_off;
-    const std::uint32_t off = context.options.features_off | features_from_environment();
+    const std::uint32_t off = context.options.features_off | features_from_environment() |
+                              ~ring_limit_features(context.options.ring_limit);
     report.features_distrusted = distrusted & ~off;
     Result<Driver*> made = make_uring_driver(context, off | distrusted, report);
     if (!made) return made;

@@ -44,6 +44,7 @@ Error UringDriver::open(BackendReport& report) noexcept {
     setup.defer_taskrun = wanted(Feature::defer_taskrun);
     setup.registered = wanted(Feature::registered_ring);
     setup.no_iowait = wanted(Feature::no_iowait);
+    setup.limit = options.ring_limit;
     Ring::Failure failure{"", 0};
     const Error error = ring_.open(setup, failure);
     if (error) {
@@ -54,6 +55,7 @@ Error UringDriver::open(BackendReport& report) noexcept {
     thread_ = thread_token();
     report.features_distrusted &= choose_features();
     report.features = features_;
+    report.ring_limit = options.ring_limit;
     return {};
 }
 

@@ -53,7 +53,8 @@ bool options_valid(const LoopOptions& options) noexcept {
     const bool turns = options.completions_per_turn >= 1 && options.posts_per_turn >= 1 &&
                        options.timers_per_turn >= 1;
     const bool times = options.timer_slack >= Nanoseconds::zero();
-    return tables && buffers && queues && turns && times;
+    const bool limit = options.ring_limit <= RingLimit::linux_6_18;
+    return tables && buffers && queues && turns && times && limit;
 }
 
 }  // namespace

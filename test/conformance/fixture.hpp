@@ -18,8 +18,9 @@
 #include <vector>
 
 // The conformance suite: one test for each behaviour, run on every configuration. A configuration is a
-// backend, for io_uring also with each optional feature switched off and with tiny queues. A backend
-// that this machine refuses is skipped, never passed, and with WHORL_TEST_NO_SKIP set it fails.
+// backend, for io_uring also with each optional feature switched off, with tiny queues, and at the
+// level of a kernel: the ring is limited to what that kernel has, so that anything newer fails. A
+// backend that this machine refuses is skipped, never passed, and with WHORL_TEST_NO_SKIP set it fails.
 //
 // The fixture checks before and after every test that no descriptor, buffer, slot or resource limit
 // was left behind, and that the loop ran on the backend and the features that were asked for.
@@ -64,15 +65,27 @@ inline bool config_wanted(std::string_view name) {
     }
 }
 
+inline LoopOptions options_at(RingLimit level) {
+    LoopOptions options;
+    options.backend = Backend::io_uring;
+    options.ring_limit = level;
+    return options;
+}
+
 inline std::vector<Config> all_configs() {
     std::vector<Config> configs;
     configs.push_back({"io_uring", options_for(Backend::io_uring)});
-#define WHORL_CONFIG_WITHOUT(feature, text)          \
-    configs.push_back({"io_uring_without_" #feature, \
-                       options_for(Backend::io_uring, feature_bit(Feature::feature))});
+#define WHORL_CONFIG_WITHOUT(feature, text)                                                 \
+    if (Feature::feature != Feature::no_iowait) {                                           \
+        configs.push_back({"io_uring_without_" #feature,                                    \
+                           options_for(Backend::io_uring, feature_bit(Feature::feature))}); \
+    }
     WHORL_FEATURE_LIST(WHORL_CONFIG_WITHOUT)
 #undef WHORL_CONFIG_WITHOUT
-    configs.push_back({"io_uring_plain", options_for(Backend::io_uring, 0xFFFFFFFFu)});
+    // 5.15 has none of the optional features. 6.1 has all but no_iowait, and stands for its absence.
+    configs.push_back({"io_uring_level_5_15", options_at(RingLimit::linux_5_15)});
+    configs.push_back({"io_uring_level_6_1", options_at(RingLimit::linux_6_1)});
+    configs.push_back({"io_uring_level_6_18", options_at(RingLimit::linux_6_18)});
     Config tiny{"io_uring_tiny_queues", options_for(Backend::io_uring)};
     tiny.options.submission_queue_depth = 2;
     tiny.options.completion_queue_depth = 4;
@@ -117,7 +130,9 @@ inline std::uint32_t features_of_this_machine() {
 // Those of them that a configuration must have.
 inline std::uint32_t features_expected(const LoopOptions& options) {
     if (options.backend != Backend::io_uring) return 0;
-    const std::uint32_t off = options.features_off;
+    std::uint32_t off = options.features_off;
+    if (options.ring_limit == RingLimit::linux_5_15) off = 0xFFFFFFFFu;
+    if (options.ring_limit == RingLimit::linux_6_1) off |= feature_bit(Feature::no_iowait);
     return features_of_this_machine() & ~off;
 }
 
@@ -152,6 +167,7 @@ class LoopTest : public ::testing::TestWithParam<Config> {
         }
         EXPECT_EQ(made->backend_report().chosen, options.backend) << report.text;
         EXPECT_EQ(made->backend_report().features, features_expected(options)) << report.text;
+        EXPECT_EQ(made->backend_report().ring_limit, options.ring_limit) << report.text;
         return std::move(*made);
     }
     Loop make_loop() {
