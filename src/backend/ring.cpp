@@ -163,16 +163,15 @@ Error Ring::setup_once(unsigned entries, const Setup& setup) noexcept {
 // A ring that was made disabled gets its limit and is enabled. A kernel older than the limit does not
 // know some of what it would allow and answers EINVAL; it then gets an older limit.
 Error Ring::limit_to(RingLimit limit) noexcept {
-    const auto fd = static_cast<unsigned>(ring_.ring_fd);
     int done = -EINVAL;
     if (limit == RingLimit::used) limit = RingLimit::linux_6_18;
     for (auto level = static_cast<std::uint8_t>(limit);
          done == -EINVAL && level >= static_cast<std::uint8_t>(RingLimit::linux_5_15); --level) {
         io_uring_restriction list[ring_limit_entries_max];
         const unsigned count = ring_limit_list(static_cast<RingLimit>(level), list);
-        done = io_uring_register(fd, IORING_REGISTER_RESTRICTIONS, list, count);
+        done = register_call(IORING_REGISTER_RESTRICTIONS, list, count);
     }
-    if (done >= 0) done = io_uring_register(fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    if (done >= 0) done = register_call(IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
     return done < 0 ? Error::from_errno(done) : Error();
 }
 
