@@ -36,7 +36,8 @@ struct BufferOwner {
     std::byte* base = nullptr;     // first byte of the memory
     std::size_t capacity = 0;      // bytes from base on
     std::uint32_t references = 0;  // buffers that name this owner
-    std::uint32_t read_only = 0;   // not zero: the bytes must not be written
+    std::uint16_t read_only = 0;   // not zero: the bytes must not be written
+    std::uint16_t exclusive = 0;   // not zero: nobody reaches the bytes but through buffers
 };
 
 // Lifetime: owns its memory until destroyed or moved from. Thread: one at a time; a buffer may travel
@@ -177,18 +178,23 @@ namespace detail {
 
 template <class Container>
 struct AdoptedContainer : BufferOwner {
+    // What may be copied byte by byte may be a view of bytes that others own.
+    static constexpr bool owns = !std::is_trivially_copyable<Container>::value;
     Container container;
     explicit AdoptedContainer(Container&& source) noexcept : container(std::move(source)) {
         release = &drop;
         base = reinterpret_cast<std::byte*>(container.data());
         capacity = container.size() * sizeof(*container.data());
         references = 1;
+        exclusive = owns ? 1 : 0;
     }
     static void drop(BufferOwner* owner) noexcept { delete static_cast<AdoptedContainer*>(owner); }
 };
 
 template <class Pointer, class Deleter>
 struct AdoptedPointer : BufferOwner {
+    // There may be another copy of a pointer that can be copied.
+    static constexpr bool owns = !std::is_copy_constructible<Pointer>::value;
     Pointer pointer;
     Deleter deleter;
     AdoptedPointer(Pointer p, Deleter&& d, std::byte* data, std::size_t size) noexcept
@@ -201,6 +207,7 @@ struct AdoptedPointer : BufferOwner {
         base = data;
         capacity = size;
         references = 1;
+        exclusive = owns ? 1 : 0;
     }
 };
 

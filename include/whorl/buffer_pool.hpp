@@ -13,6 +13,8 @@
 //
 // A free block goes to the front of its class and is the next one handed out: it is still warm in the
 // cache. Memory is mapped in chunks, never returned to the system while the pool lives, and bounded.
+// In the library's debugging builds a free block cannot be touched: AddressSanitizer reports who does,
+// and in electric mode (WHORL_ELECTRIC) its pages are inaccessible, for the kernel, too.
 //
 // Invariants: 1. A block is either on its class's free list or named by buffers. 2. Mapped bytes never
 // exceed bytes_max. 3. The pool outlives its loop until the last block has come home.
@@ -79,6 +81,7 @@ class WHORL_EXPORT BufferPool {
     bool grow(std::uint32_t size_class) noexcept;
 
     PoolBlock* free_[class_count] = {};
+    PoolBlock* free_last_[class_count] = {};  // electric mode only: where a block is returned to
     Returned returned_ = nullptr;
     void* returned_context_ = nullptr;
     Chunk* chunks_ = nullptr;

@@ -24,14 +24,15 @@
 //      descriptor, 0, or a negated errno value.
 //   2. A kind that is a multishot for users may end without need (a full queue, an old kernel):
 //      a final completion with result >= 0. The loop hands the record over again.
-//   3. While it has a record, the memory that the record owns is untouchable for everybody else.
+//   3. While it has a record, the memory that the record owns is untouchable for everybody else. lend()
+//      guards it.
 //   4. cancel() asks; the record still comes back once, with -ECANCELED or with what it had reached.
 //   5. A received stream takes its buffers from the pool and hands them over in `block`. Without a
 //      buffer it answers -ENOBUFS; data stays with the kernel.
 //   6. A short transfer is no error; the loop decides whether to go on.
 //   7. Nothing is delivered from anywhere but wait().
-//   8. state becomes kernel when a record is taken from `submissions`, and op_final_seen is set with
-//      its final completion: from then on the driver does not have it.
+//   8. state becomes kernel when a record is taken from `submissions` (lend()), and op_final_seen is
+//      set with its final completion (give_back()): from then on the driver does not have it.
 
 namespace whorl::detail {
 

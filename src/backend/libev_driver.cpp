@@ -2,6 +2,7 @@
 // Floor: 3
 #include "backend/libev_driver.hpp"
 
+#include "backend/lend.hpp"
 #include "backend/select.hpp"
 
 #include <fcntl.h>
@@ -125,7 +126,7 @@ void LibevDriver::take(OpList& submissions) noexcept {
     Slab<OpRecord>& operations = context_.operations;
     if (submissions.empty()) return;
     for (std::uint32_t index = submissions.head; index != 0; index = operations.at(index).link) {
-        operations.at(index).state = OpState::kernel;
+        lend(operations.at(index));
         ++context_.statistics.submissions;
     }
     if (backlog_.empty()) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
+#include "backend/lend.hpp"
 #include "backend/libev_driver.hpp"
 #include "backend/payload.hpp"
 
@@ -115,6 +116,7 @@ Error LibevDriver::prepare_listener(OpRecord& record) noexcept {
 // interrupted it; the signals bound that.
 std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
     const int fd = fd_of(record);
+    const LentInUse in_use(record);
     std::int32_t result = -EINTR;
     while (result == -EINTR) {
         switch (record.kind) {
@@ -197,7 +199,7 @@ bool LibevDriver::receive_block(std::uint32_t& side) noexcept {
 void LibevDriver::push(OpRecord& record, std::int32_t result, std::uint32_t flags,
                        PoolBlock* block) noexcept {
     WHORL_ASSERT(batch_ != nullptr && record.state == OpState::kernel);
-    if ((flags & completion_more) == 0) record.flags |= op_final_seen;
+    if ((flags & completion_more) == 0) give_back(record);
     batch_->push({context_.operations.handle_of(&record), result, flags, block});
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
+#include "backend/lend.hpp"
 #include "backend/payload.hpp"
 #include "backend/uring_driver.hpp"
 
@@ -25,7 +26,7 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
             // io_uring hands shutdown to a worker thread; the plain call never blocks on a socket.
             if (batch.full()) return;
             submissions.remove(operations, record);
-            record.state = OpState::kernel;
+            lend(record);
             const int fd = context_.descriptors.at(record.descriptor).fd;
             const int done = context_.system.shutdown(fd, static_cast<int>(record.extra));
             push(record, done, false, nullptr, batch);
@@ -34,7 +35,7 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
         if (!stage(record)) return;
         submissions.remove(operations, record);
         record.flags &= static_cast<std::uint16_t>(~op_in_again);
-        record.state = OpState::kernel;
+        lend(record);
         if (record.kind == OpKind::recv_stream) ++streams_;
         ++context_.statistics.submissions;
     }
@@ -214,7 +215,7 @@ void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlo
         }
         if ((record.flags & op_in_cancels) != 0) cancels_.remove(context_.operations, record);
         clear_bits(record);
-        record.flags |= op_final_seen;
+        give_back(record);
     }
     batch.push({context_.operations.handle_of(&record), result, more ? completion_more : 0, block});
 }
@@ -312,6 +313,7 @@ void UringDriver::buffers_fill() noexcept {
         if (block == nullptr) break;
         const std::uint16_t id = missing_[--missing_count_];
         blocks_[id] = block;
+        guard(block->base, block->capacity);
         ring_.buffers_put(block->base, size, id);
     }
     ring_.buffers_publish();
@@ -328,6 +330,7 @@ PoolBlock* UringDriver::buffer_take(std::uint32_t id) noexcept {
     PoolBlock* block = blocks_[id];
     blocks_[id] = nullptr;
     missing_[missing_count_++] = static_cast<std::uint16_t>(id);
+    unguard(block->base, block->capacity);
     return block;
 }
 

@@ -2,6 +2,8 @@
 // Floor: 1
 #include <whorl/buffer.hpp>
 
+#include "base/electric.hpp"
+
 #include <cstdlib>
 #include <cstring>
 
@@ -10,30 +12,52 @@ namespace whorl {
 namespace {
 
 // Owners of nothing: never written, so all threads share them. BufferOwner{release, base, capacity,
-// references, read_only}.
-BufferOwner static_owner{nullptr, nullptr, 0, 1, 1};
-BufferOwner view_owner{nullptr, nullptr, 0, 1, 0};
+// references, read_only, exclusive}.
+BufferOwner static_owner{nullptr, nullptr, 0, 1, 1, 0};
+BufferOwner view_owner{nullptr, nullptr, 0, 1, 0, 0};
 
 constexpr std::size_t block_alignment = 64;
 
 // A heap block: the owner stands in front of the bytes, one allocation for both.
 struct alignas(block_alignment) HeapBlock : BufferOwner {};
 
-void heap_release(BufferOwner* owner) noexcept { std::free(static_cast<HeapBlock*>(owner)); }
+std::size_t heap_bytes(std::size_t capacity) noexcept {
+    return (sizeof(HeapBlock) + capacity + block_alignment - 1) / block_alignment * block_alignment;
+}
+
+#if defined(WHORL_ELECTRIC)
+// The block ends where its pages end.
+std::size_t heap_offset(std::size_t bytes) noexcept {
+    return detail::electric_pages(bytes) - bytes;
+}
+void* heap_get(std::size_t bytes) noexcept {
+    auto* pages = static_cast<std::byte*>(detail::electric_map(bytes));
+    return pages == nullptr ? nullptr : pages + heap_offset(bytes);
+}
+void heap_give(void* memory, std::size_t bytes) noexcept {
+    detail::electric_retire(static_cast<std::byte*>(memory) - heap_offset(bytes), bytes);
+}
+#else
+void* heap_get(std::size_t bytes) noexcept { return std::aligned_alloc(block_alignment, bytes); }
+void heap_give(void* memory, std::size_t) noexcept { std::free(memory); }
+#endif
+
+void heap_release(BufferOwner* owner) noexcept {
+    heap_give(static_cast<HeapBlock*>(owner), heap_bytes(owner->capacity));
+}
 
 }  // namespace
 
 Buffer Buffer::allocate(std::size_t capacity) noexcept {
-    if (capacity == 0 || capacity > SIZE_MAX - 2 * sizeof(HeapBlock)) return {};
-    const std::size_t bytes =
-        (sizeof(HeapBlock) + capacity + block_alignment - 1) / block_alignment * block_alignment;
-    void* memory = std::aligned_alloc(block_alignment, bytes);
+    if (capacity == 0 || capacity > SIZE_MAX / 2) return {};  // room to round up
+    void* memory = heap_get(heap_bytes(capacity));
     if (memory == nullptr) return {};
     auto* block = ::new (memory) HeapBlock;
     block->release = &heap_release;
     block->base = static_cast<std::byte*>(memory) + sizeof(HeapBlock);
     block->capacity = capacity;
     block->references = 1;
+    block->exclusive = 1;
     return from_owner(block, block->base, 0);
 }
 

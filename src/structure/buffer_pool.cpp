@@ -2,6 +2,9 @@
 // Floor: 2
 #include <whorl/buffer_pool.hpp>
 
+#include "base/electric.hpp"
+#include "base/guard.hpp"
+
 #include <sys/mman.h>
 
 #include <new>
@@ -15,6 +18,31 @@ namespace {
 constexpr std::size_t chunk_bytes[BufferPool::class_count] = {64 << 10, 64 << 10, 64 << 10,
                                                               256 << 10, 256 << 10};
 constexpr std::uint32_t chunk_blocks_max = (64 << 10) / 256;
+
+// Where a chunk's blocks lie. In electric mode each has pages of its own, before an inaccessible one.
+struct Layout {
+    std::size_t stride;  // from one block to the next
+    std::size_t offset;  // of a block's memory
+};
+
+Layout layout_of(std::size_t block_bytes) noexcept {
+    if constexpr (detail::electric) {
+        const std::size_t pages = detail::electric_pages(block_bytes);
+        return {pages + detail::electric_pages(1), pages - block_bytes};
+    } else {
+        return {block_bytes, 0};
+    }
+}
+
+// A block is handed out, or has come home.
+void block_open(const PoolBlock& block) noexcept {
+    if constexpr (detail::electric) detail::electric_open(block.base, block.capacity);
+    detail::unguard(block.base, block.capacity);
+}
+void block_shut(const PoolBlock& block) noexcept {
+    detail::guard(block.base, block.capacity);
+    if constexpr (detail::electric) detail::electric_shut(block.base, block.capacity);
+}
 
 }  // namespace
 
@@ -35,6 +63,7 @@ BufferPool::~BufferPool() {
     while (chunks_ != nullptr) {
         Chunk* chunk = chunks_;
         chunks_ = chunk->next;
+        detail::unguard(chunk->memory, chunk->bytes);  // somebody else's next
         munmap(chunk->memory, chunk->bytes);
         ::operator delete(chunk);
     }
@@ -64,7 +93,9 @@ PoolBlock* BufferPool::take(std::uint32_t size_class) noexcept {
     }
     PoolBlock* block = free_[from];
     free_[from] = block->next;
+    if (detail::electric && free_[from] == nullptr) free_last_[from] = nullptr;
     block->next = nullptr;
+    block_open(*block);
     block->tag = 0;
     block->references = 1;
     if (++blocks_out_ > blocks_out_high_) blocks_out_high_ = blocks_out_;
@@ -100,8 +131,17 @@ void BufferPool::release(BufferOwner* owner) noexcept {
     // A pool buffer dropped on another thread would corrupt the free list: copy it, or post it home.
     WHORL_ASSERT(pool->thread_ == 0 || pool->thread_ == detail::thread_token());
     WHORL_ASSERT(pool->blocks_out_ > 0);
-    block->next = pool->free_[block->size_class];
-    pool->free_[block->size_class] = block;
+    block_shut(*block);
+    PoolBlock*& first = pool->free_[block->size_class];
+    PoolBlock*& last = pool->free_last_[block->size_class];
+    // Electric mode uses it again as late as possible: until then a late write is seen.
+    if (detail::electric && last != nullptr) {
+        last->next = block;
+    } else {
+        block->next = first;
+        first = block;
+    }
+    if constexpr (detail::electric) last = block;
     --pool->blocks_out_;
     if (pool->returned_ != nullptr) pool->returned_(pool->returned_context_, *block);
     if (pool->closed_ && pool->blocks_out_ == 0) delete pool;
@@ -111,30 +151,36 @@ bool BufferPool::grow(std::uint32_t size_class) noexcept {
     const std::size_t bytes = chunk_bytes[size_class];
     if (bytes > bytes_max_ - bytes_mapped_ || bytes_mapped_ > bytes_max_) return false;
     const std::size_t size = class_size[size_class];
+    const Layout layout = layout_of(size);
     const auto count = static_cast<std::uint32_t>(bytes / size);
     const std::size_t header = sizeof(Chunk) - sizeof(PoolBlock) * (chunk_blocks_max - count);
     auto* chunk = static_cast<Chunk*>(::operator new(header, std::nothrow));
     if (chunk == nullptr) return false;
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const std::size_t mapped = count * layout.stride;
+    const int access = detail::electric ? PROT_NONE : PROT_READ | PROT_WRITE;
+    void* memory = mmap(nullptr, mapped, access, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         ::operator delete(chunk);
         return false;
     }
     chunk->next = chunks_;
     chunk->memory = memory;
-    chunk->bytes = bytes;
+    chunk->bytes = mapped;
     chunk->count = count;
     chunks_ = chunk;
     bytes_mapped_ += bytes;
     for (std::uint32_t index = count; index-- > 0;) {  // the lowest address is handed out first
         auto* block = ::new (&chunk->blocks[index]) PoolBlock;
         block->release = &BufferPool::release;
-        block->base = static_cast<std::byte*>(memory) + index * size;
+        block->base = static_cast<std::byte*>(memory) + index * layout.stride + layout.offset;
         block->capacity = size;
+        block->exclusive = 1;
         block->pool = this;
         block->size_class = size_class;
         block->next = free_[size_class];
         free_[size_class] = block;
+        if (detail::electric && block->next == nullptr) free_last_[size_class] = block;
+        detail::guard(block->base, block->capacity);
     }
     return true;
 }
@@ -144,8 +190,8 @@ bool BufferPool::check() const noexcept {
     std::size_t bytes = 0;
     for (const Chunk* chunk = chunks_; chunk != nullptr; chunk = chunk->next) {
         blocks += chunk->count;
-        bytes += chunk->bytes;
         for (std::uint32_t index = 0; index < chunk->count; ++index) {
+            bytes += chunk->blocks[index].capacity;
             if (chunk->blocks[index].references > 0) ++out;
         }
     }
