@@ -3,10 +3,10 @@
 #pragma once
 
 #include "backend/system.hpp"
+#include "base/atomic.hpp"
 
 #include <whorl/remote.hpp>
 
-#include <atomic>
 #include <cstdint>
 
 namespace whorl::detail {
@@ -19,7 +19,18 @@ enum class Sleep : std::uint8_t { awake, sleeping, notified };
 // loop writes `sleep` (exchange) and then reads `head`. All four are seq_cst, so they have one order
 // in which the poster sees `sleeping`, or the loop sees the post, or both. Acquire and release are not
 // enough: each side could read before its own write is visible. Stand-alone fences would do as well,
-// but ThreadSanitizer does not understand them.
+// but ThreadSanitizer does not understand them. `stop` is published and read again in the same way.
+//
+// A sleep is ended once. Of all who see `sleeping`, one turns it into `notified`, and that one wakes. It
+// may be late, when the loop is awake for another reason or sleeps again: then a wait ends without
+// cause, which the loop must stand anyway. This exchange, and the loop's own to `awake`, decide only who
+// wakes; no other data depends on them, and they could be relaxed.
+//
+// Nothing is used after it is gone. Posters hold a reference, and the last one to let go frees the state
+// and closes the descriptor. Once `head` is closed_post it stays that, so nothing is added after the
+// loop has taken the rest.
+//
+// test/interleave runs remote.cpp in every order of its steps, and with each of these orders weakened.
 struct RemoteState {
     RemoteState(System& owner, int fd) noexcept : system(owner), event_fd(fd) {}
 
@@ -30,14 +41,14 @@ struct RemoteState {
     void drop_reference() noexcept;
 
     // Written by posters; on a line of its own.
-    alignas(64) std::atomic<RemotePost*> head{nullptr};
-    std::atomic<bool> stop{false};
+    alignas(64) Atomic<RemotePost*> head{nullptr};
+    Atomic<bool> stop{false};
 
     // Written by the loop around each sleep, and by the poster that wakes it.
-    alignas(64) std::atomic<Sleep> sleep{Sleep::awake};
+    alignas(64) Atomic<Sleep> sleep{Sleep::awake};
 
     // Rarely written.
-    alignas(64) std::atomic<std::uint32_t> references{1};
+    alignas(64) Atomic<std::uint32_t> references{1};
     System& system;
     const int event_fd;  // stays open as long as somebody could write to it
 };
