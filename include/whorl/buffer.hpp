@@ -72,7 +72,8 @@ class Buffer {
     // A heap copy of `bytes`. Errors and cost as allocate().
     WHORL_EXPORT static Buffer copy_of(Bytes bytes) noexcept;
 
-    // Names bytes that live for ever (a literal, a table). Owns: nothing. Read-only. Cost: none.
+    // Names bytes that live for ever (a literal, a table). Owns: nothing. Read-only, and without
+    // headroom: what is trimmed from the front does not come back. Cost: none.
     WHORL_EXPORT static Buffer of_static(Bytes bytes) noexcept;
 
     // Names memory that the caller guarantees to keep until the buffer is destroyed, wherever it is

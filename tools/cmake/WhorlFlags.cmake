@@ -2,6 +2,12 @@
 # The compiler flags of everything that is built in this tree. None of them reaches a consumer.
 include(CheckCXXCompilerFlag)
 
+# libFuzzer counts what the library's own code does, and looks for errors with sanitizers.
+if(WHORL_FUZZ)
+    set(WHORL_SANITIZE "address,undefined")
+    add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 # Sanitizers must cover every object of a program, so they are set for the directory.
 if(WHORL_SANITIZE)
     add_compile_options(-fsanitize=${WHORL_SANITIZE} -fno-sanitize-recover=all
