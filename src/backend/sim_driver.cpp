@@ -2,6 +2,7 @@
 // Floor: 3
 #include "backend/sim_driver.hpp"
 
+#include "backend/lend.hpp"
 #include "backend/payload.hpp"
 #include "backend/select.hpp"
 
@@ -33,6 +34,7 @@ SimDriver::~SimDriver() {
         if (pending_[index].file == nullptr) continue;
         OpRecord& record = context_.operations.at(index);
         if (record.kind == OpKind::recv) {
+            unguard_lent(record);
             const Span span = span_to_receive(record);
             std::byte* first = span.size != 0 ? span.data : nullptr;
             kernel_.at(kernel_.clock() + std::chrono::milliseconds(kernel_.choices.below(1000)),
@@ -76,8 +78,7 @@ Error SimDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch&
 }
 
 void SimDriver::start(OpRecord& record) noexcept {
-    WHORL_ASSERT(record.state != OpState::kernel);
-    record.state = OpState::kernel;
+    lend(record);
     record.flags &= static_cast<std::uint16_t>(~op_final_seen);
     ++context_.statistics.submissions;
     const std::uint32_t index = context_.operations.index_of(&record);
@@ -94,7 +95,10 @@ void SimDriver::start(OpRecord& record) noexcept {
     place.file = kernel_.file(fd);
     if (place.file == nullptr) return complete(record, -EBADF);
     place.file->watch(*this, index);
-    scribble(record);
+    {
+        const LentInUse in_use(record);
+        scribble(record);
+    }
     attempt(index);
 }
 
@@ -103,7 +107,10 @@ void SimDriver::attempt(std::uint32_t index) noexcept {
     OpRecord& record = context_.operations.at(index);
     const SimFilePtr file = place.file;
     std::int32_t result = fault(record, *file);
-    if (result == would_block) result = call(record, *file);
+    if (result == would_block) {
+        const LentInUse in_use(record);
+        result = call(record, *file);
+    }
     if (place.file == nullptr) return;  // a stream that has ended on the way
     if (result != would_block) return complete(record, result);
     if (place.losing) complete(record, -ECANCELED);
@@ -206,7 +213,7 @@ void SimDriver::collect(CompletionBatch& batch) noexcept {
         done_.erase(done_.begin() + static_cast<std::ptrdiff_t>(chosen));
         OpRecord* record = find_record(context_, completion.operation);
         WHORL_ASSERT(record != nullptr);
-        if ((completion.flags & completion_more) == 0) record->flags |= op_final_seen;
+        if ((completion.flags & completion_more) == 0) give_back(*record);
         batch.push(completion);
     }
     if (!done_.empty()) notify();

@@ -226,7 +226,52 @@ Instant clock_now() noexcept { return Instant(Nanoseconds(1'000'000'000)); }
 
 namespace detail {
 
-Result<Driver*> select_driver(const DriverContext&, BackendReport& report) noexcept {
+namespace {
+
+// The system of the model: one eventfd, and a clock that stands still.
+class ModelSystem final : public System {
+  public:
+    Instant now() noexcept override { return clock_now(); }
+    int eventfd(unsigned, int) noexcept override { return explorer().event_make(); }
+    ssize_t write(int fd, const void*, std::size_t size) noexcept override {
+        explorer().event_write(fd);
+        explorer().check(explorer().event_writes() <= ledger.sleeps * ledger.wakes_per_sleep,
+                         "more than one wake call for one sleep");
+        return static_cast<ssize_t>(size);
+    }
+    int close(int fd) noexcept override {
+        explorer().event_close(fd);
+        return 0;
+    }
+
+    // Nothing else is asked for.
+    int socket(int, int, int) noexcept override { return -ENOSYS; }
+    int bind(int, const sockaddr*, socklen_t) noexcept override { return -ENOSYS; }
+    int listen(int, int) noexcept override { return -ENOSYS; }
+    int shutdown(int, int) noexcept override { return -ENOSYS; }
+    int getsockname(int, sockaddr*, socklen_t*) noexcept override { return -ENOSYS; }
+    int getpeername(int, sockaddr*, socklen_t*) noexcept override { return -ENOSYS; }
+    int setsockopt(int, int, int, const void*, socklen_t) noexcept override { return -ENOSYS; }
+    int getsockopt(int, int, int, void*, socklen_t*) noexcept override { return -ENOSYS; }
+    ssize_t recv(int, void*, std::size_t, int) noexcept override { return -ENOSYS; }
+    ssize_t read(int, void*, std::size_t) noexcept override { return -ENOSYS; }
+    int epoll_create1(int) noexcept override { return -ENOSYS; }
+    int epoll_ctl(int, int, int, epoll_event*) noexcept override { return -ENOSYS; }
+    int poll_now(pollfd*, nfds_t) noexcept override { return -ENOSYS; }
+    RingCalls& ring_calls() noexcept override { std::abort(); }
+};
+
+}  // namespace
+
+System& system_for(const LoopOptions&) noexcept {
+    static ModelSystem system;
+    return system;
+}
+
+KernelVersion kernel_version_running() noexcept { return {}; }
+
+Result<Driver*> select_driver(const DriverContext&, const KernelVersion&,
+                              BackendReport& report) noexcept {
     report = BackendReport{};
     Driver* driver = new (std::nothrow) WaitingDriver;
     return driver;
@@ -234,29 +279,6 @@ Result<Driver*> select_driver(const DriverContext&, BackendReport& report) noexc
 
 }  // namespace detail
 }  // namespace whorl
-
-// The system calls of remote.cpp, by the linker's --wrap.
-extern "C" {
-ssize_t __real_write(int fd, const void* data, size_t size);
-int __real_close(int fd);
-ssize_t __wrap_write(int fd, const void* data, size_t size);
-int __wrap_close(int fd);
-int __wrap_eventfd(unsigned value, int flags);
-
-ssize_t __wrap_write(int fd, const void* data, size_t size) {
-    if (!explorer().event_is(fd)) return __real_write(fd, data, size);
-    explorer().event_write(fd);
-    explorer().check(explorer().event_writes() <= ledger.sleeps * ledger.wakes_per_sleep,
-                     "more than one wake call for one sleep");
-    return static_cast<ssize_t>(size);
-}
-int __wrap_close(int fd) {
-    if (!explorer().event_is(fd)) return __real_close(fd);
-    explorer().event_close(fd);
-    return 0;
-}
-int __wrap_eventfd(unsigned, int) { return explorer().event_make(); }
-}
 
 int main(int argc, char** argv) {
     explorer().name_program(argv[0]);

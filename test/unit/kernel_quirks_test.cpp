@@ -167,8 +167,9 @@ class KernelPretended : public testing::Test {
     Error select(const KernelVersion& kernel, Backend backend, std::uint32_t features_off = 0) {
         options_.backend = backend;
         options_.features_off = features_off;
-        Result<Driver*> made = select_driver(
-            {operations_, descriptors_, *pool_, statistics_, options_}, kernel, report_);
+        Result<Driver*> made =
+            select_driver({operations_, descriptors_, *pool_, statistics_, options_, real_system()},
+                          kernel, report_);
         if (!made) return made.error();
         delete *made;
         return {};
