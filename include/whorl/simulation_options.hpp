@@ -13,6 +13,9 @@
 
 namespace whorl::testing {
 
+// Which Linux's io_uring a simulated ring plays: what that version does not know it refuses.
+enum class RingLevel : std::uint8_t { linux_5_15, linux_6_1, linux_6_18 };
+
 struct SimulationOptions {
     std::uint64_t seed = 1;
 
@@ -45,6 +48,11 @@ struct SimulationOptions {
     double operation_error = 0;
     double call_error = 0;
 
+    // The simulated ring under Backend::io_uring. How likely io_uring_enter takes fewer submissions
+    // than it was offered or none at all (EAGAIN, EBUSY), or wakes up for nothing (EINTR).
+    RingLevel ring_level = RingLevel::linux_6_18;
+    double ring_refusal = 0;
+
     // Small buffers, some latency and every unkindness often, but no errors.
     static SimulationOptions harsh(std::uint64_t seed) noexcept {
         SimulationOptions options;
@@ -57,6 +65,7 @@ struct SimulationOptions {
         options.reordering = 0.5;
         options.stream_end = 0.1;
         options.cancel_loses = 0.3;
+        options.ring_refusal = 0.05;
         return options;
     }
 };

@@ -10,6 +10,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 // The clock, the events, the threads and the trace of the simulated kernel.
 
@@ -29,9 +30,17 @@ SimKernel::~SimKernel() {
         if (tasks_[index]->thread.joinable()) tasks_[index]->thread.join();
     }
     // Files tell each other of their end, and may ask the kernel for the time; it must still be whole.
-    events_.clear();
+    drop_events();
     files_.clear();
-    events_.clear();
+    drop_events();
+}
+
+// An event may hold a file, whose end may make events.
+void SimKernel::drop_events() {
+    while (!events_.empty()) {
+        const auto dropped = std::exchange(events_, {});
+        event_times_.clear();
+    }
 }
 
 // --- time

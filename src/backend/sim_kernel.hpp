@@ -145,6 +145,7 @@ class SimKernel final : public System {
     };
     static constexpr std::uint32_t no_task = UINT32_MAX;
     bool run_due();
+    void drop_events();
     void switch_to(std::uint32_t index);
     void task_body(std::uint32_t index, const std::function<void()>& body);
     std::uint32_t choose_runnable();
