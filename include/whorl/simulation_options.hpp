@@ -52,6 +52,8 @@ struct SimulationOptions {
     // than it was offered or none at all (EAGAIN, EBUSY), or wakes up for nothing (EINTR).
     RingLevel ring_level = RingLevel::linux_6_18;
     double ring_refusal = 0;
+    // Breaks the contract on purpose, for tests of tests: each n-th completion is lost. 0: none is.
+    std::uint64_t lose_every = 0;
 
     // Small buffers, some latency and every unkindness often, but no errors.
     static SimulationOptions harsh(std::uint64_t seed) noexcept {

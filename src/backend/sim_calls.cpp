@@ -39,12 +39,17 @@ std::shared_ptr<SimSocket> SimKernel::socket_of(int fd, int& error) const noexce
 
 // The lowest free number, as in Linux: a number is used again at once.
 int SimKernel::install(SimFilePtr file, int lowest) noexcept {
-    auto index = static_cast<std::size_t>(std::max(lowest, 3));
+    auto index = static_cast<std::size_t>(std::max(lowest, lowest_descriptor_));
     while (index < files_.size() && files_[index] != nullptr) ++index;
     if (index >= descriptors_max) return -EMFILE;
     if (index >= files_.size()) files_.resize(index + 1);
     files_[index] = std::move(file);
     return static_cast<int>(index);
+}
+
+void SimKernel::open_standard() {
+    lowest_descriptor_ = 0;
+    for (int number = 0; number < 3; ++number) install(std::make_shared<SimNull>(*this));
 }
 
 std::vector<int> SimKernel::open_descriptors() const {
@@ -67,6 +72,14 @@ int SimKernel::close(int fd) noexcept {
 int SimKernel::dup(int fd) noexcept {
     const SimFilePtr found = file(fd);
     return found != nullptr ? install(found) : -EBADF;
+}
+
+int SimKernel::dup3(int fd, int number, int) noexcept {
+    const SimFilePtr found = file(fd);
+    if (found == nullptr || number < 0) return -EBADF;
+    if (fd == number) return -EINVAL;
+    static_cast<void>(close(number));
+    return install(found, number);
 }
 
 int SimKernel::fcntl(int fd, int command, int argument) noexcept {
@@ -103,7 +116,7 @@ int SimKernel::fault_in_call(const char* call, std::initializer_list<int> errors
 int SimKernel::socket(int family, int type, int) noexcept {
     const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (family != AF_INET && family != AF_INET6 && family != AF_UNIX) return -EAFNOSUPPORT;
-    if (kind != SOCK_STREAM) return -ESOCKTNOSUPPORT;
+    if (kind != SOCK_STREAM && kind != SOCK_DGRAM) return -ESOCKTNOSUPPORT;
     if (const int error = fault_in_call("socket", {EMFILE, ENFILE, ENOBUFS, ENOMEM})) return error;
     const auto made = std::make_shared<SimSocket>(*this, family, kind);
     made->nonblocking = (type & SOCK_NONBLOCK) != 0;
@@ -274,8 +287,15 @@ int SimKernel::epoll_ctl(int epoll, int action, int fd, epoll_event* event) noex
     const SimFilePtr inner = file(fd);
     if (outer == nullptr || inner == nullptr) return -EBADF;
     if (std::strcmp(outer->name(), "epoll") != 0) return -EINVAL;
-    const unsigned events = event != nullptr ? event->events : 0;
-    return static_cast<SimEpoll&>(*outer).control(action, fd, events, inner);
+    const epoll_event asked = event != nullptr ? *event : epoll_event{};
+    return static_cast<SimEpoll&>(*outer).control(action, fd, asked, inner);
+}
+
+int SimKernel::epoll_wait_now(int epoll, epoll_event* events, int count) noexcept {
+    const SimFilePtr found = file(epoll);
+    if (found == nullptr) return -EBADF;
+    if (std::strcmp(found->name(), "epoll") != 0 || count <= 0) return -EINVAL;
+    return static_cast<SimEpoll&>(*found).take(events, count);
 }
 
 int SimKernel::poll_now(pollfd* entries, nfds_t count) noexcept {
@@ -363,6 +383,7 @@ void SimKernel::partition() {
     partitioned = true;
     trace("partition");
     for (SimSocket* socket : sockets_) {
+        if (socket->family() == AF_UNIX) continue;
         if (socket->outgoing() != nullptr) socket->outgoing()->held = true;
     }
 }

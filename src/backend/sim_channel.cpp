@@ -78,7 +78,7 @@ void SimChannel::put_urgent(char byte, Nanoseconds delay) {
 
 std::size_t SimChannel::take(char* data, std::size_t size, bool peek) {
     const std::size_t count = std::min(size, readable());
-    std::memcpy(data, arrived_.data() + taken_, count);
+    if (data != nullptr && count != 0) std::memcpy(data, arrived_.data() + taken_, count);
     if (peek || count == 0) return count;
     const bool was_full = room() == 0;
     taken_ += count;
@@ -93,8 +93,6 @@ std::size_t SimChannel::take(char* data, std::size_t size, bool peek) {
 void SimChannel::break_off() noexcept {
     broken_ = true;
     segments_.clear();
-    arrived_.clear();
-    taken_ = 0;
     flying_ = 0;
     urgent = false;
 }
@@ -181,33 +179,57 @@ ssize_t SimEventFd::write(const void* data, std::size_t size, int) {
 
 SimEpoll::~SimEpoll() {
     for (auto& entry : entries_) {
-        if (const SimFilePtr file = entry.second.file.lock()) file->unwatch(*this, 0);
+        const auto token = static_cast<std::uint64_t>(entry.first);
+        if (const SimFilePtr file = entry.second.file.lock()) file->unwatch(*this, token);
     }
 }
 
 unsigned SimEpoll::poll_bits() const noexcept {
     for (const auto& entry : entries_) {
-        const SimFilePtr file = entry.second.file.lock();
-        if (file != nullptr &&
-            (file->poll_bits() & (entry.second.events | POLLERR | POLLHUP)) != 0) {
-            return POLLIN;
-        }
+        if (ready_bits(entry.second) != 0) return POLLIN;
     }
     return 0;
 }
 
-int SimEpoll::control(int action, int fd, unsigned events, const SimFilePtr& file) {
+unsigned SimEpoll::ready_bits(const Entry& entry) noexcept {
+    const SimFilePtr file = entry.file.lock();
+    if (file == nullptr) return 0;
+    if ((entry.event.events & EPOLLET) != 0 && !entry.news) return 0;
+    return file->poll_bits() & (entry.event.events | POLLERR | POLLHUP);
+}
+
+void SimEpoll::file_changed(SimFile&, std::uint64_t token) {
+    const auto found = entries_.find(static_cast<int>(token));
+    if (found != entries_.end()) found->second.news = true;
+    changed();
+}
+
+int SimEpoll::take(epoll_event* events, int count) {
+    int taken = 0;
+    for (auto& entry : entries_) {
+        const unsigned bits = ready_bits(entry.second);
+        if (bits == 0 || taken == count) continue;
+        entry.second.news = false;
+        events[taken] = entry.second.event;
+        events[taken++].events = bits;
+    }
+    return taken;
+}
+
+int SimEpoll::control(int action, int fd, const epoll_event& event, const SimFilePtr& file) {
+    const auto token = static_cast<std::uint64_t>(fd);
     const auto found = entries_.find(fd);
     if (action == EPOLL_CTL_ADD) {
         if (found != entries_.end()) return -EEXIST;
-        entries_.emplace(fd, Entry{file, events});
-        file->watch(*this, 0);
+        entries_.emplace(fd, Entry{file, event, true});
+        file->watch(*this, token);
     } else if (found == entries_.end()) {
         return -ENOENT;
     } else if (action == EPOLL_CTL_MOD) {
-        found->second.events = events;
+        found->second.event = event;
+        found->second.news = true;
     } else {
-        file->unwatch(*this, 0);
+        file->unwatch(*this, token);
         entries_.erase(found);
     }
     changed();

@@ -192,6 +192,8 @@ void SimDriver::complete(OpRecord& record, std::int32_t result, bool more,
 }
 
 void SimDriver::settle(const Completion& completion) noexcept {
+    const std::uint64_t lose_every = kernel_.options().lose_every;
+    if (lose_every != 0 && ++settled_ % lose_every == 0) return;
     kernel_.trace("done %u result %d%s", static_cast<unsigned>(completion.operation & UINT32_MAX),
                   completion.result, completion.flags != 0 ? " more" : "");
     done_.push_back(completion);

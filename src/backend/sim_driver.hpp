@@ -88,6 +88,7 @@ class SimDriver final : public Driver, private SimWatcher {
     SimFilePtr notify_;
     int notify_fd_ = -1;
     bool woken_ = false;
+    std::uint64_t settled_ = 0;
     // Events of the kernel may outlive the driver; they look here first.
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -5,6 +5,7 @@
 #include <whorl/time.hpp>
 
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -85,7 +86,7 @@ class SimChannel : public std::enable_shared_from_this<SimChannel> {
     void put_end(Nanoseconds delay);
     void put_urgent(char byte, Nanoseconds delay);
     std::size_t take(char* data, std::size_t size, bool peek);
-    // Nothing more arrives; what is there is forgotten.
+    // Nothing more arrives. What has arrived can still be taken.
     void break_off() noexcept;
     bool broken() const noexcept { return broken_; }
 
@@ -168,10 +169,13 @@ class SimSocket final : public SimFile {
 
     // Joins two sockets: of a socketpair, or of an established connection.
     static void join(SimSocket& a, SimSocket& b);
+    // How long what is sent is under way. A Unix socket has no network between its ends.
+    Nanoseconds delay(std::size_t bytes);
     void established();  // the connection that connect() asked for is there
     bool offer(const std::shared_ptr<SimSocket>& client);  // a SYN; false: the backlog is full
 
   private:
+    void leave_unix();
     ssize_t receive(char* data, std::size_t size, int flags);
     int take_error() noexcept { return std::exchange(error_, 0); }
     void send_syn(Nanoseconds elapsed, Nanoseconds retry);
@@ -229,6 +233,19 @@ class SimEventFd final : public SimFile {
     std::uint64_t count_;
 };
 
+// What a process starts with as its descriptors 0 to 2: always ready, and nothing in it.
+class SimNull final : public SimFile {
+  public:
+    explicit SimNull(SimKernel& kernel) noexcept : SimFile(kernel) {}
+
+    const char* name() const noexcept override { return "null"; }
+    unsigned poll_bits() const noexcept override { return POLLIN | POLLOUT; }
+    ssize_t read(void*, std::size_t, int) override { return 0; }
+    ssize_t write(const void*, std::size_t size, int) override {
+        return static_cast<ssize_t>(size);
+    }
+};
+
 // Readable while any of the descriptors it was told of is ready in the way asked for.
 class SimEpoll final : public SimFile, private SimWatcher {
   public:
@@ -237,14 +254,17 @@ class SimEpoll final : public SimFile, private SimWatcher {
 
     const char* name() const noexcept override { return "epoll"; }
     unsigned poll_bits() const noexcept override;
-    int control(int action, int fd, unsigned events, const SimFilePtr& file);
+    int control(int action, int fd, const epoll_event& event, const SimFilePtr& file);
+    int take(epoll_event* events, int count);  // epoll_wait(2) with timeout 0
 
   private:
     struct Entry {
         std::weak_ptr<SimFile> file;
-        unsigned events;
+        epoll_event event;
+        bool news;  // has changed since it was last told of
     };
-    void file_changed(SimFile&, std::uint64_t) override { changed(); }
+    static unsigned ready_bits(const Entry& entry) noexcept;
+    void file_changed(SimFile& file, std::uint64_t token) override;
 
     std::map<int, Entry> entries_;
 };

@@ -154,10 +154,13 @@ void SimKernel::switch_to(std::uint32_t index) {
 }
 
 std::uint32_t SimKernel::spawn(std::function<void()> body) {
-    const auto index = static_cast<std::uint32_t>(tasks_.size());
+    // The place of a thread that was joined is used again.
+    std::uint32_t index = 1;
+    while (index < tasks_.size() && tasks_[index]->thread.joinable()) ++index;
     WHORL_ASSERT(index < 64);
-    tasks_.push_back(std::make_unique<Task>());
-    Task& task = *tasks_.back();
+    if (index == tasks_.size()) tasks_.push_back(nullptr);
+    tasks_[index] = std::make_unique<Task>();
+    Task& task = *tasks_[index];
     task.done = &always_;
     task.deadline = now_;
     task.thread = std::thread([this, index, run = std::move(body)] { task_body(index, run); });

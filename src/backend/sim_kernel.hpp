@@ -76,7 +76,9 @@ class SimKernel final : public System {
     int pipe2(int fds[2], int flags) noexcept;
     int socketpair(int family, int type, int protocol, int fds[2]) noexcept;
     int fcntl(int fd, int command, int argument) noexcept;
+    int epoll_wait_now(int epoll, epoll_event* events, int count) noexcept;
     int dup(int fd) noexcept;
+    int dup3(int fd, int number, int flags) noexcept;
     std::vector<int> open_descriptors() const;
     std::uint32_t descriptors_max = 0;  // RLIMIT_NOFILE; may be changed at any time
 
@@ -84,7 +86,9 @@ class SimKernel final : public System {
     SimFilePtr file(int fd) const noexcept;                                   // null: EBADF
     std::shared_ptr<SimSocket> socket_of(int fd, int& error) const noexcept;  // -EBADF, -ENOTSOCK
     int accept(SimSocket& listener) noexcept;               // a number, or an error
-    int install(SimFilePtr file, int lowest = 3) noexcept;  // a number, or -EMFILE
+    int install(SimFilePtr file, int lowest = 0) noexcept;  // a number, or -EMFILE
+    // The descriptors 0 to 2 that a process starts with. Without them these numbers are never given.
+    void open_standard();
 
     // --- the network
     SimSocket* listener_for(const SimAddress& address) const noexcept;
@@ -158,6 +162,7 @@ class SimKernel final : public System {
     std::uint64_t event_number_ = 0;
 
     std::vector<SimFilePtr> files_;
+    int lowest_descriptor_ = 3;
     std::vector<SimSocket*> sockets_;
     std::uint16_t port_next_ = 32768;
     std::unique_ptr<RingCalls> ring_calls_;

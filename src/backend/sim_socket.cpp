@@ -13,7 +13,8 @@
 #include <cstring>
 
 // Stream sockets of the simulated kernel: TCP as Linux shows it to a program, without its packets.
-// Not simulated: TIME_WAIT (a port is free as soon as nothing is bound to it), simultaneous open.
+// Not simulated: TIME_WAIT (a port is free as soon as nothing is bound to it), simultaneous open, and
+// all of a datagram socket but its existence.
 
 namespace whorl::detail {
 
@@ -80,12 +81,16 @@ SimSocket::~SimSocket() {
     if (in_ == nullptr) return;
     in_->reader = nullptr;
     out_->writer = nullptr;
+    if (family_ == AF_UNIX) {
+        leave_unix();
+        return;
+    }
     const bool aborts = (linger_.l_onoff != 0 && linger_.l_linger == 0) || in_->readable() != 0;
     if (aborts) {
         auto* other = static_cast<SimSocket*>(out_->reader);
         if (other != nullptr && !out_->broken()) {
             // By way of the network: what was sent before is overtaken and lost, as by a real RST.
-            kernel_.at(kernel_.clock() + kernel_.flight_time(0),
+            kernel_.at(kernel_.clock() + delay(0),
                        [weak = other->weak_from_this(), channel = out_] {
                            if (const SimFilePtr file = weak.lock()) {
                                static_cast<SimSocket&>(*file).reset(ECONNRESET);
@@ -93,14 +98,27 @@ SimSocket::~SimSocket() {
                        });
         }
     } else if (!shut_write_ && !out_->broken()) {
-        out_->put_end(kernel_.flight_time(0));
+        out_->put_end(delay(0));
     }
+}
+
+// The other end reads what was sent, then hears that what it had sent was not read, then the end.
+void SimSocket::leave_unix() {
+    auto* other = static_cast<SimSocket*>(out_->reader);
+    if (other == nullptr) return;
+    if (in_->readable() != 0) other->error_ = ECONNRESET;
+    if (!shut_write_) out_->put_end(Nanoseconds::zero());
+    other->changed();
+}
+
+Nanoseconds SimSocket::delay(std::size_t bytes) {
+    return family_ == AF_UNIX ? Nanoseconds::zero() : kernel_.flight_time(bytes);
 }
 
 void SimSocket::join(SimSocket& a, SimSocket& b) {
     a.out_ = b.in_ = std::make_shared<SimChannel>(a.kernel_, a.send_buffer_ + b.receive_buffer_);
     b.out_ = a.in_ = std::make_shared<SimChannel>(a.kernel_, b.send_buffer_ + a.receive_buffer_);
-    a.out_->held = a.in_->held = a.kernel_.partitioned;
+    a.out_->held = a.in_->held = a.kernel_.partitioned && a.family_ != AF_UNIX;
     a.out_->writer = a.in_->reader = &a;
     b.out_->writer = b.in_->reader = &b;
     a.role_ = b.role_ = Role::connected;
@@ -144,6 +162,7 @@ int SimSocket::bind(const SimAddress& address) {
 }
 
 int SimSocket::listen(int backlog) {
+    if (type_ != SOCK_STREAM) return -EOPNOTSUPP;
     if (role_ == Role::listening) {
         backlog_max_ = backlog;
         return 0;
@@ -162,6 +181,7 @@ int SimSocket::listen(int backlog) {
 }
 
 int SimSocket::connect(const SimAddress& address) {
+    if (type_ != SOCK_STREAM) return -EOPNOTSUPP;
     if (role_ == Role::connecting) return -EALREADY;
     if (role_ == Role::connected) {
         if (told_) return -EISCONN;
@@ -202,7 +222,7 @@ void SimSocket::send_syn(Nanoseconds elapsed, Nanoseconds retry) {
                 changed();
             };
         };
-        const Instant back = kernel_.clock() + kernel_.flight_time(0);
+        const Instant back = kernel_.clock() + delay(0);
         if (!lost && listener == nullptr) {
             kernel_.at(back, answer(ECONNREFUSED));
         } else if (!lost && listener->offer(std::static_pointer_cast<SimSocket>(self))) {
@@ -217,7 +237,7 @@ void SimSocket::send_syn(Nanoseconds elapsed, Nanoseconds retry) {
             kernel_.at(kernel_.clock() + retry, answer(ETIMEDOUT));
         }
     };
-    kernel_.at(kernel_.clock() + kernel_.flight_time(0), arrive);
+    kernel_.at(kernel_.clock() + delay(0), arrive);
 }
 
 bool SimSocket::offer(const std::shared_ptr<SimSocket>& client) {
@@ -268,7 +288,7 @@ int SimSocket::shutdown(int how) {
     if (how != SHUT_WR) shut_read_ = true;
     if (how != SHUT_RD && !shut_write_) {
         shut_write_ = true;
-        out_->put_end(kernel_.flight_time(0));
+        out_->put_end(delay(0));
     }
     changed();
     return 0;
@@ -286,14 +306,20 @@ unsigned SimSocket::poll_bits() const noexcept {
     unsigned bits = in_->readable() != 0 ? POLLIN : 0;
     if (in_->end_arrived() || shut_read_) bits |= POLLIN | POLLRDHUP;
     if ((in_->end_arrived() || shut_read_) && shut_write_) bits |= POLLHUP;
+    if (family_ == AF_UNIX && out_->reader == nullptr) bits |= POLLHUP | POLLOUT;
+    if (error_ != 0) bits |= POLLERR | POLLIN;
     if (shut_write_ || out_->room() != 0) bits |= POLLOUT;
     if (in_->urgent) bits |= POLLPRI;
     return bits;
 }
 
 ssize_t SimSocket::read(void* data, std::size_t size, int flags) {
-    if (role_ == Role::failed) return error_ != 0 ? -take_error() : 0;
-    if (role_ != Role::connected) return -ENOTCONN;
+    // What came before a reset can still be read.
+    if (role_ == Role::failed && (in_ == nullptr || in_->readable() == 0)) {
+        const bool ended = in_ != nullptr && in_->end_arrived();
+        return error_ != 0 && !ended ? -take_error() : 0;
+    }
+    if (role_ != Role::connected && role_ != Role::failed) return -ENOTCONN;
     return receive(static_cast<char*>(data), size, flags);
 }
 
@@ -305,8 +331,11 @@ ssize_t SimSocket::receive(char* data, std::size_t size, int flags) {
         return size != 0 ? 1 : 0;
     }
     if (in_->readable() != 0) {
+        // MSG_TRUNC on a stream: taken and thrown away.
+        if ((flags & MSG_TRUNC) != 0) data = nullptr;
         return static_cast<ssize_t>(in_->take(data, size, (flags & MSG_PEEK) != 0));
     }
+    if (error_ != 0) return -take_error();
     return in_->end_arrived() || shut_read_ || size == 0 ? 0 : -EAGAIN;
 }
 
@@ -315,9 +344,10 @@ ssize_t SimSocket::write(const void* data, std::size_t size, int flags) {
     if (role_ == Role::fresh) return -EPIPE;
     if (role_ != Role::connected) return role_ == Role::connecting ? -EAGAIN : -ENOTCONN;
     if (shut_write_) return -EPIPE;
+    if (out_->reader == nullptr && family_ == AF_UNIX) return -EPIPE;
     if (out_->reader == nullptr) {
         // Nobody is there: what is sent is answered with a reset.
-        kernel_.at(kernel_.clock() + kernel_.flight_time(size), [weak = weak_from_this()] {
+        kernel_.at(kernel_.clock() + delay(size), [weak = weak_from_this()] {
             if (const SimFilePtr self = weak.lock()) {
                 static_cast<SimSocket&>(*self).reset(ECONNRESET);
             }
@@ -326,14 +356,14 @@ ssize_t SimSocket::write(const void* data, std::size_t size, int flags) {
     }
     if (size == 0) return 0;
     if ((flags & MSG_OOB) != 0) {
-        out_->put_urgent(static_cast<const char*>(data)[size - 1], kernel_.flight_time(1));
+        out_->put_urgent(static_cast<const char*>(data)[size - 1], delay(1));
         return static_cast<ssize_t>(size);
     }
     std::size_t count = std::min(size, out_->room());
     if (count == 0) return -EAGAIN;
     const std::uint64_t cut = out_->reset_after;
     if (cut != 0) count = std::min<std::size_t>(count, cut > out_->passed ? cut - out_->passed : 0);
-    if (count != 0) out_->put(static_cast<const char*>(data), count, kernel_.flight_time(count));
+    if (count != 0) out_->put(static_cast<const char*>(data), count, delay(count));
     if (cut == 0 || out_->passed < cut) return static_cast<ssize_t>(count);
     // A fault script: the connection breaks here, after what was sent has arrived.
     out_->reset_after = 0;
