@@ -96,7 +96,7 @@ TEST_P(DrainDestroy, data_that_keeps_arriving_is_written_nowhere) {
     WHORL_SKIP_IF_REFUSED();
     for (std::uint64_t round = 0; round < scaled(100) + 10; ++round) {
         std::atomic<bool> enough{false};
-        std::vector<std::thread> writers;
+        std::vector<os::Thread> writers;
         std::vector<std::unique_ptr<Trap>> traps;
         Witness witness;
         {
@@ -116,7 +116,8 @@ TEST_P(DrainDestroy, data_that_keeps_arriving_is_written_nowhere) {
                 writers.emplace_back([peer = std::move(pair.peer), &enough] {
                     const std::string block(1000, 'w');
                     while (!enough) {
-                        if (::send(peer.fd(), block.data(), block.size(), MSG_NOSIGNAL) <= 0) break;
+                        if (os::send(peer.fd(), block.data(), block.size(), MSG_NOSIGNAL) <= 0)
+                            break;
                     }
                 });
             }
@@ -127,7 +128,7 @@ TEST_P(DrainDestroy, data_that_keeps_arriving_is_written_nowhere) {
             EXPECT_TRUE(trap->untouched()) << "the kernel wrote into a buffer that was given back";
         }
         enough = true;
-        for (std::thread& writer : writers) writer.join();
+        for (os::Thread& writer : writers) writer.join();
         for (const auto& trap : traps) EXPECT_TRUE(trap->untouched());
         EXPECT_TRUE(witness.alone());
         if (HasFailure()) break;
@@ -174,9 +175,9 @@ TEST_P(DrainDestroy, thousands_in_flight_end_quickly) {
         }
         ASSERT_FALSE(loop.poll());
         ASSERT_FALSE(loop.poll());
-        start = clock_now();
+        start = os::now();
     }
-    const Nanoseconds time = clock_now() - start;
+    const Nanoseconds time = os::now() - start;
     EXPECT_TRUE(witness.alone());
     std::printf("  %-28s %llu watches ended in %lld us\n", GetParam().name,
                 static_cast<unsigned long long>(count),

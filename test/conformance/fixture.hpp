@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "conformance/os.hpp"
+
 #include <gtest/gtest.h>
 #include <whorl/whorl.hpp>
 
-#include <dirent.h>
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <ostream>
 #include <set>
 #include <string>
@@ -19,11 +20,16 @@
 
 // The conformance suite: one test for each behaviour, run on every configuration. A configuration is a
 // backend, for io_uring also with each optional feature switched off, with tiny queues, and at the
-// level of a kernel: the ring is limited to what that kernel has, so that anything newer fails. A
-// backend that this machine refuses is skipped, never passed, and with WHORL_TEST_NO_SKIP set it fails.
+// level of a kernel: the ring is limited to what that kernel has, so that anything newer fails; or a
+// simulated world, kind or harsh, which is made anew for each test. A backend that this machine
+// refuses is skipped, never passed, and with WHORL_TEST_NO_SKIP set it fails.
 //
 // The fixture checks before and after every test that no descriptor, buffer, slot or resource limit
 // was left behind, and that the loop ran on the backend and the features that were asked for.
+//
+// In a harsh world transfers come in parts, late and out of order. So a test states what the contract
+// promises of a transfer, its bytes and its end, and not in how many parts it came. Where kindness
+// itself is the subject (a message that fits arrives in one piece), the test asks exact().
 
 namespace whorl {
 
@@ -38,6 +44,7 @@ using namespace std::chrono_literals;
 struct Config {
     const char* name;
     LoopOptions options;
+    std::optional<testing::SimulationOptions> world = {};
 };
 
 // What GoogleTest says of a failed test's configuration.
@@ -47,6 +54,15 @@ inline LoopOptions options_for(Backend backend, std::uint32_t features_off = 0) 
     LoopOptions options;
     options.backend = backend;
     options.features_off = features_off;
+    return options;
+}
+
+inline LoopOptions tiny_queues(Backend backend) {
+    LoopOptions options = options_for(backend);
+    options.submission_queue_depth = 2;
+    options.completion_queue_depth = 4;
+    options.completions_per_turn = 3;
+    options.recv_ring_depth = 2;
     return options;
 }
 
@@ -72,7 +88,15 @@ inline LoopOptions options_at(RingLimit level) {
     return options;
 }
 
-inline std::vector<Config> all_configs() {
+inline std::vector<Config> wanted_of(std::vector<Config> configs) {
+    const auto unwanted = [](const Config& config) { return !config_wanted(config.name); };
+    configs.erase(std::remove_if(configs.begin(), configs.end(), unwanted), configs.end());
+    return configs;
+}
+
+// The configurations on this machine's kernel, for tests of what no world has: limits of memory,
+// refused system calls, signals.
+inline std::vector<Config> real_configs() {
     std::vector<Config> configs;
     configs.push_back({"io_uring", options_for(Backend::io_uring)});
 #define WHORL_CONFIG_WITHOUT(feature, text)                                                 \
@@ -86,18 +110,42 @@ inline std::vector<Config> all_configs() {
     configs.push_back({"io_uring_level_5_15", options_at(RingLimit::linux_5_15)});
     configs.push_back({"io_uring_level_6_1", options_at(RingLimit::linux_6_1)});
     configs.push_back({"io_uring_level_6_18", options_at(RingLimit::linux_6_18)});
-    Config tiny{"io_uring_tiny_queues", options_for(Backend::io_uring)};
-    tiny.options.submission_queue_depth = 2;
-    tiny.options.completion_queue_depth = 4;
-    tiny.options.completions_per_turn = 3;
-    tiny.options.recv_ring_depth = 2;
-    configs.push_back(tiny);
+    configs.push_back({"io_uring_tiny_queues", tiny_queues(Backend::io_uring)});
     configs.push_back({"libev", options_for(Backend::libev)});
     Config tiny_libev{"libev_tiny_turns", options_for(Backend::libev)};
     tiny_libev.options.completions_per_turn = 3;
     configs.push_back(tiny_libev);
-    const auto unwanted = [](const Config& config) { return !config_wanted(config.name); };
-    configs.erase(std::remove_if(configs.begin(), configs.end(), unwanted), configs.end());
+    return wanted_of(std::move(configs));
+}
+
+// Worlds in which time passes a little with each look at the clock, so that who spins on it ends.
+inline testing::SimulationOptions kind_world() {
+    testing::SimulationOptions options;
+    options.time_per_call = 1us;
+    return options;
+}
+inline testing::SimulationOptions harsh_world() {
+    testing::SimulationOptions options = testing::SimulationOptions::harsh(0);
+    options.time_per_call = 1us;
+    // As large as usual: who wants narrow ones sets them, and the rest may count on some room.
+    options.send_buffer = testing::SimulationOptions().send_buffer;
+    options.receive_buffer = testing::SimulationOptions().receive_buffer;
+    return options;
+}
+
+inline std::vector<Config> all_configs() {
+    std::vector<Config> configs = real_configs();
+    if (!os::has_worlds()) return configs;
+    std::vector<Config> simulated;
+    simulated.push_back({"simulator", options_for(Backend::simulator), kind_world()});
+    simulated.push_back({"simulator_harsh", options_for(Backend::simulator), harsh_world()});
+    // One that must fail: it is there only for the tests that show that it does.
+    if (std::getenv("WHORL_TEST_CANARY") != nullptr) {
+        Config canary{"canary", options_for(Backend::simulator), kind_world()};
+        canary.world->lose_every = 1000;
+        simulated.push_back(canary);
+    }
+    for (Config& config : wanted_of(std::move(simulated))) configs.push_back(std::move(config));
     return configs;
 }
 
@@ -105,16 +153,17 @@ inline std::string config_name(const ::testing::TestParamInfo<Config>& info) {
     return info.param.name;
 }
 
-// The numbers of all open descriptors of this process.
-inline std::set<int> open_descriptors() {
-    std::set<int> numbers;
-    DIR* directory = opendir("/proc/self/fd");
-    while (const dirent* entry = readdir(directory)) {
-        const int number = std::atoi(entry->d_name);
-        if (entry->d_name[0] != '.' && number != dirfd(directory)) numbers.insert(number);
+// The seed of a test's world: of its name, so that each has its own and the same one each time.
+// WHORL_TEST_SEED=number replaces it.
+inline std::uint64_t seed_of(const ::testing::TestInfo& info) {
+    if (const char* word = std::getenv("WHORL_TEST_SEED")) return std::strtoull(word, nullptr, 10);
+    std::uint64_t hash = 14695981039346656037u;
+    for (const char* text : {info.test_suite_name(), info.name()}) {
+        for (; *text != 0; ++text) {  // FNV-1a
+            hash = (hash ^ static_cast<unsigned char>(*text)) * 1099511628211u;
+        }
     }
-    closedir(directory);
-    return numbers;
+    return hash % 1'000'000;
 }
 
 // The optional features that io_uring has here, without any being switched off by an option.
@@ -139,23 +188,42 @@ inline std::uint32_t features_expected(const LoopOptions& options) {
 class LoopTest : public ::testing::TestWithParam<Config> {
   protected:
     void SetUp() override {
-        descriptors_before_ = open_descriptors();
-        getrlimit(RLIMIT_NOFILE, &files_before_);
+        if (GetParam().world) {
+            testing::SimulationOptions options = *GetParam().world;
+            options.seed = seed_of(*::testing::UnitTest::GetInstance()->current_test_info());
+            os::enter_world(options);
+        }
+        descriptors_before_ = os::open_descriptors();
+        os::getrlimit(RLIMIT_NOFILE, &files_before_);
     }
 
     void TearDown() override {
-        if (IsSkipped()) return;
-        rlimit files{};
-        getrlimit(RLIMIT_NOFILE, &files);
-        EXPECT_EQ(files.rlim_cur, files_before_.rlim_cur)
-            << "the test or the library changed a limit";
-        EXPECT_EQ(open_descriptors(), descriptors_before_) << "a descriptor was left open";
+        if (!IsSkipped()) {
+            rlimit files{};
+            os::getrlimit(RLIMIT_NOFILE, &files);
+            EXPECT_EQ(files.rlim_cur, files_before_.rlim_cur)
+                << "the test or the library changed a limit";
+            EXPECT_EQ(os::open_descriptors(), descriptors_before_) << "a descriptor was left open";
+        }
+        if (os::world() == nullptr) return;
+        if (HasFailure()) tell_of_world();
+        os::leave_world();
     }
+
+    // The options of this configuration: a loop made with them is in the world in force.
+    static LoopOptions options_here() {
+        LoopOptions options = GetParam().options;
+        options.world = os::world();
+        return options;
+    }
+
+    // Whether what can be done at once is done at once and whole, as this machine does it.
+    static bool exact() { return !GetParam().world || GetParam().world->short_transfer == 0; }
 
     // A loop of this configuration; `change` may adjust the options first.
     template <class Change>
     Loop make_loop(Change change) {
-        LoopOptions options = GetParam().options;
+        LoopOptions options = options_here();
         // A machine that is busy with other things must not make a destroyed loop give up.
         options.shutdown_bound = 60s;
         change(options);
@@ -165,19 +233,29 @@ class LoopTest : public ::testing::TestWithParam<Config> {
             ADD_FAILURE() << GetParam().name << ": " << made.error().name() << ": " << report.text;
             std::abort();
         }
-        EXPECT_EQ(made->backend_report().chosen, options.backend) << report.text;
-        EXPECT_EQ(made->backend_report().features, features_expected(options)) << report.text;
-        EXPECT_EQ(made->backend_report().ring_limit, options.ring_limit) << report.text;
+        expect_asked_for(made->backend_report(), options);
         return std::move(*made);
     }
     Loop make_loop() {
         return make_loop([](LoopOptions&) {});
     }
 
+    // That a loop runs where its configuration says.
+    static void expect_asked_for(const BackendReport& report, const LoopOptions& options) {
+        EXPECT_EQ(report.chosen, options.backend) << report.text;
+        EXPECT_EQ(report.features & options.features_off, 0u);
+        EXPECT_EQ(report.ring_limit, options.ring_limit) << report.text;
+        const std::string_view text(report.text);
+        const bool simulated = text.find("simulat") != std::string_view::npos;
+        EXPECT_EQ(simulated, GetParam().world.has_value()) << text;
+        if (simulated) return;
+        EXPECT_EQ(report.features, features_expected(options)) << report.text;
+    }
+
     // True (and the test is marked as skipped) when this machine refuses the configuration.
     static bool refused() {
         BackendReport report;
-        const Result<Loop> made = Loop::create(GetParam().options, report);
+        const Result<Loop> made = Loop::create(options_here(), report);
         if (made) return false;
         if (std::getenv("WHORL_TEST_NO_SKIP") != nullptr) {
             ADD_FAILURE() << report.text;
@@ -188,9 +266,9 @@ class LoopTest : public ::testing::TestWithParam<Config> {
     // Runs turns until `done()`, or fails the test after `bound`.
     template <class Done>
     static void run_until(Loop& loop, Done done, Nanoseconds bound = 10s) {
-        const Instant end = clock_now() + bound;
+        const Instant end = os::now() + bound;
         while (!done()) {
-            if (clock_now() >= end) {
+            if (os::now() >= end) {
                 FAIL() << "not reached within " << bound.count() / 1'000'000 << " ms";
             }
             // A timer bounds each wait, so that a lost wake-up fails instead of hanging.
@@ -210,14 +288,27 @@ class LoopTest : public ::testing::TestWithParam<Config> {
     }
 
   private:
+    // How to see the same failure again.
+    static void tell_of_world() {
+        const ::testing::TestInfo& info = *::testing::UnitTest::GetInstance()->current_test_info();
+        std::fprintf(stderr,
+                     "  again: WHORL_TEST_SEED=%llu and --gtest_filter=%s.%s\n"
+                     "  the world's last steps (all of them: WHORL_TEST_TRACE=1):\n",
+                     static_cast<unsigned long long>(seed_of(info)), info.test_suite_name(),
+                     info.name());
+        os::print_trace(std::getenv("WHORL_TEST_TRACE") != nullptr ? SIZE_MAX : 20);
+    }
+
     std::set<int> descriptors_before_;
     rlimit files_before_{};
 };
 
-#define WHORL_CONFORMANCE(Fixture)                                                     \
-    INSTANTIATE_TEST_SUITE_P(all, Fixture,                                             \
-                             ::testing::ValuesIn(::whorl::conformance::all_configs()), \
+#define WHORL_CONFORMANCE_ON(Fixture, configs)                                                 \
+    INSTANTIATE_TEST_SUITE_P(all, Fixture, ::testing::ValuesIn(::whorl::conformance::configs), \
                              ::whorl::conformance::config_name)
+#define WHORL_CONFORMANCE(Fixture) WHORL_CONFORMANCE_ON(Fixture, all_configs())
+// For what no simulated world has.
+#define WHORL_CONFORMANCE_REAL(Fixture) WHORL_CONFORMANCE_ON(Fixture, real_configs())
 
 // Every test begins with this.
 #define WHORL_SKIP_IF_REFUSED() \

@@ -22,17 +22,17 @@ class Host {
         EXPECT_TRUE(fd) << fd.error().name();
         fd_ = *fd;
         if (kind == HostKind::poll) return;
-        epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
+        epoll_ = Fd(os::epoll_create1(EPOLL_CLOEXEC));
         epoll_event event{};
         event.events = EPOLLIN | (kind == HostKind::epoll_edge ? EPOLLET : 0u);
-        EXPECT_EQ(epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd_, &event), 0);
+        EXPECT_EQ(os::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd_, &event), 0);
     }
 
     // Waits as a host does: for the descriptor, until the guest's deadline, or `bound`. True when it
     // was woken by the descriptor or the deadline.
     bool wait(Nanoseconds bound) {
         const Instant deadline = guest_.next_deadline();
-        const Instant now = clock_now();
+        const Instant now = os::now();
         Nanoseconds time = bound;
         const bool due_first = deadline < add_saturating(now, bound);
         if (due_first) time = deadline <= now ? 0ns : deadline - now;
@@ -40,12 +40,12 @@ class Host {
         const timespec limit{time.count() / 1'000'000'000, time.count() % 1'000'000'000};
         if (kind_ == HostKind::poll) {
             pollfd asked{fd_, POLLIN, 0};
-            ready = ::ppoll(&asked, 1, &limit, nullptr);
+            ready = os::ppoll(&asked, 1, &limit);
         } else {
             pollfd asked{epoll_.get(), POLLIN, 0};
-            ready = ::ppoll(&asked, 1, &limit, nullptr);
+            ready = os::ppoll(&asked, 1, &limit);
             epoll_event event{};
-            if (ready == 1) ready = epoll_wait(epoll_.get(), &event, 1, 0);
+            if (ready == 1) ready = os::epoll_wait(epoll_.get(), &event, 1, 0);
         }
         if (ready == 1 || due_first) ++wakes;
         return ready == 1 || due_first;
@@ -54,9 +54,9 @@ class Host {
     // Runs guest and host until `done()`.
     template <class Done>
     void run_until(Done done, Nanoseconds bound = 10s) {
-        const Instant end = clock_now() + bound;
+        const Instant end = os::now() + bound;
         while (!done()) {
-            ASSERT_LT(clock_now(), end) << "not reached";
+            ASSERT_LT(os::now(), end) << "not reached";
             if (!wait(1s)) {
                 ADD_FAILURE() << "the host slept a second and nothing woke it";
                 return;
@@ -111,7 +111,7 @@ TEST_P(GuestHost, an_echo_works) {
         const std::uint16_t port = port_of(loop, listener);
         std::string got;
         const std::string text = pattern(20'000);
-        std::thread client([&] {
+        os::Thread client([&] {
             Peer peer = Peer::connect_to(port);
             for (int round = 0; round < 20; ++round) {
                 peer.send(text.substr(static_cast<std::size_t>(round) * 1000, 1000));
@@ -135,10 +135,10 @@ TEST_P(GuestHost, timers_are_on_time_and_never_early) {
         int fired = 0;
         for (int index = 0; index < 10; ++index) {
             const Nanoseconds delay = index * 1500us;
-            const Instant earliest = clock_now() + delay;
+            const Instant earliest = os::now() + delay;
             ASSERT_TRUE(loop.after(delay, [&fired, earliest](Loop&, Expired) {
                 ++fired;
-                EXPECT_GE(clock_now(), earliest);
+                EXPECT_GE(os::now(), earliest);
             }));
         }
         host.run_until([&] { return fired == 10; });
@@ -159,8 +159,8 @@ TEST_P(GuestHost, an_idle_guest_leaves_its_host_asleep) {
         ASSERT_TRUE(loop.after(1h, [](Loop&, Expired) {}));
         host.settle();
         host.wakes = 0;
-        const Instant end = clock_now() + 50ms;
-        while (clock_now() < end) {
+        const Instant end = os::now() + 50ms;
+        while (os::now() < end) {
             if (host.wait(10ms)) {
                 ASSERT_FALSE(loop.process());
             }
@@ -219,7 +219,7 @@ TEST_P(GuestHost, a_watched_eventfd_wakes_the_host_each_time_and_soon) {
     for (const HostKind kind : kinds) {
         Loop loop = make_loop();
         Host host(loop, kind);
-        Fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+        Fd event(os::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
         int calls = 0;
         Result<Watch> watch = loop.watch(event.get(), Interest::readable, [&](Loop&, Watched) {
             ++calls;
@@ -228,9 +228,9 @@ TEST_P(GuestHost, a_watched_eventfd_wakes_the_host_each_time_and_soon) {
         ASSERT_TRUE(watch);
         for (int round = 0; round < 20 && !HasFailure(); ++round) {
             host.settle();
-            std::thread([&] {
+            os::Thread([&] {
                 const std::uint64_t one = 1;
-                EXPECT_EQ(::write(event.get(), &one, sizeof one), 8);
+                EXPECT_EQ(os::write(event.get(), &one, sizeof one), 8);
             }).join();
             host.run_until([&] { return calls == round + 1; });
         }
@@ -251,7 +251,7 @@ TEST_P(GuestHost, whatever_is_asked_outside_of_process_wakes_the_host) {
             if (HasFailure()) return;
             // By the descriptor alone: a host that took its deadline earlier does not ask again.
             pollfd asked{loop.notify_fd().value(), POLLIN, 0};
-            EXPECT_EQ(::poll(&asked, 1, 2000), 1) << "step " << goal << " did not wake the host";
+            EXPECT_EQ(os::poll(&asked, 1, 2000), 1) << "step " << goal << " did not wake the host";
             host.run_until([&] { return calls == goal; });
             host.settle();
         };
@@ -305,7 +305,7 @@ TEST_P(GuestHost, a_post_from_another_thread_wakes_the_host) {
         for (int round = 0; round < 50; ++round) {
             if (HasFailure()) return;
             if (round % 3 != 0) host.settle();
-            std::thread poster([&] { EXPECT_TRUE(remote->post([&](Loop&) { ++calls; })); });
+            os::Thread poster([&] { EXPECT_TRUE(remote->post([&](Loop&) { ++calls; })); });
             host.run_until([&] { return calls == round + 1; });
             poster.join();
         }
@@ -323,7 +323,7 @@ TEST_P(GuestHost, the_first_process_is_due_at_once_and_a_post_before_it_is_heard
         ASSERT_TRUE(remote);
         EXPECT_EQ(loop.next_deadline(), Instant::min());
         int calls = 0;
-        std::thread([&] { EXPECT_TRUE(remote->post([&](Loop&) { ++calls; })); }).join();
+        os::Thread([&] { EXPECT_TRUE(remote->post([&](Loop&) { ++calls; })); }).join();
         host.run_until([&] { return calls == 1; });
         host.settle();
         EXPECT_EQ(loop.next_deadline(), instant_never);
@@ -367,7 +367,7 @@ TEST_P(GuestHost, the_descriptor_is_the_same_each_time_and_goes_with_the_loop) {
         ASSERT_FALSE(loop.process());
         EXPECT_EQ(loop.notify_fd().value(), number);
     }
-    EXPECT_EQ(::fcntl(number, F_GETFD), -1);
+    EXPECT_EQ(os::fcntl(number, F_GETFD), -1);
 }
 
 TEST_P(GuestHost, made_here_and_a_guest_of_another_thread) {
@@ -376,7 +376,7 @@ TEST_P(GuestHost, made_here_and_a_guest_of_another_thread) {
     ASSERT_TRUE(loop.notify_fd());
     int calls = 0;
     ASSERT_TRUE(loop.submit(Nop{}, [&](Loop&, Nop::Done) { ++calls; }));
-    std::thread([moved = std::move(loop), &calls]() mutable {
+    os::Thread([moved = std::move(loop), &calls]() mutable {
         Host host(moved, HostKind::poll);
         host.run_until([&] { return calls == 1; });
         Result<Operation> nop = moved.submit(Nop{}, [&](Loop&, Nop::Done) { ++calls; });

@@ -46,7 +46,7 @@ TEST_P(LimitsOptions, what_is_out_of_range_is_refused_not_repaired) {
         {"timer_slack negative", [](LoopOptions& o) { o.timer_slack = -1ns; }},
     };
     for (const auto& [name, change] : wrong) {
-        LoopOptions options = GetParam().options;
+        LoopOptions options = options_here();
         change(options);
         const Result<Loop> loop = Loop::create(options);
         EXPECT_EQ(loop.error(), Error::invalid_argument) << name;
@@ -140,7 +140,7 @@ TEST_P(LimitsOptions, handles_max) {
               Error::slots_exhausted);
     Ends ends = Ends::sockets();
     EXPECT_EQ(adopt_socket(loop, ends.in.get()).error(), Error::slots_exhausted);
-    EXPECT_NE(::fcntl(ends.in.get(), F_GETFD), -1) << "a refused descriptor stays the caller's";
+    EXPECT_NE(os::fcntl(ends.in.get(), F_GETFD), -1) << "a refused descriptor stays the caller's";
     // An accepted connection without a slot is closed, and the handler hears why.
     Peer peer = Peer::connect_to(port_of(loop, first));
     Error error;
@@ -239,9 +239,9 @@ TEST_P(LimitsOptions, too_little_address_space_is_told) {
     if (sanitized) GTEST_SKIP() << "a sanitizer needs terabytes of address space";
     const std::string answer = in_child([] {
         const rlimit space{rlim_t{100} << 20, rlim_t{100} << 20};
-        if (setrlimit(RLIMIT_AS, &space) != 0) return std::string("no limit");
-        const Result<Loop> large = Loop::create(GetParam().options);
-        LoopOptions options = GetParam().options;
+        if (os::setrlimit(RLIMIT_AS, &space) != 0) return std::string("no limit");
+        const Result<Loop> large = Loop::create(options_here());
+        LoopOptions options = options_here();
         options.ops_max = options.handles_max = 1000;
         const Result<Loop> small = Loop::create(options);
         return std::string(large.error().name()) + " " + (small ? "made" : small.error().name());

@@ -266,7 +266,7 @@ TEST_P(LoopException, of_a_received_stream_which_goes_on_and_loses_no_byte) {
     const std::string text = pattern(200'000);
     std::string got;
     int finals = 0, thrown = 0;
-    std::thread writer([&] {
+    os::Thread writer([&] {
         pair.peer.send(text);
         pair.peer.finish_sending();
     });
@@ -335,12 +335,12 @@ TEST_P(LoopException, a_guest_that_threw_is_still_woken_by_other_threads) {
     ASSERT_FALSE(loop.post([](Loop&) { throw Thrown(); }));
     EXPECT_THROW(static_cast<void>(loop.process()), Thrown);
     int calls = 0;
-    std::thread poster([&] { EXPECT_TRUE(remote->post([&](Loop&) { ++calls; })); });
+    os::Thread poster([&] { EXPECT_TRUE(remote->post([&](Loop&) { ++calls; })); });
     pollfd wait{*notify, POLLIN, 0};
-    EXPECT_EQ(::poll(&wait, 1, 5000), 1) << "the post did not wake the host";
+    EXPECT_EQ(os::poll(&wait, 1, 5000), 1) << "the post did not wake the host";
     poster.join();
     for (int turn = 0; turn < 10 && calls == 0; ++turn) {
-        ASSERT_EQ(::poll(&wait, 1, 5000), 1);
+        ASSERT_EQ(os::poll(&wait, 1, 5000), 1);
         ASSERT_FALSE(loop.process());
     }
     EXPECT_EQ(calls, 1);

@@ -19,12 +19,12 @@ class LoopLifetime : public TcpTest {
         EXPECT_TRUE(loop.submit(Nop{}, [t = token()](Loop&, Nop::Done) { FAIL(); }));
         EXPECT_TRUE(loop.submit(Nop{}, within(1h), [t = token()](Loop&, Nop::Done) { FAIL(); }));
         EXPECT_TRUE(loop.submit(Accept{listener}, [t = token()](Loop&, Accept::Done) { FAIL(); }));
-        EXPECT_TRUE(loop.submit(AcceptStream{listener}, until(clock_now() + 1h),
+        EXPECT_TRUE(loop.submit(AcceptStream{listener}, until(os::now() + 1h),
                                 [t = token()](Loop&, AcceptStream::Done) { FAIL(); }));
         EXPECT_TRUE(loop.submit(Connect{Address::loopback_v4(port_of(loop, listener))},
                                 [t = token()](Loop&, Connect::Done) { FAIL(); }));
         EXPECT_TRUE(loop.after(1s, [t = token()](Loop&, Expired) { FAIL(); }));
-        EXPECT_TRUE(loop.at(clock_now(), [t = token()](Loop&, Expired) { FAIL(); }));
+        EXPECT_TRUE(loop.at(os::now(), [t = token()](Loop&, Expired) { FAIL(); }));
         EXPECT_TRUE(loop.every(1ms, [t = token()](Loop&, Expired) { FAIL(); }));
         EXPECT_FALSE(loop.post([t = token()](Loop&) { FAIL(); }));
         EXPECT_TRUE(loop.watch(fd, Interest::readable, [t = token()](Loop&, Watched) { FAIL(); }));
@@ -96,7 +96,7 @@ TEST_P(LoopLifetime, made_on_one_thread_and_run_on_another) {
     Peer peer = Peer::connect_to(port);
     peer.send("hello");
     peer.finish_sending();
-    std::thread runner([moved = std::move(loop), listener, &got]() mutable {
+    os::Thread runner([moved = std::move(loop), listener, &got]() mutable {
         run_until(moved, [&] { return !got.empty(); });
         EXPECT_FALSE(moved.close(listener));
         EXPECT_FALSE(moved.run());
@@ -114,7 +114,7 @@ TEST_P(LoopLifetime, made_on_one_thread_and_destroyed_on_another_unrun) {
     Ends ends = Ends::pipe();
     Loop loop = make_loop();
     arm_everything(loop, witness, ends.in.get());
-    std::thread([moved = std::move(loop)] {}).join();
+    os::Thread([moved = std::move(loop)] {}).join();
     EXPECT_TRUE(witness.alone());
 }
 
@@ -124,7 +124,7 @@ TEST_P(LoopLifetime, destroyed_on_another_thread_after_its_own_has_ended) {
     Ends ends = Ends::pipe();
     {
         Loop loop = make_loop();
-        std::thread([&] {
+        os::Thread([&] {
             EXPECT_TRUE(loop.after(1h, [t = witness.copy()](Loop&, Expired) { FAIL(); }));
             EXPECT_FALSE(loop.post([t = witness.copy()](Loop&) {}));
             EXPECT_FALSE(loop.poll());
@@ -141,7 +141,7 @@ TEST_P(LoopLifetime, destroyed_on_another_thread_with_watch_and_accept_still_arm
     Ends ends = Ends::pipe();
     {
         Loop loop = make_loop();
-        std::thread([&] {
+        os::Thread([&] {
             EXPECT_TRUE(loop.watch(ends.in.get(), Interest::readable,
                                    [t = witness.copy()](Loop&, Watched) { FAIL(); }));
             const Listener listener = listen_here(loop);
@@ -243,7 +243,7 @@ TEST_P(LoopLifetime, handlers_that_use_the_loop_while_they_are_destroyed_with_it
 
 TEST_P(LoopLifetime, three_hundred_loops_leave_no_descriptor_behind) {
     WHORL_SKIP_IF_REFUSED();
-    const std::set<int> before = open_descriptors();
+    const std::set<int> before = os::open_descriptors();
     for (std::uint64_t round = 0; round < scaled(300); ++round) {
         Loop loop = make_loop();
         int calls = 0;
@@ -259,18 +259,18 @@ TEST_P(LoopLifetime, three_hundred_loops_leave_no_descriptor_behind) {
         }
         EXPECT_EQ(calls, round % 2 == 0 ? 1 : 0);
     }
-    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_EQ(os::open_descriptors(), before);
 }
 
 TEST_P(LoopLifetime, many_threads_make_run_and_destroy_loops) {
     WHORL_SKIP_IF_REFUSED();
     std::atomic<int> calls{0};
-    std::vector<std::thread> threads;
+    std::vector<os::Thread> threads;
     constexpr int rounds = 10;
     for (int index = 0; index < 4; ++index) {
         threads.emplace_back([&] {
             for (int round = 0; round < rounds; ++round) {
-                Result<Loop> loop = Loop::create(GetParam().options);
+                Result<Loop> loop = Loop::create(options_here());
                 ASSERT_TRUE(loop);
                 EXPECT_TRUE(loop->submit(Nop{}, [&](Loop&, Nop::Done) { ++calls; }));
                 EXPECT_TRUE(loop->after(0ns, [&](Loop&, Expired) { ++calls; }));
@@ -278,7 +278,7 @@ TEST_P(LoopLifetime, many_threads_make_run_and_destroy_loops) {
             }
         });
     }
-    for (std::thread& thread : threads) thread.join();
+    for (os::Thread& thread : threads) thread.join();
     EXPECT_EQ(calls, 4 * rounds * 2);
 }
 

@@ -16,7 +16,7 @@ namespace {
 class LoopMisuseDeathTest : public LoopTest {
   protected:
     static Loop fresh() {
-        Result<Loop> made = Loop::create(GetParam().options);
+        Result<Loop> made = Loop::create(options_here());
         if (!made) std::abort();
         return std::move(*made);
     }
@@ -25,7 +25,7 @@ class LoopMisuseDeathTest : public LoopTest {
     static void call_from_elsewhere(Call call) {
         Loop loop = fresh();
         static_cast<void>(loop.poll());
-        std::thread([&] { call(loop); }).join();
+        os::Thread([&] { call(loop); }).join();
     }
     static constexpr const char* wrong_thread =
         "wrong thread: this loop belongs to thread [0-9]+ and was called from thread [0-9]+";
@@ -107,7 +107,7 @@ TEST_P(LoopMisuseDeathTest, destroying_from_another_thread_while_the_kernel_has_
         Result<Socket> socket = adopt_socket(loop, ends.in.release());
         static_cast<void>(loop.submit(Recv{*socket, loop.buffer(100)}, [](Loop&, Recv::Done) {}));
         static_cast<void>(loop.poll());
-        std::thread([moved = std::move(loop)] {}).join();
+        os::Thread([moved = std::move(loop)] {}).join();
     };
     EXPECT_DEATH(destroy_elsewhere(), wrong_thread);
 }
@@ -137,7 +137,7 @@ TEST_P(LoopMisuseDeathTest, a_process_exits_while_a_detached_thread_runs_a_loop)
         {
             Loop here = fresh();
             Result<Remote> back = here.remote();
-            std::thread([to = *back] {
+            os::Thread([to = *back] {
                 Loop loop = fresh();
                 static_cast<void>(
                     loop.post([&](Loop&) { to.post([](Loop& other) { other.stop(); }); }));

@@ -55,8 +55,8 @@ TEST_P(LoopRun, poll_does_what_is_due_and_does_not_wait) {
     Result<Timer> far = loop.after(1h, [&](Loop&, Expired) { ++timers; });
     ASSERT_TRUE(far);
     submit_nops(loop, 1, calls);
-    const Instant end = clock_now() + 10s;
-    while (calls == 0 && clock_now() < end) ASSERT_FALSE(loop.poll());
+    const Instant end = os::now() + 10s;
+    while (calls == 0 && os::now() < end) ASSERT_FALSE(loop.poll());
     EXPECT_EQ(calls, 1);
     EXPECT_EQ(timers, 0);
     EXPECT_FALSE(loop.poll());
@@ -85,8 +85,8 @@ TEST_P(LoopRun, polling_alone_makes_everything_progress) {
     EXPECT_EQ(received + watched, 0);
     pair.peer.send("late");
     ends.out.write("x");
-    const Instant end = clock_now() + 10s;
-    while (received + watched + fired < 3 && clock_now() < end) ASSERT_FALSE(loop.poll());
+    const Instant end = os::now() + 10s;
+    while (received + watched + fired < 3 && os::now() < end) ASSERT_FALSE(loop.poll());
     EXPECT_EQ(received, 1);
     EXPECT_EQ(watched, 1);
     EXPECT_EQ(fired, 1);
@@ -97,15 +97,15 @@ TEST_P(LoopRun, polling_alone_makes_everything_progress) {
 TEST_P(LoopRun, run_for_takes_its_whole_time_even_when_nothing_is_pending) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    Instant start = clock_now();
+    Instant start = os::now();
     EXPECT_FALSE(loop.run_for(20ms));
-    EXPECT_GE(clock_now() - start, 20ms);
+    EXPECT_GE(os::now() - start, 20ms);
     int ticks = 0;
     Result<Timer> timer = loop.every(1ms, [&](Loop&, Expired) { ++ticks; });
     ASSERT_TRUE(timer);
-    start = clock_now();
+    start = os::now();
     EXPECT_FALSE(loop.run_for(20ms));
-    EXPECT_GE(clock_now() - start, 20ms);
+    EXPECT_GE(os::now() - start, 20ms);
     EXPECT_GE(ticks, 1);
     EXPECT_TRUE(loop.cancel(*timer));
 }
@@ -125,9 +125,9 @@ TEST_P(LoopRun, run_for_zero_looks_once_and_an_early_stop_ends_it) {
     EXPECT_FALSE(loop.run_for(0ns));
     EXPECT_FALSE(loop.run_for(-1s));
     ASSERT_TRUE(loop.after(1ms, [](Loop& inner, Expired) { inner.stop(); }));
-    const Instant start = clock_now();
+    const Instant start = os::now();
     EXPECT_FALSE(loop.run_for(1h));
-    EXPECT_LT(clock_now() - start, 10min);
+    EXPECT_LT(os::now() - start, 10min);
 }
 
 TEST_P(LoopRun, stop_in_a_post_returns_after_it_and_loses_nothing) {
@@ -161,7 +161,7 @@ TEST_P(LoopRun, stop_in_a_timer_returns_after_it_and_loses_nothing) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     int calls = 0;
-    const Instant deadline = clock_now() + 2ms;
+    const Instant deadline = os::now() + 2ms;
     for (int index = 0; index < 10; ++index) {
         ASSERT_TRUE(loop.at(deadline, [&](Loop& inner, Expired) {
             if (++calls == 3) inner.stop();
@@ -321,9 +321,9 @@ TEST_P(LoopRun, two_loops_in_one_thread_run_by_turns) {
     int first_calls = 0, second_calls = 0;
     const auto echo = [](int fd, int& calls) {
         char byte = 0;
-        EXPECT_EQ(::read(fd, &byte, 1), 1);
+        EXPECT_EQ(os::read(fd, &byte, 1), 1);
         if (++calls < 100) {
-            EXPECT_EQ(::write(fd, &byte, 1), 1);
+            EXPECT_EQ(os::write(fd, &byte, 1), 1);
         }
     };
     const int in = ends.in.get(), out = ends.out.get();

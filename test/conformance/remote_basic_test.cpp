@@ -21,7 +21,7 @@ TEST_P(RemoteBasic, wakes_a_sleeping_loop_and_runs_on_its_thread) {
     EXPECT_TRUE(remote->alive());
     const std::thread::id here = std::this_thread::get_id();
     int calls = 0;
-    std::thread poster([to = *remote, here, &calls] {
+    os::Thread poster([to = *remote, here, &calls] {
         EXPECT_TRUE(to.post([here, &calls](Loop& inner) {
             ++calls;
             EXPECT_EQ(std::this_thread::get_id(), here);
@@ -82,15 +82,13 @@ TEST_P(RemoteBasic, many_posts_in_one_sleep_wake_once) {
     ASSERT_TRUE(remote);
     std::atomic<bool> posted{false};
     int calls = 0;
-    std::thread poster([&] {
+    os::Thread poster([&] {
         for (int index = 0; index < 1000; ++index)
             EXPECT_TRUE(remote->post([&](Loop&) { ++calls; }));
         posted = true;
     });
     // The loop is awake while its handler waits: at most the posts before that woke it.
-    ASSERT_FALSE(loop.post([&](Loop&) {
-        while (!posted) std::this_thread::yield();
-    }));
+    ASSERT_FALSE(loop.post([&](Loop&) { os::await([&] { return posted.load(); }); }));
     EXPECT_FALSE(loop.run());
     poster.join();
     EXPECT_FALSE(loop.run());
@@ -103,14 +101,14 @@ TEST_P(RemoteBasic, stop_ends_a_sleeping_run_a_busy_run_and_the_next_run) {
     Loop loop = make_loop();
     Result<Remote> remote = loop.remote();
     ASSERT_TRUE(remote);
-    std::thread stopper([to = *remote] { EXPECT_TRUE(to.stop()); });
+    os::Thread stopper([to = *remote] { EXPECT_TRUE(to.stop()); });
     EXPECT_FALSE(loop.run(RunUntil::stopped));
     stopper.join();
     EXPECT_TRUE(remote->stop());
     EXPECT_FALSE(loop.run(RunUntil::stopped));
     Result<Timer> busy = loop.every(1us, [](Loop&, Expired) {});
     ASSERT_TRUE(busy);
-    stopper = std::thread([to = *remote] { EXPECT_TRUE(to.stop()); });
+    stopper = os::Thread([to = *remote] { EXPECT_TRUE(to.stop()); });
     EXPECT_FALSE(loop.run());
     stopper.join();
     EXPECT_TRUE(remote->stop());
@@ -193,7 +191,7 @@ TEST_P(RemoteBasic, a_post_may_do_everything_a_handler_may) {
     Result<Remote> remote = loop.remote();
     ASSERT_TRUE(remote);
     std::string got;
-    std::thread poster([&] {
+    os::Thread poster([&] {
         EXPECT_TRUE(remote->post([&](Loop& inner) {
             EXPECT_TRUE(inner.submit(Recv{pair.socket, inner.buffer(64)},
                                      [&](Loop& deeper, Recv::Done done) {
@@ -231,14 +229,14 @@ TEST_P(RemoteBasic, two_loops_play_ping_pong_asleep_in_between) {
     ASSERT_TRUE(to_here);
     second.other = *to_here;
     std::atomic<bool> ready{false};
-    std::thread thread([&] {
-        Result<Loop> there = Loop::create(GetParam().options);
+    os::Thread thread([&] {
+        Result<Loop> there = Loop::create(options_here());
         ASSERT_TRUE(there);
         first.other = *there->remote();
         ready = true;
         EXPECT_FALSE(there->run(RunUntil::stopped));
     });
-    while (!ready) std::this_thread::yield();
+    os::await([&] { return ready.load(); });
     ASSERT_FALSE(here.post(&first));
     EXPECT_FALSE(here.run(RunUntil::stopped));
     thread.join();
@@ -248,7 +246,7 @@ TEST_P(RemoteBasic, two_loops_play_ping_pong_asleep_in_between) {
 
 TEST_P(RemoteBasic, opening_and_closing_thousands_leaves_no_descriptor) {
     WHORL_SKIP_IF_REFUSED();
-    const std::set<int> before = open_descriptors();
+    const std::set<int> before = os::open_descriptors();
     for (std::uint64_t round = 0; round < scaled(300); ++round) {
         Loop loop = make_loop();
         std::array<Remote, 30> copies;
@@ -258,7 +256,7 @@ TEST_P(RemoteBasic, opening_and_closing_thousands_leaves_no_descriptor) {
             EXPECT_FALSE(loop.run());
         }
     }
-    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_EQ(os::open_descriptors(), before);
 }
 
 }  // namespace

@@ -42,18 +42,19 @@ TEST_P(RemoteStress, four_threads_lose_nothing_on_a_busy_loop) {
     Result<Remote> remote = loop.remote();
     ASSERT_TRUE(remote);
     Arrived arrived;
-    std::vector<std::thread> threads;
+    std::vector<os::Thread> threads;
     for (int index = 0; index < posters; ++index) {
         threads.emplace_back([&arrived, to = *remote, each, index] {
             for (std::uint64_t number = 0; number < each; ++number) {
                 EXPECT_TRUE(
                     to.post([&arrived, index, number](Loop&) { arrived.note(index, number); }));
+                os::give_turn();
             }
         });
     }
     run_until(
         loop, [&] { return arrived.total == each * posters; }, 120s);
-    for (std::thread& thread : threads) thread.join();
+    for (os::Thread& thread : threads) thread.join();
     EXPECT_FALSE(loop.run());
     EXPECT_EQ(arrived.total, each * posters);
     EXPECT_EQ(arrived.out_of_order, 0u);
@@ -71,7 +72,7 @@ TEST_P(RemoteStress, four_threads_lose_nothing_on_a_loop_that_falls_asleep) {
     const std::uint64_t rounds = scaled(10'000);
     Arrived arrived;
     std::atomic<int> running{posters};
-    std::vector<std::thread> threads;
+    std::vector<os::Thread> threads;
     for (int index = 0; index < posters; ++index) {
         threads.emplace_back([&, to = *remote, index] {
             std::atomic<std::uint64_t> done{0};
@@ -84,7 +85,7 @@ TEST_P(RemoteStress, four_threads_lose_nothing_on_a_loop_that_falls_asleep) {
                         done.store(number + 1, std::memory_order_release);
                     }));
                 }
-                while (done.load(std::memory_order_acquire) != number) std::this_thread::yield();
+                os::await([&] { return done.load(std::memory_order_acquire) == number; });
             }
             if (running.fetch_sub(1) == 1) {
                 EXPECT_TRUE(to.stop());
@@ -92,7 +93,7 @@ TEST_P(RemoteStress, four_threads_lose_nothing_on_a_loop_that_falls_asleep) {
         });
     }
     EXPECT_FALSE(loop.run(RunUntil::stopped));
-    for (std::thread& thread : threads) thread.join();
+    for (os::Thread& thread : threads) thread.join();
     EXPECT_EQ(arrived.out_of_order, 0u);
     EXPECT_EQ(loop.statistics().remote_posts_run, arrived.total);
     EXPECT_LE(loop.statistics().remote_wakes, arrived.total + 1);
@@ -112,14 +113,17 @@ TEST_P(RemoteStress, a_loop_goes_while_four_threads_post) {
         std::atomic<std::int64_t> live{0};
         std::atomic<std::uint64_t> accepted{0};
         std::uint64_t ran = 0;
-        std::vector<std::thread> threads;
+        std::vector<os::Thread> threads;
         {
             Loop loop = make_loop();
             Result<Remote> remote = loop.remote();
             ASSERT_TRUE(remote);
             for (int index = 0; index < posters; ++index) {
                 threads.emplace_back([&live, &accepted, &ran, to = *remote] {
-                    while (to.post([load = Load(live), &ran](Loop&) { ++ran; })) ++accepted;
+                    while (to.post([load = Load(live), &ran](Loop&) { ++ran; })) {
+                        ++accepted;
+                        os::give_turn();
+                    }
                     EXPECT_FALSE(to.alive());
                 });
             }
@@ -128,7 +132,7 @@ TEST_P(RemoteStress, a_loop_goes_while_four_threads_post) {
                 ASSERT_FALSE(loop.run_for(1ms));
             }
         }
-        for (std::thread& thread : threads) thread.join();
+        for (os::Thread& thread : threads) thread.join();
         EXPECT_EQ(live, 0) << "a handler was lost with the loop";
         EXPECT_LE(ran, accepted);
         if (HasFailure()) break;
@@ -143,12 +147,12 @@ TEST_P(RemoteStress, many_loops_post_to_each_other_and_go_one_by_one) {
     std::array<std::atomic<std::uint64_t>, loops> received{};
     const std::uint64_t goal = scaled(2000);
     const auto worker = [&](int self) {
-        Result<Loop> made = Loop::create(GetParam().options);
+        Result<Loop> made = Loop::create(options_here());
         ASSERT_TRUE(made);
         Loop loop = std::move(*made);
         remotes[static_cast<std::size_t>(self)] = *loop.remote();
         ++ready;
-        while (ready < loops) std::this_thread::yield();
+        os::await([&] { return ready == loops; });
         const std::array<Remote, loops> others = remotes;
         std::uint64_t posted = 0;
         struct Pump {
@@ -171,9 +175,10 @@ TEST_P(RemoteStress, many_loops_post_to_each_other_and_go_one_by_one) {
         EXPECT_FALSE(loop.run(RunUntil::stopped));
         EXPECT_EQ(posted, goal);
     };
-    std::vector<std::thread> threads;
-    for (int self = 0; self < loops; ++self) threads.emplace_back(worker, self);
-    for (std::thread& thread : threads) thread.join();
+    std::vector<os::Thread> threads;
+    for (int self = 0; self < loops; ++self)
+        threads.emplace_back([&worker, self] { worker(self); });
+    for (os::Thread& thread : threads) thread.join();
     for (const auto& count : received) {
         EXPECT_GE(count, 1u);
         EXPECT_LE(count, goal * loops);
@@ -186,27 +191,28 @@ TEST_P(RemoteStress, loops_come_and_go_under_remotes_that_outlive_them) {
     for (std::uint64_t round = 0; round < scaled(100) + 3; ++round) {
         std::atomic<int> stage{0};
         Remote remote;
-        std::thread owner([&] {
-            Result<Loop> loop = Loop::create(GetParam().options);
+        os::Thread owner([&] {
+            Result<Loop> loop = Loop::create(options_here());
             ASSERT_TRUE(loop);
             remote = *loop->remote();
             stage = 1;
             EXPECT_FALSE(loop->run(RunUntil::stopped));
         });
-        while (stage == 0) std::this_thread::yield();
-        std::vector<std::thread> threads;
+        os::await([&] { return stage != 0; });
+        std::vector<os::Thread> threads;
         for (int index = 0; index < 3; ++index) {
             threads.emplace_back([to = remote] {
                 Remote copy = to;
                 for (int post = 0; post < 50; ++post) {
                     Remote another = copy;
                     another.post([](Loop&) {});
+                    os::give_turn();
                 }
                 copy.stop();
             });
         }
         owner.join();
-        for (std::thread& thread : threads) thread.join();
+        for (os::Thread& thread : threads) thread.join();
         EXPECT_FALSE(remote.alive());
     }
 }

@@ -3,12 +3,6 @@
 
 #include "conformance/fixture.hpp"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <memory>
 
 namespace whorl::conformance {
@@ -61,22 +55,22 @@ class Fd {
     int get() const { return number_; }
     int release() { return std::exchange(number_, -1); }
     void close() {
-        if (number_ >= 0) ::close(number_);
+        if (number_ >= 0) os::close(number_);
         number_ = -1;
     }
     void write(std::string_view text) const {
-        ASSERT_EQ(::write(number_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+        ASSERT_EQ(os::write(number_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
     }
     // What can be read at once, at most `size` bytes.
     std::string read(std::size_t size) const {
         std::string text(size, '\0');
-        const ssize_t got = ::read(number_, text.data(), size);
+        const ssize_t got = os::read(number_, text.data(), size);
         text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
         return text;
     }
     bool readable_within(std::chrono::milliseconds time) const {
         pollfd wait{number_, POLLIN, 0};
-        return ::poll(&wait, 1, static_cast<int>(time.count())) == 1;
+        return os::poll(&wait, 1, static_cast<int>(time.count())) == 1;
     }
 
   private:
@@ -90,22 +84,15 @@ struct Ends {
 
     static Ends pipe() {
         int numbers[2] = {-1, -1};
-        EXPECT_EQ(::pipe2(numbers, O_CLOEXEC | O_NONBLOCK), 0);
+        EXPECT_EQ(os::pipe2(numbers, O_CLOEXEC | O_NONBLOCK), 0);
         return {Fd(numbers[0]), Fd(numbers[1])};
     }
     static Ends sockets() {
         int numbers[2] = {-1, -1};
         const int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
-        EXPECT_EQ(::socketpair(AF_UNIX, type, 0, numbers), 0);
+        EXPECT_EQ(os::socketpair(AF_UNIX, type, 0, numbers), 0);
         return {Fd(numbers[0]), Fd(numbers[1])};
     }
 };
-
-// Keeps the thread busy: a slow handler. Not a way to wait for anything.
-inline void stay_busy(Nanoseconds time) {
-    const Instant end = clock_now() + time;
-    while (clock_now() < end) {
-    }
-}
 
 }  // namespace whorl::conformance

@@ -14,26 +14,26 @@ namespace {
 class FewFiles {
   public:
     FewFiles() {
-        getrlimit(RLIMIT_NOFILE, &before_);
+        os::getrlimit(RLIMIT_NOFILE, &before_);
         rlimit low = before_;
-        low.rlim_cur = static_cast<rlim_t>(*open_descriptors().rbegin()) + 20;
-        EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+        low.rlim_cur = static_cast<rlim_t>(*os::open_descriptors().rbegin()) + 20;
+        EXPECT_EQ(os::setrlimit(RLIMIT_NOFILE, &low), 0);
     }
     FewFiles(const FewFiles&) = delete;
     FewFiles& operator=(const FewFiles&) = delete;
     ~FewFiles() {
         empty();
-        setrlimit(RLIMIT_NOFILE, &before_);
+        os::setrlimit(RLIMIT_NOFILE, &before_);
     }
     void fill() {
         for (;;) {
-            const int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+            const int fd = os::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
             if (fd < 0) return;
             fds_.push_back(fd);
         }
     }
     void empty() {
-        for (int fd : fds_) ::close(fd);
+        for (int fd : fds_) os::close(fd);
         fds_.clear();
     }
 
@@ -44,13 +44,13 @@ class FewFiles {
 
 class TcpAccept : public TcpTools {
   protected:
-    static Peer unconnected() { return Peer(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); }
+    static Peer unconnected() { return Peer(os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); }
     static void connect(const Peer& peer, std::uint16_t port) {
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_port = htons(port);
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        EXPECT_EQ(::connect(peer.fd(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+        EXPECT_EQ(os::connect(peer.fd(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
     }
     // What was accepted before the listener had let go is delivered, too.
     static void close_stream(Loop& loop, Listener listener, End& end) {
@@ -99,9 +99,9 @@ TEST_P(TcpAccept, stream_without_descriptors_pauses_tells_once_and_recovers) {
     EXPECT_EQ(end.finals, 0);
     expect_served(loop, pair);
     files.empty();
-    const Instant lifted = clock_now();
+    const Instant lifted = os::now();
     run_until(loop, [&] { return end.sockets.size() == peers.size(); });
-    EXPECT_LT((clock_now() - lifted).count(), Nanoseconds(1s).count());
+    EXPECT_LT((os::now() - lifted).count(), Nanoseconds(1s).count());
     // A second time is a new episode.
     files.fill();
     connect(late, port);
@@ -130,7 +130,7 @@ TEST_P(TcpAccept, pausing_stream_ends_at_once_when_asked) {
         files.fill();
         connect(peer, port);
         run_until(loop, [&] { return !end.part_errors.empty() || end.finals != 0; });
-        const Instant start = clock_now();
+        const Instant start = os::now();
         if (way == 0) {
             EXPECT_EQ(loop.cancel(*made), Cancelled::cancelling);
         } else if (way == 1) {
@@ -138,7 +138,7 @@ TEST_P(TcpAccept, pausing_stream_ends_at_once_when_asked) {
         }
         run_until(loop, [&] { return end.finals == 1; });
         EXPECT_EQ(end.error, way == 2 ? Error::timed_out : Error::cancelled);
-        EXPECT_LT((clock_now() - start).count(), Nanoseconds(1s).count());
+        EXPECT_LT((os::now() - start).count(), Nanoseconds(1s).count());
         files.empty();
         static_cast<void>(loop.close(listener));
         run_until(loop, [&] { return loop.statistics().handles == 0; });

@@ -15,21 +15,21 @@ class TcpAdopt : public TcpTools {
   protected:
     // Two ends of a TCP connection of the test.
     static void make_ends(int (&fds)[2], bool nonblocking) {
-        const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        const int listener = os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         socklen_t size = sizeof address;
         auto* generic = reinterpret_cast<sockaddr*>(&address);
-        ASSERT_EQ(::bind(listener, generic, size), 0);
-        ASSERT_EQ(::listen(listener, 1), 0);
-        ASSERT_EQ(::getsockname(listener, generic, &size), 0);
-        fds[1] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        ASSERT_EQ(::connect(fds[1], generic, size), 0);
-        fds[0] =
-            ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | (nonblocking ? SOCK_NONBLOCK : 0));
+        ASSERT_EQ(os::bind(listener, generic, size), 0);
+        ASSERT_EQ(os::listen(listener, 1), 0);
+        ASSERT_EQ(os::getsockname(listener, generic, &size), 0);
+        fds[1] = os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        ASSERT_EQ(os::connect(fds[1], generic, size), 0);
+        fds[0] = os::accept4(listener, nullptr, nullptr,
+                             SOCK_CLOEXEC | (nonblocking ? SOCK_NONBLOCK : 0));
         ASSERT_GE(fds[0], 0);
-        ::close(listener);
+        os::close(listener);
     }
 };
 WHORL_CONFORMANCE(TcpAdopt);
@@ -42,9 +42,9 @@ TEST_P(TcpAdopt, blocking_and_nonblocking_sockets_do_everything) {
         int fds[2];
         make_ends(fds, nonblocking);
         const int small = 32'768, on = 1;
-        setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
-        setsockopt(fds[0], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        const int flags = fcntl(fds[0], F_GETFL);
+        os::setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+        os::setsockopt(fds[0], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        const int flags = os::fcntl(fds[0], F_GETFL);
         const Result<Socket> adopted = adopt_socket(loop, fds[0]);
         ASSERT_TRUE(adopted);
         const Socket socket = *adopted;
@@ -72,7 +72,7 @@ TEST_P(TcpAdopt, blocking_and_nonblocking_sockets_do_everything) {
         EXPECT_EQ(ends[0].text, "four");
         EXPECT_EQ(ends[1].text, "abcdef");
         std::string got;
-        std::thread reader([&] { got = peer.receive(1'000'001); });
+        os::Thread reader([&] { got = peer.receive(1'000'001); });
         run_until(loop, [&] { return ends[5].finals == 1; });
         reader.join();
         EXPECT_TRUE(got == pattern(1'000'001));
@@ -81,7 +81,7 @@ TEST_P(TcpAdopt, blocking_and_nonblocking_sockets_do_everything) {
         peer.finish_sending();
         run_until(loop, [&] { return ends[2].finals == 1; });
         EXPECT_EQ(ends[2].text, "streamed");
-        EXPECT_EQ(fcntl(fds[0], F_GETFL), flags) << "the flags are left as they are";
+        EXPECT_EQ(os::fcntl(fds[0], F_GETFL), flags) << "the flags are left as they are";
         close_and_wait(loop, socket);
         EXPECT_EQ(peer.receive(1), "");
     }
@@ -127,13 +127,13 @@ TEST_P(TcpAdopt, listeners_of_both_kinds_accept) {
     Loop loop = make_loop();
     for (bool nonblocking : {false, true}) {
         const int fd =
-            ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | (nonblocking ? SOCK_NONBLOCK : 0), 0);
+            os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | (nonblocking ? SOCK_NONBLOCK : 0), 0);
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        ASSERT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+        ASSERT_EQ(os::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
         EXPECT_EQ(adopt_listener(loop, fd).error(), Error::invalid_argument) << "not listening";
-        ASSERT_EQ(::listen(fd, 10), 0);
+        ASSERT_EQ(os::listen(fd, 10), 0);
         const Result<Listener> listener = adopt_listener(loop, fd);
         ASSERT_TRUE(listener);
         EXPECT_EQ(adopt_socket(loop, fd).error(), Error::invalid_argument);
@@ -149,7 +149,7 @@ TEST_P(TcpAdopt, listeners_of_both_kinds_accept) {
         }
         for (Socket socket : stream.sockets) {  // accepted ones block nobody and are not inherited
             const int number = fd_of(loop, socket);
-            EXPECT_NE(fcntl(number, F_GETFD) & FD_CLOEXEC, 0);
+            EXPECT_NE(os::fcntl(number, F_GETFD) & FD_CLOEXEC, 0);
         }
         EXPECT_FALSE(loop.close(*listener));
         run_until(loop, [&] { return stream.finals == 1; });
@@ -163,14 +163,14 @@ TEST_P(TcpAdopt, refuses_what_is_no_stream_socket) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     int ends[2];
-    ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
-    const int datagram = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ASSERT_EQ(os::pipe2(ends, O_CLOEXEC), 0);
+    const int datagram = os::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     EXPECT_EQ(adopt_socket(loop, ends[0]).error().value(), ENOTSOCK);
     EXPECT_EQ(adopt_socket(loop, datagram).error(), Error::invalid_argument);
     EXPECT_EQ(adopt_socket(loop, -1).error().value(), EBADF);
     for (int fd : {ends[0], ends[1], datagram}) {
         EXPECT_TRUE(fd_is_open(fd)) << "a refused descriptor stays the caller's";
-        ::close(fd);
+        os::close(fd);
     }
     expect_clean(loop);
 }
@@ -193,7 +193,7 @@ TEST_P(TcpAdopt, detached_descriptor_is_the_callers) {
     pair.peer.send("mine");
     turns(loop, 3);
     char room[8];
-    EXPECT_EQ(::recv(*fd, room, sizeof room, 0), 4);
+    EXPECT_EQ(os::recv(*fd, room, sizeof room, 0), 4);
     // And back again.
     const Result<Socket> again = adopt_socket(loop, *fd);
     ASSERT_TRUE(again);
@@ -241,7 +241,7 @@ TEST_P(TcpAdopt, options_are_what_was_set) {
     EXPECT_TRUE(get_option<Linger>(loop, socket)->on);
     close_and_wait(loop, socket);
     char room = 0;
-    EXPECT_EQ(::recv(pair.peer.fd(), &room, 1, 0), -1);
+    EXPECT_EQ(os::recv(pair.peer.fd(), &room, 1, 0), -1);
     EXPECT_EQ(errno, ECONNRESET);
     expect_clean(loop);
 }
@@ -279,7 +279,7 @@ TEST_P(TcpAdopt, options_of_listen_and_connect_arrive_at_the_sockets) {
 // connections are made, which get those numbers. Returns an exit status, 0 when all is well.
 int life_without_standard_descriptors(const LoopOptions& options, int stage) {
     const auto close_standard = [stage](int now) {
-        for (int fd = 0; fd < 3 && stage == now; ++fd) ::close(fd);
+        for (int fd = 0; fd < 3 && stage == now; ++fd) os::close(fd);
     };
     close_standard(0);
     Result<Loop> made = Loop::create(options);
@@ -322,7 +322,7 @@ TEST_P(TcpAdopt, numbers_zero_to_two_are_descriptors_like_others) {
         std::fflush(nullptr);
         const pid_t child = fork();
         ASSERT_GE(child, 0);
-        if (child == 0) std::_Exit(life_without_standard_descriptors(GetParam().options, stage));
+        if (child == 0) std::_Exit(life_without_standard_descriptors(options_here(), stage));
         int status = 0;
         ASSERT_EQ(waitpid(child, &status, 0), child);
         ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);

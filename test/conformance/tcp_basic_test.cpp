@@ -40,7 +40,7 @@ TEST_P(TcpBasic, received_stream_delivers_all_and_ends_once) {
     Loop loop = make_loop();
     Pair pair = make_pair(loop);
     const std::string text = pattern(3'000'000);
-    std::thread writer([&] {
+    os::Thread writer([&] {
         pair.peer.send(text);
         pair.peer.finish_sending();
     });

@@ -135,10 +135,10 @@ TEST_P(TcpBuffers, trickles_progress_beside_a_flood) {
     Loop loop = make_loop(few_buffers);
     Pair flood = make_pair(loop);
     std::atomic<bool> enough{false};
-    std::thread flooder([&, fd = flood.peer.fd()] {
+    os::Thread flooder([&, fd = flood.peer.fd()] {
         const std::string block(1 << 20, 'f');
         while (!enough) {
-            if (::send(fd, block.data(), block.size(), MSG_NOSIGNAL) <= 0) return;
+            if (os::send(fd, block.data(), block.size(), MSG_NOSIGNAL) <= 0) return;
         }
     });
     std::uint64_t flooded = 0;

@@ -206,7 +206,7 @@ TEST_P(TcpCancel, accept_at_every_point_leaks_no_connection) {
     Loop loop = make_loop();
     const Listener listener = listen_here(loop);
     const std::uint16_t port = port_of(loop, listener);
-    const std::set<int> before = open_descriptors();
+    const std::set<int> before = os::open_descriptors();
     for (int point = 0; point < 40; ++point) {
         const bool stream = point % 2 != 0;
         const int early = point / 2 % 3, late = point / 6 % 3;
@@ -238,7 +238,7 @@ TEST_P(TcpCancel, accept_at_every_point_leaks_no_connection) {
         run_until(loop, [&] { return loop.statistics().handles == 1; });
         for (Peer& peer : peers) EXPECT_EQ(peer.receive(1), "");
     }
-    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_EQ(os::open_descriptors(), before);
     ASSERT_FALSE(loop.close(listener));
     run_until(loop, [&] { return loop.statistics().handles == 0; });
     expect_clean(loop);
@@ -253,7 +253,7 @@ TEST_P(TcpCancel, received_stream_loses_no_byte) {
         Pair pair = make_pair(loop);
         // The end of the stream comes after the cancellation: a stream that had already reached it
         // would rightly complete with it.
-        std::thread writer([&] { pair.peer.send(text); });
+        os::Thread writer([&] { pair.peer.send(text); });
         std::string got;
         const std::size_t enough = static_cast<std::size_t>(round) * 100'000;
         Operation stream;
@@ -304,7 +304,7 @@ TEST_P(TcpCancel, receive_loses_no_byte) {
     const std::string text = pattern(2'000);
     std::string got;
     std::size_t cancelled = 0;
-    std::thread writer([&] {
+    os::Thread writer([&] {
         for (char letter : text) pair.peer.send(std::string(1, letter));
         pair.peer.finish_sending();
     });

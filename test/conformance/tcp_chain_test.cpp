@@ -38,7 +38,7 @@ class TcpChain : public TcpTools {
         ASSERT_TRUE(loop.submit(std::move(chain), into(end)));
         turns(loop, 2);
         std::string got;
-        std::thread reader([&] { got = pair.peer.receive(total); });
+        os::Thread reader([&] { got = pair.peer.receive(total); });
         run_until(loop, [&] { return end.finals == 1; });
         reader.join();
         EXPECT_FALSE(end.error) << end.error.text();
@@ -153,7 +153,7 @@ TEST_P(TcpChain, many_queued_chains_keep_their_order) {
     }
     turns(loop, 3);
     std::string got;
-    std::thread reader([&] { got = pair.peer.receive(expected.size()); });
+    os::Thread reader([&] { got = pair.peer.receive(expected.size()); });
     run_until(loop, [&] { return next == count; });
     reader.join();
     EXPECT_TRUE(got == expected);

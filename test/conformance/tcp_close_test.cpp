@@ -145,7 +145,7 @@ TEST_P(TcpClose, cancelled_connect_leaves_no_socket) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     const Blackhole hole;
-    const std::set<int> before = open_descriptors();
+    const std::set<int> before = os::open_descriptors();
     for (int count : turns_before) {
         End end;
         const Result<Operation> operation = loop.submit(Connect{hole.address()}, into(end));
@@ -158,7 +158,7 @@ TEST_P(TcpClose, cancelled_connect_leaves_no_socket) {
         EXPECT_EQ(end.error, Error::cancelled);
         EXPECT_FALSE(end.socket);
         EXPECT_EQ(loop.statistics().handles, 0u);
-        EXPECT_EQ(open_descriptors(), before);
+        EXPECT_EQ(os::open_descriptors(), before);
     }
     expect_clean(loop);
 }
@@ -304,9 +304,9 @@ TEST_P(TcpClose, new_owner_of_the_number_gets_no_stale_event) {
         Pair first = make_local_pair(loop);
         Pair second = make_local_pair(loop);
         const int number = fd_of(loop, second.socket);
-        const Peer duplicate(fcntl(number, F_DUPFD_CLOEXEC, 0));
+        const Peer duplicate(os::fcntl(number, F_DUPFD_CLOEXEC, 0));
         int fds[2];
-        ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        ASSERT_EQ(os::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
         End old, fresh;
         Socket adopted;
         // The second is armed and has data when the first one's handler closes it.
@@ -321,8 +321,8 @@ TEST_P(TcpClose, new_owner_of_the_number_gets_no_stale_event) {
         } state{second.socket, fds[0], number, &adopted, &fresh};
         ASSERT_TRUE(loop.submit(Recv{first.socket, loop.buffer(10)}, [&](Loop& in, Recv::Done) {
             EXPECT_FALSE(in.close(state.socket, [&state](Loop& now) {
-                ASSERT_EQ(dup3(state.fd, state.number, O_CLOEXEC), state.number);
-                ::close(state.fd);
+                ASSERT_EQ(os::dup3(state.fd, state.number, O_CLOEXEC), state.number);
+                os::close(state.fd);
                 Result<Socket> made = adopt_socket(now, state.number);
                 ASSERT_TRUE(made);
                 *state.adopted = *made;

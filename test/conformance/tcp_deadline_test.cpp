@@ -16,12 +16,12 @@ class TcpDeadline : public TcpTools {
     static void expect_timeout(Loop& loop, Make make, End& end) {
         for (bool relative : {true, false}) {
             end = End();
-            const Instant start = clock_now();
+            const Instant start = os::now();
             const SubmitOptions options = relative ? within(time) : until(start + time);
             const Result<Operation> made = loop.submit(make(), options, into(end));
             ASSERT_TRUE(made);
             run_until(loop, [&] { return end.finals != 0; });
-            EXPECT_GE((clock_now() - start).count(), time.count());
+            EXPECT_GE((os::now() - start).count(), time.count());
             EXPECT_EQ(end.error, Error::timed_out);
             EXPECT_FALSE(loop.alive(*made));
             EXPECT_EQ(loop.next_deadline(), instant_never);
@@ -34,12 +34,12 @@ TEST_P(TcpDeadline, connect_to_a_full_backlog) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     const Blackhole hole;
-    const std::set<int> before = open_descriptors();
+    const std::set<int> before = os::open_descriptors();
     End end;
     expect_timeout(
         loop, [&] { return Connect{hole.address()}; }, end);
     EXPECT_FALSE(end.socket);
-    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_EQ(os::open_descriptors(), before);
     expect_clean(loop);
 }
 
@@ -90,12 +90,12 @@ TEST_P(TcpDeadline, of_a_stream_is_that_of_the_whole) {
     Pair pair = make_pair(loop);
     pair.peer.send("one");
     End end;
-    const Instant start = clock_now();
+    const Instant start = os::now();
     ASSERT_TRUE(loop.submit(RecvStream{pair.socket}, within(time), into(end)));
     run_until(loop, [&] { return end.parts == 1; });
     pair.peer.send("two");
     run_until(loop, [&] { return end.finals == 1; });
-    EXPECT_GE((clock_now() - start).count(), time.count());
+    EXPECT_GE((os::now() - start).count(), time.count());
     EXPECT_EQ(end.error, Error::timed_out);
     EXPECT_EQ(end.text, "onetwo") << "data is never hidden by a reason";
     close_and_wait(loop, pair.socket);
@@ -116,7 +116,7 @@ TEST_P(TcpDeadline, blocked_send_tells_the_bytes_it_reached) {
             return chain;
         };
         for (int round = 0; round < 2; ++round) {
-            const Instant start = clock_now();
+            const Instant start = os::now();
             End once;
             if (chained) {
                 ASSERT_TRUE(loop.submit(send_chain(), within(time), into(once)));
@@ -124,7 +124,7 @@ TEST_P(TcpDeadline, blocked_send_tells_the_bytes_it_reached) {
                 ASSERT_TRUE(loop.submit(send(), within(time), into(once)));
             }
             run_until(loop, [&] { return once.finals != 0; });
-            EXPECT_GE((clock_now() - start).count(), time.count());
+            EXPECT_GE((os::now() - start).count(), time.count());
             EXPECT_EQ(once.error, Error::timed_out);
             EXPECT_LT(once.bytes, blocked_size);
             sent += once.bytes;
@@ -143,9 +143,10 @@ TEST_P(TcpDeadline, queued_operation_times_out_in_the_queue) {
     Loop loop = make_loop();
     Pair pair = make_pair(loop);
     End first, second, third;
-    ASSERT_TRUE(loop.submit(Recv{pair.socket, Buffer::allocate(3)}, into(first)));
-    ASSERT_TRUE(loop.submit(Recv{pair.socket, Buffer::allocate(3)}, within(time), into(second)));
-    ASSERT_TRUE(loop.submit(Recv{pair.socket, Buffer::allocate(3)}, into(third)));
+    const auto three = [&] { return Recv{pair.socket, Buffer::allocate(3), MSG_WAITALL}; };
+    ASSERT_TRUE(loop.submit(three(), into(first)));
+    ASSERT_TRUE(loop.submit(three(), within(time), into(second)));
+    ASSERT_TRUE(loop.submit(three(), into(third)));
     run_until(loop, [&] { return second.finals == 1; });
     EXPECT_EQ(second.error, Error::timed_out);
     EXPECT_EQ(second.buffer.capacity(), 3u);
@@ -166,8 +167,8 @@ TEST_P(TcpDeadline, that_has_passed_ends_without_asking_the_kernel) {
     const Listener listener = listen_here(loop);
     const Address address = *local_address(loop, listener);
     pair.peer.send("text");
-    const SubmitOptions passed[] = {within(0ns), within(-5s), until(clock_now() - 1s),
-                                    until(Instant()), until(clock_now())};
+    const SubmitOptions passed[] = {within(0ns), within(-5s), until(os::now() - 1s),
+                                    until(Instant()), until(os::now())};
     for (const SubmitOptions& options : passed) {
         const std::uint64_t submissions = loop.statistics().submissions;
         std::vector<End> ends(7);
@@ -210,7 +211,7 @@ TEST_P(TcpDeadline, that_was_not_needed_leaves_no_timer) {
     const Address address = *local_address(loop, listener);
     pair.peer.send("text");
     std::vector<End> ends(6);
-    const SubmitOptions relative = within(1h), absolute = until(clock_now() + 1h);
+    const SubmitOptions relative = within(1h), absolute = until(os::now() + 1h);
     ASSERT_TRUE(loop.submit(Recv{pair.socket, loop.buffer(9)}, relative, into(ends[0])));
     ASSERT_TRUE(loop.submit(SendAll{pair.socket, filled(9)}, absolute, into(ends[1])));
     ASSERT_TRUE(loop.submit(Connect{address}, relative, into(ends[2])));
@@ -242,14 +243,14 @@ TEST_P(TcpDeadline, given_after_a_slow_handler_is_not_early) {
     End end;
     Instant start;
     ASSERT_TRUE(loop.submit(Nop{}, [&](Loop& in, Nop::Done) {
-        const Instant slow = clock_now() + 30ms;
-        while (clock_now() < slow) {
+        const Instant slow = os::now() + 30ms;
+        while (os::now() < slow) {
         }
-        start = clock_now();
+        start = os::now();
         ASSERT_TRUE(in.submit(Recv{pair.socket, in.buffer(9)}, within(time), into(end)));
     }));
     run_until(loop, [&] { return end.finals == 1; });
-    EXPECT_GE((clock_now() - start).count(), time.count());
+    EXPECT_GE((os::now() - start).count(), time.count());
     EXPECT_EQ(end.error, Error::timed_out);
     close_and_wait(loop, pair.socket);
     expect_clean(loop);
@@ -261,13 +262,13 @@ TEST_P(TcpDeadline, thousands_at_once_all_end) {
     Pair pair = make_pair(loop);
     constexpr int count = 3'000;
     int ended = 0;
-    const Instant deadline = clock_now() + time;
+    const Instant deadline = os::now() + time;
     for (int index = 0; index < count; ++index) {
         ASSERT_TRUE(loop.submit(Recv{pair.socket, Buffer::allocate(1)}, until(deadline),
                                 [&](Loop&, Recv::Done done) {
                                     EXPECT_EQ(done.error, Error::timed_out);
                                     EXPECT_EQ(done.buffer.capacity(), 1u);
-                                    EXPECT_GE(clock_now().time_since_epoch().count(),
+                                    EXPECT_GE(os::now().time_since_epoch().count(),
                                               deadline.time_since_epoch().count());
                                     ++ended;
                                 }));

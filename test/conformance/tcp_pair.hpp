@@ -28,36 +28,37 @@ class Peer {
     ~Peer() { close(); }
 
     static Peer connect_to(std::uint16_t port, int receive_buffer = 0) {
-        Peer peer(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        Peer peer(os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
         if (receive_buffer > 0) {
-            setsockopt(peer.fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+            os::setsockopt(peer.fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
         }
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_port = htons(port);
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        EXPECT_EQ(::connect(peer.fd_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+        EXPECT_EQ(os::connect(peer.fd_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
         const int on = 1;
-        setsockopt(peer.fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        os::setsockopt(peer.fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         return peer;
     }
 
     int fd() const { return fd_; }
     void close() {
-        if (fd_ >= 0) ::close(fd_);
+        if (fd_ >= 0) os::close(fd_);
         fd_ = -1;
     }
     // Closes with a reset instead of an orderly end.
     void reset() {
         const linger value{1, 0};
-        setsockopt(fd_, SOL_SOCKET, SO_LINGER, &value, sizeof value);
+        os::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &value, sizeof value);
         close();
     }
-    void finish_sending() { ::shutdown(fd_, SHUT_WR); }
+    void finish_sending() { os::shutdown(fd_, SHUT_WR); }
     void send(const std::string& text) {
         std::size_t done = 0;
         while (done < text.size()) {
-            const ssize_t sent = ::send(fd_, text.data() + done, text.size() - done, MSG_NOSIGNAL);
+            const ssize_t sent =
+                os::send(fd_, text.data() + done, text.size() - done, MSG_NOSIGNAL);
             ASSERT_GT(sent, 0);
             done += static_cast<std::size_t>(sent);
         }
@@ -65,14 +66,14 @@ class Peer {
     // Whether something (data or the end) can be read within the time.
     bool readable_within(std::chrono::milliseconds time) const {
         pollfd wait{fd_, POLLIN, 0};
-        return ::poll(&wait, 1, static_cast<int>(time.count())) == 1;
+        return os::poll(&wait, 1, static_cast<int>(time.count())) == 1;
     }
     // Receives exactly `size` bytes, or fewer when the other side ends.
     std::string receive(std::size_t size) {
         std::string text(size, '\0');
         std::size_t done = 0;
         while (done < size) {
-            const ssize_t got = ::recv(fd_, text.data() + done, size - done, 0);
+            const ssize_t got = os::recv(fd_, text.data() + done, size - done, 0);
             if (got <= 0) break;
             done += static_cast<std::size_t>(got);
         }

@@ -101,7 +101,7 @@ TEST_P(TcpQueues, thousands_of_deadlines_in_one_tick_are_all_cancelled) {
     std::vector<Peer> peers;
     std::vector<Socket> sockets;
     std::vector<End> ends(count);
-    const Instant deadline = clock_now() + 30ms;
+    const Instant deadline = os::now() + 30ms;
     for (std::size_t index = 0; index < count; ++index) {
         Pair pair = make_local_pair(loop);
         peers.push_back(std::move(pair.peer));
@@ -123,13 +123,13 @@ TEST_P(TcpQueues, thousands_of_deadlines_in_one_tick_are_all_cancelled) {
 TEST_P(TcpQueues, nine_thousand_pending_receives_end) {
     WHORL_SKIP_IF_REFUSED();
     rlimit before{};
-    getrlimit(RLIMIT_NOFILE, &before);
+    os::getrlimit(RLIMIT_NOFILE, &before);
     rlimit high = before;
     high.rlim_cur = high.rlim_max;
-    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &high), 0);
+    ASSERT_EQ(os::setrlimit(RLIMIT_NOFILE, &high), 0);
     const std::size_t room = static_cast<std::size_t>(std::min<rlim_t>(high.rlim_cur, 20'000));
     const std::size_t count =
-        std::min<std::size_t>(9'000, (room - open_descriptors().size()) / 2 - 100);
+        std::min<std::size_t>(9'000, (room - os::open_descriptors().size()) / 2 - 100);
     for (bool by_close : {false, true}) {
         Loop loop = make_loop();
         std::vector<Peer> peers;
@@ -150,7 +150,7 @@ TEST_P(TcpQueues, nine_thousand_pending_receives_end) {
             operations.push_back(*made);
         }
         turns(loop, 3);
-        const Instant start = clock_now();
+        const Instant start = os::now();
         if (by_close) {
             for (Socket socket : sockets) EXPECT_FALSE(loop.close(socket));
         } else {
@@ -159,14 +159,14 @@ TEST_P(TcpQueues, nine_thousand_pending_receives_end) {
             }
         }
         run_until(loop, [&] { return ended == count; });
-        const Nanoseconds took = clock_now() - start;
+        const Nanoseconds took = os::now() - start;
         std::printf("%zu receives %s in %lld us\n", count, by_close ? "closed" : "cancelled",
                     static_cast<long long>(took.count() / 1'000));
         EXPECT_LT(took.count(), Nanoseconds(5s).count());
         close_all(loop, by_close ? std::vector<Socket>() : sockets);
         expect_clean(loop);
     }
-    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    ASSERT_EQ(os::setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 TEST_P(TcpQueues, full_table_refuses_keeps_what_was_given_and_recovers) {
@@ -195,10 +195,10 @@ TEST_P(TcpQueues, full_table_refuses_keeps_what_was_given_and_recovers) {
     ASSERT_TRUE(chain.chain.push_back(filled(3)));
     EXPECT_EQ(loop.submit(std::move(chain), handler).error(), Error::slots_exhausted);
     EXPECT_EQ(chain.chain.count(), 1u);
-    const std::set<int> before = open_descriptors();
+    const std::set<int> before = os::open_descriptors();
     EXPECT_EQ(loop.submit(Connect{Address::loopback_v4(9)}, handler).error(),
               Error::slots_exhausted);
-    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_EQ(os::open_descriptors(), before);
     EXPECT_EQ(loop.after(1ms, [](Loop&, Expired) {}).error(), Error::slots_exhausted);
     EXPECT_EQ(loop.close(pair.socket, [](Loop&) {}), Error::slots_exhausted);
     EXPECT_TRUE(native_handle(loop, pair.socket)) << "a refused close has closed nothing";

@@ -361,7 +361,7 @@ TEST_P(TcpReentrancy, transfers_resubmitted_from_their_handlers_stay_at_depth_on
     } receiver{pair.socket};
     pair.peer.send(std::string(2'000, 'x'));
     std::string got;
-    std::thread reader([&] { got = pair.peer.receive(2'000); });
+    os::Thread reader([&] { got = pair.peer.receive(2'000); });
     ASSERT_TRUE(loop.submit(SendAll{pair.socket, filled(1)}, &sender));
     ASSERT_TRUE(loop.submit(Recv{pair.socket, Buffer::allocate(1)}, &receiver));
     EXPECT_FALSE(loop.run());

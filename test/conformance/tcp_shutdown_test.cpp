@@ -40,7 +40,7 @@ TEST_P(TcpShutdown, after_queued_sends_loses_nothing) {
     turns(loop, 3);
     EXPECT_EQ(ends[10].finals, 0) << "waits behind the sends";
     std::string got;
-    std::thread reader([&] { got = pair.peer.receive(blocked_size); });
+    os::Thread reader([&] { got = pair.peer.receive(blocked_size); });
     run_until(loop, [&] { return ends[10].finals == 1; });
     reader.join();
     EXPECT_EQ(order, "ssssssssssF");
@@ -66,7 +66,7 @@ TEST_P(TcpShutdown, half_closed_by_us_still_receives) {
     run_until(loop, [&] { return shut.finals == 1; });
     EXPECT_EQ(pair.peer.receive(1), "");
     const std::string text = pattern(300'000);
-    std::thread writer([&] {
+    os::Thread writer([&] {
         pair.peer.send(text);
         pair.peer.finish_sending();
     });
@@ -98,7 +98,7 @@ TEST_P(TcpShutdown, half_closed_by_the_peer_still_sends) {
     End sent;
     ASSERT_TRUE(loop.submit(SendAll{pair.socket, filled(200'000)}, into(sent)));
     std::string got;
-    std::thread reader([&] { got = pair.peer.receive(200'000); });
+    os::Thread reader([&] { got = pair.peer.receive(200'000); });
     run_until(loop, [&] { return sent.finals == 1; });
     reader.join();
     EXPECT_TRUE(got == pattern(200'000));
@@ -143,7 +143,7 @@ TEST_P(TcpShutdown, of_both_sides_and_of_a_dead_connection) {
     EXPECT_EQ(pair.peer.receive(1), "");
     pair.peer.reset();
     Error error;
-    for (const Instant end = clock_now() + 10s; !error && clock_now() < end;) {
+    for (const Instant end = os::now() + 10s; !error && os::now() < end;) {
         End again;  // the reset may take a moment to arrive
         ASSERT_TRUE(loop.submit(Shutdown{pair.socket, ShutdownSide::both}, into(again)));
         run_until(loop, [&] { return again.finals == 1; });
@@ -245,7 +245,8 @@ TEST_P(TcpShutdown, stalled_peer_costs_nothing_and_others_go_on) {
     for (int round = 0; round < 50; ++round) {
         End echo;
         lively.peer.send("ping");
-        ASSERT_TRUE(loop.submit(Recv{lively.socket, loop.buffer(10)}, into(echo)));
+        Recv four{lively.socket, Buffer::allocate(4), MSG_WAITALL};
+        ASSERT_TRUE(loop.submit(std::move(four), into(echo)));
         run_until(loop, [&] { return echo.finals == 1; });
         EXPECT_EQ(echo.text, "ping");
     }
@@ -254,7 +255,7 @@ TEST_P(TcpShutdown, stalled_peer_costs_nothing_and_others_go_on) {
     EXPECT_FALSE(loop.run_for(20ms));
     EXPECT_LE(loop.statistics().turns - before, 10u);
     std::string got;
-    std::thread reader([&] { got = stalled.peer.receive(blocked_size); });
+    os::Thread reader([&] { got = stalled.peer.receive(blocked_size); });
     run_until(loop, [&] { return blocked.finals == 1; });
     reader.join();
     EXPECT_TRUE(got == pattern(blocked_size));

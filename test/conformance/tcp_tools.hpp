@@ -108,7 +108,7 @@ inline Buffer filled(std::size_t size, std::uint64_t offset = 0) {
 // Receives what has arrived, at most `size` bytes, without waiting.
 inline std::string receive_now(Peer& peer, std::size_t size) {
     std::string text(size, '\0');
-    const ssize_t got = ::recv(peer.fd(), text.data(), size, MSG_DONTWAIT);
+    const ssize_t got = os::recv(peer.fd(), text.data(), size, MSG_DONTWAIT);
     text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
     return text;
 }
@@ -117,25 +117,26 @@ inline std::string receive_now(Peer& peer, std::size_t size) {
 class Blackhole {
   public:
     Blackhole() {
-        listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        listener_ = os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-        EXPECT_EQ(::listen(listener_, 0), 0);
+        EXPECT_EQ(os::bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+        EXPECT_EQ(os::listen(listener_, 0), 0);
         socklen_t size = sizeof address;
-        ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
+        os::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
         port_ = ntohs(address.sin_port);
         for (int& fd : fillers_) {
-            fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-            static_cast<void>(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address));
+            fd = os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+            static_cast<void>(
+                os::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address));
         }
     }
     Blackhole(const Blackhole&) = delete;
     Blackhole& operator=(const Blackhole&) = delete;
     ~Blackhole() {
-        for (int fd : fillers_) ::close(fd);
-        ::close(listener_);
+        for (int fd : fillers_) os::close(fd);
+        os::close(listener_);
     }
     Address address() const { return Address::loopback_v4(port_); }
 
@@ -156,19 +157,23 @@ class TcpTools : public TcpTest {
         options.accepted.send_buffer = 4096;
         return make_pair(loop, options, 4096);
     }
+    // Turns that do not wait; what was under way before each has arrived.
     static void turns(Loop& loop, int count) {
-        for (int turn = 0; turn < count; ++turn) EXPECT_FALSE(loop.poll());
+        for (int turn = 0; turn < count; ++turn) {
+            os::let_arrive();
+            EXPECT_FALSE(loop.poll());
+        }
     }
     static int fd_of(Loop& loop, Socket socket) {
         const Result<int> fd = native_handle(loop, socket);
         EXPECT_TRUE(fd);
         return *fd;
     }
-    static bool fd_is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+    static bool fd_is_open(int fd) { return os::fcntl(fd, F_GETFD) >= 0; }
     // An end of a connected pair of sockets in the loop, and the other end for the test.
     static Pair make_local_pair(Loop& loop) {
         int fds[2];
-        EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        EXPECT_EQ(os::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
         Pair pair;
         const Result<Socket> socket = adopt_socket(loop, fds[0]);
         EXPECT_TRUE(socket) << socket.error().text();

@@ -49,15 +49,15 @@ TEST_P(TcpTransfer, both_ways_at_once_64_mib) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     Pair pair = make_pair(loop);
-    std::thread writer([&] {
+    os::Thread writer([&] {
         pair.peer.send(large());
         pair.peer.finish_sending();
     });
     Expected at_peer{large().data(), large().size()};
-    std::thread reader([&] {
+    os::Thread reader([&] {
         std::vector<char> room(256 * 1024);
         for (;;) {
-            const ssize_t got = ::recv(pair.peer.fd(), room.data(), room.size(), 0);
+            const ssize_t got = os::recv(pair.peer.fd(), room.data(), room.size(), 0);
             if (got <= 0) return;
             at_peer.take(room.data(), static_cast<std::size_t>(got));
         }
@@ -84,10 +84,10 @@ TEST_P(TcpTransfer, every_size_around_every_class_through_an_echo) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     Pair pair = make_pair(loop);
-    std::thread echo([&] {
+    os::Thread echo([&] {
         std::vector<char> room(65536);
         for (;;) {
-            const ssize_t got = ::recv(pair.peer.fd(), room.data(), room.size(), 0);
+            const ssize_t got = os::recv(pair.peer.fd(), room.data(), room.size(), 0);
             if (got <= 0) return;
             pair.peer.send(std::string(room.data(), static_cast<std::size_t>(got)));
         }
@@ -131,12 +131,12 @@ TEST_P(TcpTransfer, small_socket_buffers_both_ways) {
     options.accepted.receive_buffer = 4096;
     Pair pair = make_pair(loop, options, 4096);
     const std::string text = pattern(100'000);
-    std::thread writer([&] {
+    os::Thread writer([&] {
         pair.peer.send(text);
         pair.peer.finish_sending();
     });
     std::string at_peer;
-    std::thread reader([&] { at_peer = pair.peer.receive(text.size()); });
+    os::Thread reader([&] { at_peer = pair.peer.receive(text.size()); });
     Expected at_loop{text.data(), text.size()};
     End sent;
     ASSERT_TRUE(loop.submit(SendAll{pair.socket, view_of(text, 0, text.size())}, into(sent)));
@@ -170,7 +170,7 @@ TEST_P(TcpTransfer, a_thousand_small_messages_in_order) {
                                 }));
     }
     std::string got;
-    std::thread reader([&] { got = pair.peer.receive(expected.size()); });
+    os::Thread reader([&] { got = pair.peer.receive(expected.size()); });
     run_until(loop, [&] { return finals == 1'000; });
     reader.join();
     EXPECT_EQ(sent, expected.size());
@@ -178,7 +178,7 @@ TEST_P(TcpTransfer, a_thousand_small_messages_in_order) {
     // And the other way.
     Expected back{expected.data(), expected.size()};
     ASSERT_TRUE(loop.submit(RecvStream{pair.socket}, &back));
-    std::thread writer([&] {
+    os::Thread writer([&] {
         for (std::size_t at = 0; at < expected.size(); at += 50) {
             pair.peer.send(expected.substr(at, 50));
         }
@@ -215,7 +215,7 @@ TEST_P(TcpTransfer, a_hundred_queued_sends_to_a_slow_reader_do_not_mix) {
     EXPECT_LT(next, count);
     std::size_t got = 0;
     bool same = true;
-    std::thread reader([&] {
+    os::Thread reader([&] {
         for (std::size_t index = 0; index < count; ++index) {
             const std::string message = pair.peer.receive(size);
             got += message.size();
@@ -255,7 +255,7 @@ TEST_P(TcpTransfer, sends_of_every_kind_keep_their_order) {
     ASSERT_TRUE(loop.submit(Shutdown{pair.socket}, into(ends[5])));
     turns(loop, 5);
     std::string got;
-    std::thread reader([&] { got = pair.peer.receive(blocked_size); });
+    os::Thread reader([&] { got = pair.peer.receive(blocked_size); });
     run_until(loop, [&] { return ends[5].finals == 1; });
     reader.join();
     EXPECT_EQ(order, "012345");
@@ -282,7 +282,9 @@ TEST_P(TcpTransfer, queued_receives_complete_in_order_with_the_right_bytes) {
     run_until(loop, [&] { return order.size() == count; });
     EXPECT_EQ(order, "123456789");
     for (End& end : ends) got += end.text;
-    EXPECT_TRUE(got == text);
+    // Each takes what is there; together they have what was sent, in order.
+    EXPECT_TRUE(got == text.substr(0, got.size()));
+    EXPECT_GE(got.size(), exact() ? text.size() : count);
     close_and_wait(loop, pair.socket);
     expect_clean(loop);
 }
@@ -435,11 +437,11 @@ TEST_P(TcpTransfer, more_than_two_gib_in_one_send) {
     ASSERT_TRUE(loop.submit(Shutdown{pair.socket}, into(shut)));
     std::size_t got = 0;
     char first = 0, last = 0;
-    std::thread reader([&] {
+    os::Thread reader([&] {
         first = pair.peer.receive(1)[0];
         for (got = 1; got < size - 1;) {  // MSG_TRUNC: counted, not copied
             const std::size_t most = std::min<std::size_t>(size - 1 - got, 1 << 22);
-            const ssize_t count = ::recv(pair.peer.fd(), nullptr, most, MSG_TRUNC);
+            const ssize_t count = os::recv(pair.peer.fd(), nullptr, most, MSG_TRUNC);
             if (count <= 0) return;
             got += static_cast<std::size_t>(count);
         }

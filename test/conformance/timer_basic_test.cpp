@@ -16,10 +16,10 @@ TEST_P(TimerBasic, is_never_early_and_tells_its_deadline) {
     Loop loop = make_loop();
     int calls = 0;
     for (const Nanoseconds delay : {0ns, 1ns, 999ns, 1025ns, 50'000ns, 1'000'001ns, 7'300'000ns}) {
-        const Instant earliest = clock_now() + delay;
+        const Instant earliest = os::now() + delay;
         ASSERT_TRUE(loop.after(delay, [&calls, earliest](Loop& inner, Expired expired) {
             ++calls;
-            EXPECT_GE(clock_now(), earliest);
+            EXPECT_GE(os::now(), earliest);
             EXPECT_GE(expired.deadline, earliest);
             EXPECT_GE(inner.now(), expired.deadline);
             EXPECT_EQ(expired.missed, 0u);
@@ -27,7 +27,7 @@ TEST_P(TimerBasic, is_never_early_and_tells_its_deadline) {
         }));
         ASSERT_TRUE(loop.at(earliest, [&calls, earliest](Loop&, Expired expired) {
             ++calls;
-            EXPECT_GE(clock_now(), earliest);
+            EXPECT_GE(os::now(), earliest);
             EXPECT_EQ(expired.deadline, earliest);
         }));
     }
@@ -42,13 +42,13 @@ TEST_P(TimerBasic, armed_in_a_slow_handler_counts_from_its_call) {
     Loop loop = make_loop();
     int calls = 0;
     const auto slow = [&](Loop& inner) {
-        stay_busy(20ms);
-        const Instant earliest = clock_now() + 5ms;
+        os::stay_busy(20ms);
+        const Instant earliest = os::now() + 5ms;
         EXPECT_TRUE(inner.after(5ms, [&calls, earliest](Loop&, Expired) {
             ++calls;
-            EXPECT_GE(clock_now(), earliest) << "early by the length of the handler that armed it";
+            EXPECT_GE(os::now(), earliest) << "early by the length of the handler that armed it";
         }));
-        stay_busy(2ms);
+        os::stay_busy(2ms);
     };
     ASSERT_FALSE(loop.post(slow));
     ASSERT_TRUE(loop.submit(Nop{}, [&](Loop& inner, Nop::Done) { slow(inner); }));
@@ -71,14 +71,14 @@ TEST_P(TimerBasic, moved_in_a_slow_handler_counts_from_its_call) {
     int calls = 0;
     Result<Timer> timer = loop.after(1h, [&](Loop&, Expired) {
         ++calls;
-        EXPECT_GE(clock_now(), earliest);
+        EXPECT_GE(os::now(), earliest);
     });
     ASSERT_TRUE(timer);
     ASSERT_FALSE(loop.post([&](Loop& inner) {
-        stay_busy(20ms);
-        earliest = clock_now() + 5ms;
+        os::stay_busy(20ms);
+        earliest = os::now() + 5ms;
         EXPECT_FALSE(inner.move(*timer, 5ms));
-        stay_busy(2ms);
+        os::stay_busy(2ms);
     }));
     EXPECT_FALSE(loop.run());
     EXPECT_EQ(calls, 1);
@@ -87,7 +87,7 @@ TEST_P(TimerBasic, moved_in_a_slow_handler_counts_from_its_call) {
 TEST_P(TimerBasic, fire_by_deadline_and_first_in_first_out_among_equals) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    const Instant base = clock_now() + 2ms;
+    const Instant base = os::now() + 2ms;
     std::vector<std::pair<Instant, int>> expected;
     std::vector<int> order;
     for (int index = 0; index < 200; ++index) {
@@ -139,7 +139,7 @@ TEST_P(TimerBasic, due_in_the_same_turn_and_cancelled_by_an_earlier_one_never_ru
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     Witness witness;
-    const Instant deadline = clock_now() + 1ms;
+    const Instant deadline = os::now() + 1ms;
     std::vector<Timer> timers;
     int calls = 0;
     ASSERT_TRUE(loop.at(deadline, [&](Loop& inner, Expired) {
@@ -154,7 +154,7 @@ TEST_P(TimerBasic, due_in_the_same_turn_and_cancelled_by_an_earlier_one_never_ru
         ASSERT_TRUE(timer);
         timers.push_back(*timer);
     }
-    stay_busy(3ms);
+    os::stay_busy(3ms);
     EXPECT_FALSE(loop.run());
     EXPECT_EQ(calls, 1);
     expect_clean(loop);
@@ -165,7 +165,7 @@ TEST_P(TimerBasic, due_and_cancelled_by_a_completion_of_the_same_turn_never_runs
     Loop loop = make_loop();
     int fired = 0, cancelled = 0;
     for (int round = 0; round < 50; ++round) {  // which of the two comes first is not ours to say
-        Result<Timer> timer = loop.at(clock_now(), [&](Loop&, Expired) { ++fired; });
+        Result<Timer> timer = loop.at(os::now(), [&](Loop&, Expired) { ++fired; });
         ASSERT_TRUE(timer);
         ASSERT_TRUE(loop.submit(Nop{}, [&, timer = *timer](Loop& inner, Nop::Done) {
             const int before = fired;
@@ -204,7 +204,7 @@ TEST_P(TimerBasic, moves_later_and_sooner_and_keeps_its_handle) {
     Instant earliest{};
     Result<Timer> timer = loop.after(1ms, [&](Loop&, Expired expired) {
         ++calls;
-        EXPECT_GE(clock_now(), earliest);
+        EXPECT_GE(os::now(), earliest);
         EXPECT_EQ(expired.deadline >= earliest, true);
     });
     ASSERT_TRUE(timer);
@@ -213,7 +213,7 @@ TEST_P(TimerBasic, moves_later_and_sooner_and_keeps_its_handle) {
     EXPECT_EQ(calls, 0);
     ASSERT_FALSE(loop.move(*timer, 24h));
     ASSERT_FALSE(loop.poll());
-    earliest = clock_now() + 2ms;
+    earliest = os::now() + 2ms;
     ASSERT_FALSE(loop.move(*timer, 2ms));
     EXPECT_FALSE(loop.run());
     EXPECT_EQ(calls, 1);
@@ -225,28 +225,28 @@ TEST_P(TimerBasic, an_absolute_timer_moved_counts_from_now) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     int calls = 0;
-    Result<Timer> timer = loop.at(clock_now() - 1h, [&](Loop&, Expired) { ++calls; });
+    Result<Timer> timer = loop.at(os::now() - 1h, [&](Loop&, Expired) { ++calls; });
     ASSERT_TRUE(timer);
     ASSERT_FALSE(loop.move(*timer, 2ms));
-    const Instant earliest = clock_now();
+    const Instant earliest = os::now();
     EXPECT_GE(loop.deadline(*timer).value(), earliest + 1ms);
     ASSERT_FALSE(loop.poll());
     EXPECT_FALSE(loop.run());
     EXPECT_EQ(calls, 1);
-    EXPECT_GE(clock_now(), earliest + 1ms);
+    EXPECT_GE(os::now(), earliest + 1ms);
 }
 
 TEST_P(TimerBasic, deadline_tells_when_it_is_due) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    const Instant deadline = clock_now() + 1h;
+    const Instant deadline = os::now() + 1h;
     Result<Timer> absolute = loop.at(deadline, [](Loop&, Expired) {});
     Result<Timer> relative = loop.after(1h, [](Loop&, Expired) {});
     ASSERT_TRUE(absolute && relative);
     EXPECT_EQ(loop.deadline(*absolute).value(), deadline);
     const Instant unfiled = loop.deadline(*relative).value();
     EXPECT_GE(unfiled, deadline);
-    EXPECT_LE(unfiled, clock_now() + 1h);
+    EXPECT_LE(unfiled, os::now() + 1h);
     ASSERT_FALSE(loop.poll());
     EXPECT_EQ(loop.deadline(*absolute).value(), deadline);
     const Instant filed = loop.deadline(*relative).value();
@@ -268,7 +268,7 @@ TEST_P(TimerBasic, negative_and_past_deadlines_run_in_the_next_turns) {
     ASSERT_TRUE(loop.at(Instant::min(), count));
     ASSERT_TRUE(loop.at(Instant(), count));
     ASSERT_TRUE(loop.at(Instant() - 1ns, count));
-    ASSERT_TRUE(loop.at(clock_now() - 1h, count));
+    ASSERT_TRUE(loop.at(os::now() - 1h, count));
     EXPECT_EQ(calls, 0) << "a handler ran inside the call";
     EXPECT_FALSE(loop.run());
     EXPECT_EQ(calls, 6);
@@ -315,10 +315,10 @@ TEST_P(TimerBasic, slack_delays_but_never_hastens) {
     Loop loop = make_loop([](LoopOptions& options) { options.timer_slack = 3ms; });
     int calls = 0;
     for (int index = 0; index < 10; ++index) {
-        const Instant earliest = clock_now() + std::chrono::microseconds(200 * index);
+        const Instant earliest = os::now() + std::chrono::microseconds(200 * index);
         ASSERT_TRUE(loop.at(earliest, [&calls, earliest](Loop&, Expired) {
             ++calls;
-            EXPECT_GE(clock_now(), earliest);
+            EXPECT_GE(os::now(), earliest);
         }));
     }
     EXPECT_FALSE(loop.run());

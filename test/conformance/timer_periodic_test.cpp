@@ -23,10 +23,10 @@ TEST_P(TimerPeriodic, wants_an_interval_above_zero) {
 TEST_P(TimerPeriodic, fires_first_after_one_interval_and_without_drift) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    const Instant start = clock_now();
+    const Instant start = os::now();
     std::vector<Expired> events;
     Result<Timer> timer = loop.every(1ms, [&](Loop& inner, Expired expired) {
-        EXPECT_GE(clock_now(), expired.deadline);
+        EXPECT_GE(os::now(), expired.deadline);
         EXPECT_TRUE(expired.timer);
         events.push_back(expired);
         if (events.size() == 20) {
@@ -52,7 +52,7 @@ TEST_P(TimerPeriodic, skip_leaves_missed_ticks_out_and_tells_their_number) {
     std::vector<Expired> events;
     ASSERT_TRUE(loop.every(1ms, Missed::skip, [&](Loop& inner, Expired expired) {
         events.push_back(expired);
-        if (events.size() == 1) stay_busy(10ms);
+        if (events.size() == 1) os::stay_busy(10ms);
         if (events.size() == 5) {
             EXPECT_TRUE(inner.cancel(expired.timer));
         }
@@ -82,8 +82,8 @@ TEST_P(TimerPeriodic, burst_fires_once_for_each_missed_tick) {
         deadlines.push_back(expired.deadline);
         if (expired.deadline <= busy_until) ++at_once;
         if (deadlines.size() == 1) {
-            stay_busy(10ms);
-            busy_until = clock_now();
+            os::stay_busy(10ms);
+            busy_until = os::now();
         }
         if (deadlines.size() == 20) {
             EXPECT_TRUE(inner.cancel(expired.timer));
@@ -103,8 +103,8 @@ TEST_P(TimerPeriodic, delay_fires_once_and_counts_from_then) {
         EXPECT_EQ(expired.missed, 0u);
         deadlines.push_back(expired.deadline);
         if (deadlines.size() == 1) {
-            stay_busy(11ms);
-            busy_until = clock_now();
+            os::stay_busy(11ms);
+            busy_until = os::now();
         }
         if (deadlines.size() == 3) {
             EXPECT_TRUE(inner.cancel(expired.timer));
@@ -145,7 +145,7 @@ TEST_P(TimerPeriodic, moved_in_its_own_handler_goes_on_from_there) {
     ASSERT_TRUE(loop.every(1ms, [&](Loop& inner, Expired expired) {
         deadlines.push_back(expired.deadline);
         if (deadlines.size() == 1) {
-            moved = clock_now();
+            moved = os::now();
             EXPECT_FALSE(inner.move(expired.timer, 7ms));
             EXPECT_GE(inner.deadline(expired.timer).value(), moved + 7ms);
         }
@@ -191,7 +191,7 @@ TEST_P(TimerPeriodic, cancelled_by_another_due_in_the_same_turn) {
     ASSERT_TRUE(timer);
     victim = *timer;
     ASSERT_FALSE(loop.poll());
-    stay_busy(3ms);
+    os::stay_busy(3ms);
     EXPECT_FALSE(loop.run());
     EXPECT_EQ(calls, 1);
     expect_clean(loop);

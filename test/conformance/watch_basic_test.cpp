@@ -49,15 +49,15 @@ TEST_P(WatchBasic, fires_again_while_data_remains) {
 TEST_P(WatchBasic, keeps_run_going_until_it_is_cancelled) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    Fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    Fd event(os::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     int calls = 0;
     ASSERT_TRUE(loop.watch(event.get(), Interest::readable, [&](Loop& inner, Watched watched) {
         ++calls;
         EXPECT_TRUE(inner.cancel(watched.watch));
     }));
-    std::thread writer([&] {
+    os::Thread writer([&] {
         const std::uint64_t one = 1;
-        EXPECT_EQ(::write(event.get(), &one, sizeof one), 8);
+        EXPECT_EQ(os::write(event.get(), &one, sizeof one), 8);
     });
     EXPECT_FALSE(loop.run());
     writer.join();
@@ -76,14 +76,14 @@ TEST_P(WatchBasic, writable_fires_until_full_and_again_when_drained) {
         ++calls;
         EXPECT_TRUE(event.writable);
         EXPECT_FALSE(event.readable);
-        const ssize_t done = ::write(ends.out.get(), block.data(), block.size());
+        const ssize_t done = os::write(ends.out.get(), block.data(), block.size());
         EXPECT_GT(done, 0) << "told writable and is not";
         if (done > 0) written += static_cast<std::size_t>(done);
     });
     ASSERT_TRUE(watch);
     run_until(loop, [&] {
         pollfd room{ends.out.get(), POLLOUT, 0};
-        return ::poll(&room, 1, 0) == 0;
+        return os::poll(&room, 1, 0) == 0;
     });
     const int full = calls;
     settle(loop);
@@ -102,16 +102,16 @@ TEST_P(WatchBasic, priority_tells_of_urgent_data) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     // A plain TCP pair of the test's own: urgent data needs one.
-    Fd server(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    Fd server(os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;
-    ASSERT_EQ(::bind(server.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
-    ASSERT_EQ(::listen(server.get(), 1), 0);
-    ASSERT_EQ(::getsockname(server.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+    ASSERT_EQ(os::bind(server.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+    ASSERT_EQ(os::listen(server.get(), 1), 0);
+    ASSERT_EQ(os::getsockname(server.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
     Peer peer = Peer::connect_to(ntohs(address.sin_port));
-    Fd accepted(::accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    Fd accepted(os::accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC));
     int urgent = 0, readable = 0;
     Result<Watch> watch =
         loop.watch(accepted.get(), Interest::priority, [&](Loop& inner, Watched event) {
@@ -123,7 +123,7 @@ TEST_P(WatchBasic, priority_tells_of_urgent_data) {
     peer.send("plain data is not urgent");
     settle(loop);
     EXPECT_EQ(urgent + readable, 0);
-    ASSERT_EQ(::send(peer.fd(), "!", 1, MSG_OOB), 1);
+    ASSERT_EQ(os::send(peer.fd(), "!", 1, MSG_OOB), 1);
     run_until(loop, [&] { return urgent == 1; });
     EXPECT_EQ(readable, 0);
     EXPECT_FALSE(loop.run());
@@ -136,7 +136,7 @@ TEST_P(WatchBasic, plain_data_is_not_told_as_urgent) {
     Loop loop = make_loop();
     const Listener listener = listen_here(loop);
     Peer peer = Peer::connect_to(port_of(loop, listener));
-    Fd accepted(::accept4(*native_handle(loop, listener), nullptr, nullptr, SOCK_CLOEXEC));
+    Fd accepted(os::accept4(*native_handle(loop, listener), nullptr, nullptr, SOCK_CLOEXEC));
     ASSERT_GE(accepted.get(), 0);
     std::string got;
     Result<Watch> watch = loop.watch(accepted.get(), Interest::readable | Interest::priority,
@@ -293,7 +293,7 @@ TEST_P(WatchBasic, an_error_is_told_to_every_direction_asked_for) {
     for (const Interest interest : {Interest::writable, Interest::readable | Interest::writable}) {
         Ends ends = Ends::pipe();
         const std::string block(4096, 'b');
-        while (::write(ends.out.get(), block.data(), block.size()) > 0) {
+        while (os::write(ends.out.get(), block.data(), block.size()) > 0) {
         }
         int calls = 0;
         Result<Watch> watch = loop.watch(ends.out.get(), interest, [&](Loop& inner, Watched event) {

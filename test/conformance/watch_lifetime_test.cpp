@@ -18,7 +18,7 @@ class WatchLifetime : public LoopTest {
     static Ends reuse(int fd) {
         Ends fresh = Ends::pipe();
         if (fresh.in.get() != fd) {
-            EXPECT_EQ(::dup3(fresh.in.get(), fd, O_CLOEXEC), fd);
+            EXPECT_EQ(os::dup3(fresh.in.get(), fd, O_CLOEXEC), fd);
             fresh.in = Fd(fd);
         }
         return fresh;
@@ -250,7 +250,7 @@ TEST_P(WatchLifetime, a_descriptor_kept_open_by_a_copy_is_let_go) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     Ends ends = Ends::pipe();
-    Fd copy(::fcntl(ends.in.get(), F_DUPFD_CLOEXEC, 0));
+    Fd copy(os::fcntl(ends.in.get(), F_DUPFD_CLOEXEC, 0));
     Result<Watch> watch =
         loop.watch(ends.in.get(), Interest::readable, [](Loop&, Watched) { FAIL(); });
     ASSERT_TRUE(watch);
@@ -268,7 +268,7 @@ TEST_P(WatchLifetime, a_descriptor_kept_open_by_a_copy_is_let_go) {
 TEST_P(WatchLifetime, many_come_and_go) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    Fd event(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
+    Fd event(os::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
     std::uint64_t calls = 0;
     std::vector<Watch> watches;
     for (std::uint64_t round = 0; round < scaled(20'000); ++round) {
@@ -285,7 +285,8 @@ TEST_P(WatchLifetime, many_come_and_go) {
     EXPECT_GT(calls, 100u);
     for (const Watch watch : watches) EXPECT_TRUE(loop.cancel(watch));
     EXPECT_FALSE(loop.run());
-    EXPECT_LE(loop.statistics().operations_high, 100u);
+    // A harsh world lets go of what was cancelled a while later.
+    EXPECT_LE(loop.statistics().operations_high, exact() ? 100u : 1000u);
     expect_clean(loop);
 }
 
