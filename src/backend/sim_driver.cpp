@@ -60,7 +60,8 @@ Error SimDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch&
         return !done_.empty() || !candidates_.empty() || woken_;
     };
     attempt_candidates();
-    if (timeout == Nanoseconds::zero()) {
+    // Who does not wait sees what is due by now all the same.
+    if (timeout == Nanoseconds::zero() || woken_ || !done_.empty()) {
         kernel_.settle();
         attempt_candidates();
     }
@@ -126,6 +127,23 @@ void SimDriver::attempt_candidates() noexcept {
     candidates_.clear();
 }
 
+// A received stream fills no more blocks than a ring of buffers holds before they are delivered.
+bool SimDriver::may_fill(std::uint32_t index) noexcept {
+    if (filled_ < context_.options.recv_ring_depth) return true;
+    if (!pending_[index].full) full_.push_back(index);
+    pending_[index].full = true;
+    return false;
+}
+
+void SimDriver::blocks_delivered() noexcept {
+    for (const std::uint32_t index : full_) {
+        Pending& place = pending_[index];
+        place.full = false;
+        if (place.file != nullptr) file_changed(*place.file, index);
+    }
+    full_.clear();
+}
+
 void SimDriver::file_changed(SimFile& file, std::uint64_t token) {
     if (token == token_wake) {
         if ((file.poll_bits() & POLLIN) != 0) {
@@ -174,6 +192,7 @@ void SimDriver::complete(OpRecord& record, std::int32_t result, bool more,
     const std::uint32_t index = context_.operations.index_of(&record);
     Pending& place = pending_[index];
     if (!more) end_waiting(index);
+    if (block != nullptr) ++filled_;
     const Completion completion{place.handle, result, more ? completion_more : 0, block};
     Instant due = kernel_.clock();
     if (kernel_.faulty(kernel_.options().late_completion)) {
@@ -216,8 +235,10 @@ void SimDriver::collect(CompletionBatch& batch) noexcept {
         OpRecord* record = find_record(context_, completion.operation);
         WHORL_ASSERT(record != nullptr);
         if ((completion.flags & completion_more) == 0) give_back(*record);
+        if (completion.block != nullptr) --filled_;
         batch.push(completion);
     }
+    if (!full_.empty() && filled_ < context_.options.recv_ring_depth) blocks_delivered();
     if (!done_.empty()) notify();
 }
 

@@ -48,6 +48,7 @@ class SimDriver final : public Driver, private SimWatcher {
         Instant last_due{};        // of its completions so far
         std::uint32_t flight = 0;  // counts the records that used this place
         bool candidate = false;
+        bool full = false;    // waits until blocks have been delivered
         bool losing = false;  // cancelled too late: tried once more before it gives up
     };
     static constexpr std::int32_t would_block = INT32_MIN;
@@ -56,6 +57,8 @@ class SimDriver final : public Driver, private SimWatcher {
     void start(OpRecord& record) noexcept;
     void attempt(std::uint32_t index) noexcept;
     void attempt_candidates() noexcept;
+    bool may_fill(std::uint32_t index) noexcept;
+    void blocks_delivered() noexcept;
     std::int32_t call(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_connect(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_accept(OpRecord& record, SimFile& file) noexcept;
@@ -82,6 +85,8 @@ class SimDriver final : public Driver, private SimWatcher {
     SimKernel& kernel_;
     std::deque<Pending> pending_;
     std::vector<std::uint32_t> candidates_;
+    std::vector<std::uint32_t> full_;  // streams that wait until blocks have been delivered
+    std::uint32_t filled_ = 0;         // blocks of received streams that are not delivered
     std::deque<Completion> done_;
     std::uint32_t late_ = 0;  // completions that an event of the kernel will bring
     SimFilePtr wake_;

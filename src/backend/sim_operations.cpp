@@ -135,6 +135,7 @@ std::int32_t SimDriver::call_recv_stream(OpRecord& record, SimFile& file) noexce
     const std::uint32_t size = context_.options.recv_buffer_size;
     for (std::uint32_t count = 0; count < parts_per_try; ++count) {
         if ((file.poll_bits() & POLLIN) == 0) return would_block;
+        if (!may_fill(context_.operations.index_of(&record))) return would_block;
         PoolBlock* block = context_.pool.take(BufferPool::class_for(size));
         if (block == nullptr) return -ENOBUFS;
         const ssize_t done =
