@@ -4,6 +4,7 @@
 #include "backend/sim_kernel.hpp"
 
 #include <dirent.h>
+#include <sys/mman.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -180,6 +181,11 @@ ssize_t write(int fd, const void* data, std::size_t size) {
 
 int pipe2(int fds[2], int flags) {
     return present != nullptr ? answer(present->pipe2(fds, flags)) : ::pipe2(fds, flags);
+}
+
+int regular_file() {
+    // A world's standard input is always ready, too.
+    return present != nullptr ? dup(STDIN_FILENO) : ::memfd_create("regular", MFD_CLOEXEC);
 }
 
 int eventfd(unsigned initial, int flags) {

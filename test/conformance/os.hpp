@@ -103,6 +103,7 @@ int dup3(int fd, int number, int flags);
 ssize_t read(int fd, void* data, std::size_t size);
 ssize_t write(int fd, const void* data, std::size_t size);
 int pipe2(int fds[2], int flags);
+int regular_file();  // an empty one, open for reading and writing
 int eventfd(unsigned initial, int flags);
 int poll(pollfd* entries, nfds_t count, int timeout_ms);
 int ppoll(pollfd* entries, nfds_t count, const timespec* timeout);

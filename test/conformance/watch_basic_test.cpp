@@ -364,7 +364,7 @@ TEST_P(WatchBasic, a_descriptor_that_is_none_ends_the_watch_with_its_error) {
 TEST_P(WatchBasic, a_regular_file_is_always_ready) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    Fd file(::memfd_create("regular", MFD_CLOEXEC));
+    Fd file(os::regular_file());
     ASSERT_GE(file.get(), 0);
     int reads = 0, writes = 0;
     Result<Watch> watch =
