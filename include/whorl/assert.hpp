@@ -27,6 +27,14 @@ inline unsigned long thread_token() noexcept {
 [[noreturn]] WHORL_EXPORT void panic(const char* format, ...) noexcept
     __attribute__((format(printf, 1, 2)));
 
+// What this thread wants printed after the message of a panic: a simulated world names its seed.
+struct PanicNote {
+    void (*print)(void* context) noexcept = nullptr;
+    void* context = nullptr;
+};
+// Sets it and returns the one before. Thread: any, for itself. Cost: none.
+WHORL_EXPORT PanicNote panic_note_set(PanicNote note) noexcept;
+
 }  // namespace whorl::detail
 
 #define WHORL_ASSERT(condition)         \

@@ -5,8 +5,15 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 namespace whorl::detail {
+
+namespace {
+thread_local PanicNote panic_note;
+}
+
+PanicNote panic_note_set(PanicNote note) noexcept { return std::exchange(panic_note, note); }
 
 void assert_failed(const char* condition, const char* file, int line,
                    const char* function) noexcept {
@@ -20,6 +27,9 @@ void panic(const char* format, ...) noexcept {
     std::vfprintf(stderr, format, arguments);  // NOLINT(clang-analyzer-valist.Uninitialized)
     std::fputc('\n', stderr);
     va_end(arguments);
+    // Once: what prints may fail as well.
+    const PanicNote note = panic_note_set({});
+    if (note.print != nullptr) note.print(note.context);
     std::abort();
 }
 
