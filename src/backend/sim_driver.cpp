@@ -29,6 +29,7 @@ Result<Driver*> make_sim_driver(const DriverContext& context) noexcept {
 // a while, so that a loop that freed its memory too early is found out.
 SimDriver::~SimDriver() {
     *alive_ = false;
+    --kernel_.drivers;
     if (wake_ != nullptr) wake_->unwatch(*this, token_wake);
     for (std::uint32_t index = 1; index < pending_.size(); ++index) {
         if (pending_[index].file == nullptr) continue;

@@ -28,7 +28,9 @@ namespace whorl::detail {
 class SimDriver final : public Driver, private SimWatcher {
   public:
     explicit SimDriver(const DriverContext& context) noexcept
-        : context_(context), kernel_(*context.options.world) {}
+        : context_(context), kernel_(*context.options.world) {
+        ++kernel_.drivers;
+    }
     ~SimDriver() override;
 
     Error bind() noexcept override { return {}; }

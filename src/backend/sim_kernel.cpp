@@ -7,7 +7,6 @@
 #include <whorl/assert.hpp>
 
 #include <algorithm>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
@@ -50,34 +49,10 @@ Instant SimKernel::now() noexcept {
     return now_;
 }
 
-std::uint64_t SimKernel::at(Instant when, std::function<void()> event) {
-    const std::uint64_t number = ++event_number_;
-    const Instant due = std::max(when, now_);
-    events_.emplace(std::make_pair(due, number), std::move(event));
-    event_times_.emplace(number, due);
-    return number;
-}
-
-void SimKernel::cancel_event(std::uint64_t number) noexcept {
-    const auto found = event_times_.find(number);
-    if (found == event_times_.end()) return;
-    events_.erase(std::make_pair(found->second, number));
-    event_times_.erase(found);
-}
-
-Instant SimKernel::next_event() const noexcept {
-    return events_.empty() ? instant_never : events_.begin()->first.first;
-}
-
 // One thing that is due; false when there is none.
 bool SimKernel::run_due() {
-    if (events_.empty() || events_.begin()->first.first > now_) return false;
-    const auto first = events_.begin();
-    const std::function<void()> run = std::move(first->second);
-    event_times_.erase(first->first.second);
-    events_.erase(first);
+    if (!events_.run_due(now_)) return false;
     ++counters.events;
-    run();
     return true;
 }
 
@@ -232,34 +207,6 @@ bool SimKernel::faulty(double chance) {
     if (!choices.happens(chance)) return false;
     ++counters.faults;
     return true;
-}
-
-void SimKernel::trace(const char* format, ...) noexcept {
-    char text[200];
-    const int start = std::snprintf(text, sizeof text, "%lld ",
-                                    static_cast<long long>(now_.time_since_epoch().count()));
-    va_list arguments;
-    va_start(arguments, format);
-    const auto offset = static_cast<std::size_t>(start);
-    const int rest = std::vsnprintf(text + offset, sizeof text - offset, format, arguments);
-    va_end(arguments);
-    std::size_t size = offset + static_cast<std::size_t>(rest > 0 ? rest : 0);
-    size = std::min(size, sizeof text - 1);
-    for (std::size_t index = 0; index < size; ++index) {  // FNV-1a
-        trace_hash_ = (trace_hash_ ^ static_cast<unsigned char>(text[index])) * 1099511628211u;
-    }
-    if (trace_stream_ != nullptr) std::fprintf(trace_stream_, "%s\n", text);
-    if (trace_.size() < trace_lines_max) trace_.resize(trace_lines_max);
-    trace_[trace_next_++ % trace_lines_max].assign(text, size);
-}
-
-std::vector<std::string> SimKernel::trace_lines() const {
-    std::vector<std::string> lines;
-    const std::size_t first = trace_next_ > trace_lines_max ? trace_next_ - trace_lines_max : 0;
-    for (std::size_t next = first; next < trace_next_; ++next) {
-        lines.push_back(trace_[next % trace_lines_max]);
-    }
-    return lines;
 }
 
 }  // namespace whorl::detail

@@ -3,21 +3,24 @@
 #pragma once
 
 #include "backend/sim_choices.hpp"
+#include "backend/sim_events.hpp"
 #include "backend/sim_file.hpp"
+#include "backend/sim_trace.hpp"
 #include "backend/system.hpp"
 
 #include <whorl/operation_list.hpp>
 #include <whorl/simulation_options.hpp>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <initializer_list>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -108,9 +111,13 @@ class SimKernel final : public System {
     // --- time
     Instant clock() const noexcept { return now_; }  // without time_per_call
     // Runs `event` at `when`, from inside wait(). Returns a number for cancel_event().
-    std::uint64_t at(Instant when, std::function<void()> event);
-    void cancel_event(std::uint64_t number) noexcept;
-    Instant next_event() const noexcept;
+    template <class Event>
+    std::uint64_t at(Instant when, Event&& event) {
+        return events_.add(std::max(when, now_), std::forward<Event>(event));
+    }
+    void cancel_event(std::uint64_t number) noexcept { events_.cancel(number); }
+    Instant next_event() const noexcept { return events_.next(); }
+    std::size_t event_count() const noexcept { return events_.size(); }
     // Lets the world go on until `done` holds or the clock has reached `deadline`; answers `done`.
     bool wait(const std::function<bool()>& done, Instant deadline);
     // Does what is due by now and lets other threads run, without moving the clock further.
@@ -131,11 +138,18 @@ class SimKernel final : public System {
     const testing::SimulationOptions& options() const noexcept { return options_; }
     testing::SimulationOptions& options() noexcept { return options_; }
     SimCounters counters;
-    // One line of the trace: kept among the last few thousand, and all in the hash.
-    void trace(const char* format, ...) noexcept __attribute__((format(printf, 2, 3)));
-    std::uint64_t trace_hash() const noexcept { return trace_hash_; }
-    std::vector<std::string> trace_lines() const;
-    void trace_to(std::FILE* stream) noexcept { trace_stream_ = stream; }
+    std::uint32_t drivers = 0;  // loops that live here
+    // One line of the trace, as printf: at most four numbers and literals (sim_trace.hpp).
+    template <std::size_t size, class... Arguments>
+    void trace(const char (&format)[size], Arguments... arguments) {
+        trace_.line(now_, format, arguments...);
+    }
+    void note(std::string_view words) { trace_.text(now_, words); }
+    std::uint64_t trace_hash() const noexcept { return trace_.hash(); }
+    std::vector<std::string> trace_lines(std::size_t most = SimTrace::lines_max) const {
+        return trace_.lines(most);
+    }
+    void trace_to(std::FILE* stream) noexcept { trace_.copy_to(stream); }
 
   private:
     int fault_in_call(const char* call, std::initializer_list<int> errors) noexcept;
@@ -157,9 +171,7 @@ class SimKernel final : public System {
 
     testing::SimulationOptions options_;
     Instant now_;
-    std::map<std::pair<Instant, std::uint64_t>, std::function<void()>> events_;
-    std::map<std::uint64_t, Instant> event_times_;
-    std::uint64_t event_number_ = 0;
+    SimEvents events_;
 
     std::vector<SimFilePtr> files_;
     int lowest_descriptor_ = 3;
@@ -179,11 +191,7 @@ class SimKernel final : public System {
     };
     std::vector<ScriptedFault> scripted_;
 
-    static constexpr std::size_t trace_lines_max = 4096;
-    std::vector<std::string> trace_;
-    std::size_t trace_next_ = 0;
-    std::uint64_t trace_hash_ = 14695981039346656037u;
-    std::FILE* trace_stream_ = nullptr;
+    SimTrace trace_;
 };
 
 // The simulated kernel that a loop's options name, or null.
