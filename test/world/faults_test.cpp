@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+// Peers written by hand, fault scripts, invariants: each does what its header says to loops of the world.
+#include <whorl/testing.hpp>
+#include <whorl/whorl.hpp>
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace {
+
+using namespace std::chrono_literals;
+using whorl::Address;
+using whorl::Connect;
+using whorl::Error;
+using whorl::Loop;
+using whorl::RecvStream;
+using whorl::SendAll;
+using whorl::Socket;
+using whorl::testing::Peer;
+using whorl::testing::SimulationOptions;
+using whorl::testing::World;
+
+// A client of the test's: connects, and keeps what comes.
+struct Client {
+    Socket socket;
+    Error error;
+    std::string received;
+    bool connected = false;
+    bool ended = false;
+
+    void connect(Loop& loop, const Address& address) {
+        ASSERT_TRUE(loop.submit(Connect{address}, this));
+    }
+    void operator()(Loop& loop, Connect::Done done) {
+        error = done.error;
+        if (error) return;
+        connected = true;
+        socket = done.socket;
+        ASSERT_TRUE(loop.submit(RecvStream{socket}, this));
+    }
+    void operator()(Loop&, RecvStream::Done done) {
+        received += done.buffer.text();
+        if (done.more) return;
+        error = done.error;
+        ended = true;
+    }
+    void send(Loop& loop, std::string text) const {
+        ASSERT_TRUE(loop.submit(SendAll{socket, whorl::adopt(std::move(text))},
+                                [](Loop&, SendAll::Done) {}));
+    }
+};
+
+TEST(WorldPeer, accepts_talks_and_ends) {
+    World world;
+    Loop& loop = world.add_loop();
+    Peer peer = world.accept();
+    Client client;
+    client.connect(loop, peer.address());
+    peer.send("hello").send(" world").finish_sending();
+    EXPECT_TRUE(world.run_until([&] { return client.ended; }));
+    EXPECT_EQ(client.received, "hello world");
+    EXPECT_FALSE(client.error);
+    client.send(loop, "good bye");
+    EXPECT_TRUE(world.run_until([&] { return peer.received() == "good bye"; }));
+    EXPECT_EQ(peer.take(), "good bye");
+    EXPECT_EQ(peer.received(), "");
+    EXPECT_FALSE(loop.close(client.socket));
+    EXPECT_TRUE(world.run_until([&] { return peer.ended(); }));
+    EXPECT_FALSE(peer.was_reset());
+}
+
+TEST(WorldPeer, connects_to_a_listener_or_is_refused) {
+    World world;
+    Loop& loop = world.add_loop();
+    auto listener = whorl::listen(loop, Address::loopback_v4(7007));
+    ASSERT_TRUE(listener);
+    Socket accepted;
+    ASSERT_TRUE(loop.submit(whorl::Accept{*listener},
+                            [&](Loop&, whorl::Accept::Done done) { accepted = done.socket; }));
+    Peer peer = world.connect(7007);
+    Peer refused = world.connect(7008);
+    EXPECT_TRUE(world.run_until([&] { return peer.connected() && accepted; }));
+    EXPECT_TRUE(world.run_until([&] { return static_cast<bool>(refused.error()); }));
+    EXPECT_EQ(refused.error(), Error::from_errno(ECONNREFUSED));
+    EXPECT_FALSE(refused.connected());
+}
+
+TEST(WorldPeer, never_blocks_and_the_world_delivers_it_all) {
+    SimulationOptions options = SimulationOptions::harsh(3);
+    World world(options);
+    Loop& loop = world.add_loop();
+    Peer peer = world.accept();
+    Client client;
+    client.connect(loop, peer.address());
+    std::string text;
+    for (int index = 0; text.size() < 1'000'000; ++index) text += std::to_string(index) + ' ';
+    peer.send(text).finish_sending();
+    EXPECT_TRUE(world.run_until([&] { return client.ended; }));
+    EXPECT_EQ(client.received, text);
+    EXPECT_TRUE(peer.sent_all());
+}
+
+TEST(WorldPeer, that_stops_reading_stalls_the_sender_until_it_reads_on) {
+    World world;
+    Loop& loop = world.add_loop();
+    Peer peer = world.accept();
+    Client client;
+    client.connect(loop, peer.address());
+    ASSERT_TRUE(world.run_until([&] { return client.connected; }));
+    peer.stop_reading();
+    bool sent = false;
+    ASSERT_TRUE(loop.submit(SendAll{client.socket, whorl::adopt(std::string(1'000'000, 'x'))},
+                            [&](Loop&, SendAll::Done) { sent = true; }));
+    EXPECT_FALSE(world.run_until([&] { return sent; }, 1h));
+    peer.read_on();
+    EXPECT_TRUE(world.run_until([&] { return sent; }));
+    EXPECT_TRUE(world.run_until([&] { return peer.received().size() == 1'000'000; }));
+}
+
+TEST(WorldPeer, outlives_its_world) {
+    Peer peer;
+    {
+        World world;
+        peer = world.accept();
+        Peer other = world.connect(peer.address());
+        other.send("left");
+        EXPECT_TRUE(world.run_idle());
+    }
+    EXPECT_EQ(peer.received(), "left");
+    peer.send("nobody hears this");
+    peer.close();
+}
+
+TEST(WorldFault, reset_after_seventeen_bytes) {
+    World world;
+    Loop& loop = world.add_loop();
+    Peer peer = world.accept();
+    Client client;
+    client.connect(loop, peer.address());
+    ASSERT_TRUE(world.run_until([&] { return client.connected && peer.connected(); }));
+    world.reset_after(loop, client.socket, 17);
+    client.send(loop, "0123456789");
+    EXPECT_TRUE(world.run_idle());
+    EXPECT_EQ(peer.received(), "0123456789");
+    EXPECT_FALSE(peer.was_reset());
+    client.send(loop, "abcdefghij");
+    EXPECT_TRUE(world.run_until([&] { return client.ended; }));
+    EXPECT_EQ(client.error, Error::from_errno(ECONNRESET));
+    EXPECT_EQ(peer.received(), "0123456789abcdefg");
+    EXPECT_TRUE(peer.was_reset());
+}
+
+TEST(WorldFault, reset_from_either_side_and_through_the_port) {
+    for (int way = 0; way < 4; ++way) {
+        SCOPED_TRACE(way);
+        World world;
+        Loop& loop = world.add_loop();
+        Peer peer = world.accept();
+        Client client;
+        client.connect(loop, peer.address());
+        ASSERT_TRUE(world.run_until([&] { return client.connected && peer.connected(); }));
+        if (way == 0) world.reset(loop, client.socket);
+        if (way == 1) peer.reset();
+        if (way == 2) {
+            ASSERT_EQ(world.connections(peer.address().port()).size(), 2u);
+            world.connections(peer.address().port())[0].reset();
+        }
+        if (way == 3) world.connection(loop, client.socket).reset_after(0);
+        EXPECT_TRUE(world.run_until([&] { return client.ended; }));
+        EXPECT_EQ(client.error, Error::from_errno(ECONNRESET));
+        EXPECT_FALSE(world.connection(loop, client.socket).alive());
+    }
+}
+
+TEST(WorldFault, partition_holds_everything_and_loses_nothing) {
+    World world;
+    Loop& loop = world.add_loop();
+    Peer peer = world.accept();
+    Client client;
+    client.connect(loop, peer.address());
+    ASSERT_TRUE(world.run_until([&] { return client.connected && peer.connected(); }));
+    world.partition();
+    peer.send("late");
+    EXPECT_FALSE(world.run_until([&] { return !client.received.empty(); }, 1h));
+    Peer stranger = world.connect(peer.address());
+    EXPECT_FALSE(world.run_until([&] { return stranger.connected(); }, 30s));
+    world.heal();
+    EXPECT_TRUE(world.run_until([&] { return client.received == "late"; }));
+}
+
+TEST(WorldFault, hold_stalls_one_direction) {
+    World world;
+    Loop& loop = world.add_loop();
+    Peer peer = world.accept();
+    Client client;
+    client.connect(loop, peer.address());
+    ASSERT_TRUE(world.run_until([&] { return client.connected && peer.connected(); }));
+    auto link = world.connection(loop, client.socket);
+    EXPECT_TRUE(link.alive());
+    EXPECT_EQ(link.peer(), peer.address());
+    link.hold();
+    client.send(loop, "stalled");
+    peer.send("free");
+    EXPECT_TRUE(world.run_until([&] { return client.received == "free"; }));
+    EXPECT_EQ(peer.received(), "");
+    EXPECT_EQ(link.bytes_sent(), 7u);
+    link.release();
+    EXPECT_TRUE(world.run_until([&] { return peer.received() == "stalled"; }));
+}
+
+TEST(WorldFault, no_descriptor_is_left_for_an_accept) {
+    World world;
+    Loop& loop = world.add_loop();
+    auto listener = whorl::listen(loop, Address::loopback_v4(7007));
+    ASSERT_TRUE(listener);
+    int accepted = 0;
+    int told = 0;
+    ASSERT_TRUE(
+        loop.submit(whorl::AcceptStream{*listener}, [&](Loop&, whorl::AcceptStream::Done done) {
+            if (done.socket) ++accepted;
+            if (done.error == Error::from_errno(EMFILE)) ++told;
+        }));
+    world.descriptors_spare(2);
+    Peer peers[4];
+    for (Peer& peer : peers) peer = world.connect(7007);
+    EXPECT_TRUE(world.run_until([&] { return told == 1; }));
+    EXPECT_EQ(accepted, 2);
+    world.advance(10s);
+    EXPECT_EQ(accepted, 2);
+    world.descriptors_unlimited();
+    EXPECT_TRUE(world.run_until([&] { return accepted == 4; }, 1s));
+}
+
+TEST(WorldFault, chances_can_be_turned_on_and_off) {
+    World world;
+    Loop& loop = world.add_loop();
+    Peer peer = world.accept();
+    world.options().operation_error = 1;
+    Client client;
+    client.connect(loop, peer.address());
+    EXPECT_TRUE(world.run_until([&] { return static_cast<bool>(client.error); }));
+    EXPECT_FALSE(client.connected);
+    EXPECT_GE(world.faults(), 1u);
+    world.options().operation_error = 0;
+    client.connect(loop, peer.address());
+    EXPECT_TRUE(world.run_until([&] { return client.connected; }));
+}
+
+TEST(WorldInvariant, stops_the_world_where_it_breaks) {
+    World world;
+    Loop& loop = world.add_loop();
+    int ticks = 0;
+    ASSERT_TRUE(loop.every(1ms, [&](Loop&, whorl::Expired) { ++ticks; }));
+    world.invariant("few ticks", [&] { return ticks < 5; });
+    EXPECT_FALSE(world.run_until([] { return false; }));
+    EXPECT_EQ(ticks, 5);
+    EXPECT_TRUE(world.failed());
+    EXPECT_EQ(world.failure().what, "invariant: few ticks");
+    EXPECT_EQ(world.failure().seed, 1u);
+    EXPECT_EQ(world.failure().time, world.now());
+    EXPECT_NE(world.failure().text().find("WHORL_SEED=1"), std::string::npos);
+    EXPECT_FALSE(world.run_idle());  // it goes no further
+    EXPECT_EQ(ticks, 5);
+}
+
+TEST(WorldLoops, two_loops_talk_and_one_goes) {
+    World world(7);
+    Loop& server = world.add_loop();
+    Loop& client_loop = world.add_loop();
+    auto listener = whorl::listen(server, Address::loopback_v4(7007));
+    ASSERT_TRUE(listener);
+    Socket accepted;
+    ASSERT_TRUE(server.submit(whorl::Accept{*listener},
+                              [&](Loop&, whorl::Accept::Done done) { accepted = done.socket; }));
+    Client client;
+    client.connect(client_loop, Address::loopback_v4(7007));
+    ASSERT_TRUE(world.run_until([&] { return client.connected && accepted; }));
+    EXPECT_EQ(world.descriptors(), 3u);
+    world.remove_loop(server);
+    EXPECT_TRUE(world.run_until([&] { return client.ended; }));
+    EXPECT_EQ(world.descriptors(), 1u);
+}
+
+}  // namespace
