@@ -6,6 +6,8 @@
 //               [--backend automatic|io_uring|libev] [WORD...]
 //
 // Exit status: 0 when every byte came back, 1 when not.
+#include "echo.hpp"
+
 #include <whorl/whorl.hpp>
 
 #include <cstdio>
@@ -13,49 +15,6 @@
 #include <string>
 
 namespace {
-
-class Client {
-  public:
-    // The text stays readable through a second buffer over the same memory while it is sent.
-    explicit Client(std::string text) : text_(whorl::adopt(std::move(text))) {}
-
-    void connected(whorl::Loop& loop, whorl::Connect::Done done) {
-        if (done.error) return fail("connect", done.error);
-        socket_ = done.socket;
-        // All three go to the kernel together; on each side of the socket they keep their order.
-        (void)loop.submit(whorl::RecvStream{socket_}, whorl::bind<&Client::received>(this));
-        (void)loop.submit(whorl::SendAll{socket_, text_.share()}, whorl::bind<&Client::sent>(this));
-        (void)loop.submit(whorl::Shutdown{socket_}, [](whorl::Loop&, whorl::Shutdown::Done) {});
-    }
-    void sent(whorl::Loop& loop, whorl::SendAll::Done done) {
-        if (!done.error) return;
-        fail("send", done.error);
-        (void)loop.close(socket_);
-    }
-    void received(whorl::Loop& loop, whorl::RecvStream::Done done) {
-        const std::string_view bytes = done.buffer.text();
-        if (done.more && text_.text().substr(at_, bytes.size()) == bytes) {
-            at_ += bytes.size();
-            std::fwrite(bytes.data(), 1, bytes.size(), stdout);
-            return;
-        }
-        complete_ = !done.error && !done.more && at_ == text_.size();
-        if (done.error) fail("receive", done.error);
-        else if (!complete_) std::fprintf(stderr, "echo_client: wrong from byte %zu on\n", at_);
-        (void)loop.close(socket_);
-    }
-    bool complete() const { return complete_; }
-
-  private:
-    static void fail(const char* what, whorl::Error error) {
-        std::fprintf(stderr, "echo_client: %s: %s\n", what, error.text());
-    }
-
-    whorl::Buffer text_;
-    whorl::Socket socket_;
-    std::size_t at_ = 0;
-    bool complete_ = false;
-};
 
 struct Arguments {
     std::string host = "127.0.0.1", port = "7007", timeout = "2000", backend = "automatic", text;
@@ -105,11 +64,11 @@ int main(int count, char** words) {
     whorl::Result<whorl::Loop> loop = whorl::Loop::create(options, report);
     if (!loop) return fail(loop.error().text(), report.text);
 
-    Client client(std::move(arguments.text));
+    EchoClient client(std::move(arguments.text), stdout);
     const whorl::Result<whorl::Operation> connecting =
         loop->submit(whorl::Connect{*address},
                      whorl::within(std::chrono::milliseconds(std::atoi(arguments.timeout.c_str()))),
-                     whorl::bind<&Client::connected>(&client));
+                     whorl::bind<&EchoClient::connected>(&client));
     if (!connecting) return fail(where, connecting.error().text());
     if (whorl::Error error = loop->run()) return fail("run", error.text());
     return client.complete() ? 0 : 1;

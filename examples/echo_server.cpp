@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
-// An echo server: every connection is an object with one overload for each event it waits for.
+// An echo server: every connection is an object with one overload for each event it waits for (echo.hpp).
 //
 //   echo_server [--port N] [--bind ADDRESS] [--backend automatic|io_uring|libev]
 //
 // It prints what it listens on, and which backend it got and why, and stops on SIGINT or SIGTERM.
+#include "echo.hpp"
+
 #include <whorl/whorl.hpp>
 
 #include <signal.h>
@@ -14,36 +16,6 @@
 #include <string>
 
 namespace {
-
-// One connection. It owns itself: the close handler, which is the last to run, deletes it.
-class Echo {
-  public:
-    explicit Echo(whorl::Socket socket) : socket_(socket) {}
-
-    void start(whorl::Loop& loop) {
-        if (!loop.submit(whorl::RecvStream{socket_}, this)) finish(loop);
-    }
-    // Bytes have arrived: send them back from the very buffer they came in.
-    void operator()(whorl::Loop& loop, whorl::RecvStream::Done done) {
-        if (done.more) {
-            if (!loop.submit(whorl::SendAll{socket_, std::move(done.buffer)}, this)) finish(loop);
-        } else if (done.error || !loop.submit(whorl::Shutdown{socket_}, this)) {
-            finish(loop);
-        }  // else the peer has ended its side: what is still to be sent goes first
-    }
-    void operator()(whorl::Loop& loop, whorl::SendAll::Done done) {
-        if (done.error) finish(loop);
-    }
-    void operator()(whorl::Loop& loop, whorl::Shutdown::Done) { finish(loop); }
-
-  private:
-    // Closing twice is refused as stale, so it does not matter who asks first.
-    void finish(whorl::Loop& loop) {
-        (void)loop.close(socket_, [this](whorl::Loop&) { delete this; });
-    }
-
-    whorl::Socket socket_;
-};
 
 struct Arguments {
     std::string port = "7007";

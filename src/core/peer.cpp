@@ -28,6 +28,22 @@ SimAddress address_in(const Address& address) noexcept {
     return SimAddress::from(address.data(), address.length());
 }
 
+// Both sides hear of it, as when something between them gives up.
+void break_both(SimSocket& socket) {
+    detail::SimChannel* out = socket.outgoing();
+    detail::SimFilePtr other;
+    if (out != nullptr && out->reader != nullptr) other = out->reader->shared_from_this();
+    socket.reset(ECONNRESET);
+    if (other != nullptr) static_cast<SimSocket&>(*other).reset(ECONNRESET);
+}
+
+void break_after(SimSocket& socket, std::uint64_t bytes) {
+    detail::SimChannel* out = socket.outgoing();
+    if (out == nullptr) return;
+    if (bytes == 0) break_both(socket);
+    else out->reset_after = out->passed + bytes;
+}
+
 }  // namespace
 
 // --- the state of a peer
@@ -36,7 +52,13 @@ void PeerState::join(std::shared_ptr<SimSocket> given) {
     socket = std::move(given);
     socket->watch(*this, 0);
     address = address_of(socket->local());
+    if (connected) apply_script();
     soon();
+}
+
+// What reset_after() asked for before there was a connection.
+void PeerState::apply_script() {
+    if (std::exchange(scripted, false)) break_after(*socket, script_bytes);
 }
 
 void PeerState::leave() noexcept {
@@ -69,6 +91,7 @@ void PeerState::pump_connect() {
     if (done != 0 && done != -EISCONN) return broken(-done);
     connected = true;
     address = address_of(socket->local());
+    apply_script();
 }
 
 void PeerState::pump_in() {
@@ -83,18 +106,20 @@ void PeerState::pump_in() {
 }
 
 void PeerState::pump_out() {
-    while (!outbox.empty()) {
-        std::size_t size = outbox.size();
+    while (sent < outbox.size()) {
+        std::size_t size = outbox.size() - sent;
         // In parts now and then, so that the other side sees more than one arrival.
         if (size > 1 && kernel->faulty(kernel->options().short_transfer)) {
             const auto bound = static_cast<std::uint32_t>(std::min<std::size_t>(size, 1u << 20));
             size = 1 + kernel->choices.below(bound);
         }
-        const ssize_t count = socket->write(outbox.data(), size, 0);
+        const ssize_t count = socket->write(outbox.data() + sent, size, 0);
         if (count == -EAGAIN) return;
         if (count < 0) return broken(static_cast<int>(-count));
-        outbox.erase(0, static_cast<std::size_t>(count));
+        sent += static_cast<std::size_t>(count);
     }
+    outbox.clear();
+    sent = 0;
     if (finishing) static_cast<void>(socket->shutdown(SHUT_WR));
     finishing = false;
 }
@@ -103,6 +128,7 @@ void PeerState::broken(int why) noexcept {
     error = Error::from_errno(why);
     reset = connected;
     outbox.clear();
+    sent = 0;
     leave();
 }
 
@@ -180,6 +206,7 @@ Peer& Peer::finish_sending() {
 
 void Peer::close() {
     state_->outbox.clear();
+    state_->sent = 0;
     state_->leave();
 }
 
@@ -188,28 +215,10 @@ void Peer::reset() {
     close();
 }
 
-namespace {
-
-// Both sides hear of it, as when something between them gives up.
-void break_both(SimSocket& socket) {
-    detail::SimChannel* out = socket.outgoing();
-    detail::SimFilePtr other;
-    if (out != nullptr && out->reader != nullptr) other = out->reader->shared_from_this();
-    socket.reset(ECONNRESET);
-    if (other != nullptr) static_cast<SimSocket&>(*other).reset(ECONNRESET);
-}
-
-void break_after(SimSocket& socket, std::uint64_t bytes) {
-    detail::SimChannel* out = socket.outgoing();
-    if (out == nullptr) return;
-    if (bytes == 0) break_both(socket);
-    else out->reset_after = out->passed + bytes;
-}
-
-}  // namespace
-
 void Peer::reset_after(std::uint64_t bytes) {
-    if (state_->socket != nullptr) break_after(*state_->socket, bytes);
+    state_->scripted = true;
+    state_->script_bytes = bytes;
+    if (state_->socket != nullptr && state_->connected) state_->apply_script();
 }
 
 void Peer::stop_reading() { state_->stalled = true; }

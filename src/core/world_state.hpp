@@ -30,12 +30,14 @@ struct PeerState final : detail::SimWatcher, std::enable_shared_from_this<PeerSt
     void pump_in();
     void pump_out();
     void broken(int error) noexcept;
+    void apply_script();
     void file_changed(detail::SimFile&, std::uint64_t) override { soon(); }
 
     detail::SimKernel* kernel;  // null when the world is gone
     std::shared_ptr<detail::SimSocket> socket;
     Address address;
     std::string outbox;
+    std::size_t sent = 0;  // of the outbox
     std::string received;
     Error error;
     bool due = false;
@@ -44,6 +46,8 @@ struct PeerState final : detail::SimWatcher, std::enable_shared_from_this<PeerSt
     bool reset = false;
     bool finishing = false;
     bool stalled = false;
+    bool scripted = false;
+    std::uint64_t script_bytes = 0;
 };
 
 // Where peers accept.
