@@ -49,6 +49,7 @@ class SimDriver final : public Driver, private SimWatcher {
         std::uint64_t handle = 0;  // of the record
         Instant last_due{};        // of its completions so far
         std::uint32_t flight = 0;  // counts the records that used this place
+        std::uint32_t late = 0;    // completions that an event of the kernel will bring
         bool candidate = false;
         bool full = false;    // waits until blocks have been delivered
         bool losing = false;  // cancelled too late: tried once more before it gives up
@@ -90,7 +91,6 @@ class SimDriver final : public Driver, private SimWatcher {
     std::vector<std::uint32_t> full_;  // streams that wait until blocks have been delivered
     std::uint32_t filled_ = 0;         // blocks of received streams that are not delivered
     std::deque<Completion> done_;
-    std::uint32_t late_ = 0;  // completions that an event of the kernel will bring
     SimFilePtr wake_;
     SimFilePtr notify_;
     int notify_fd_ = -1;
