@@ -65,6 +65,7 @@ class RealRingCalls final : public RingCalls {
 
 constexpr unsigned entries_min = 64;
 constexpr int setup_retries = 6;  // 2 + 4 + 8 + 16 + 32 + 38 ms
+constexpr int round_trip_attempts = 100;
 
 void pause_ms(long milliseconds) noexcept {
     const timespec time{0, milliseconds * 1'000'000};
@@ -181,8 +182,13 @@ Error Ring::round_trip() noexcept {
     WHORL_ASSERT(sqe != nullptr);
     io_uring_prep_nop(sqe);
     sqe->user_data = 0;
-    if (Error error = enter(1, std::chrono::seconds(5))) return error;
-    if (peek() == nullptr) return Error::from_errno(ETIME);
+    // A signal, or a kernel short of memory, is no reason to do without io_uring.
+    Error error;
+    for (int attempt = 0; attempt < round_trip_attempts && peek() == nullptr; ++attempt) {
+        error = enter(1, std::chrono::milliseconds(50));
+        if (error && error.value() != EAGAIN && error.value() != EBUSY) return error;
+    }
+    if (peek() == nullptr) return error ? error : Error::from_errno(ETIME);
     pop();
     return {};
 }
