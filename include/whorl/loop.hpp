@@ -55,7 +55,8 @@ class WHORL_EXPORT Loop {
   public:
     // Makes a loop.
     // Errors: backend_unavailable (io_uring was asked for and refused; the overload with a
-    //   report says why), libev_missing, invalid_argument (an option outside its limits), ENOMEM, EMFILE.
+    //   report says why), libev_missing, invalid_argument (an option outside its limits), ENOMEM, EMFILE,
+    //   ENOSPC (libev: fs.epoll.max_user_watches is used up).
     //   `automatic` falls back to libev for every refusal of io_uring except EMFILE and ENFILE.
     // Cost: a few system calls; about 100 µs.
     static Result<Loop> create(const LoopOptions& options = {}) noexcept;

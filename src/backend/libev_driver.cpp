@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 // Waiting: what goes into a batch, in which order, and for how long the kernel is asked.
 //
@@ -26,7 +27,10 @@ namespace whorl::detail {
 
 namespace {
 constexpr Instant instant_now{Nanoseconds(1)};  // long past: a timer set to it fires at once
-}
+
+// The driver that this thread waits in: libev does not hand on more than its loop.
+thread_local LibevDriver* waiting = nullptr;
+}  // namespace
 
 Result<Driver*> make_libev_driver(const DriverContext& context, BackendReport& report) noexcept {
     Result<LibevLibrary> library = load_libev(libev_name);
@@ -69,6 +73,9 @@ Error LibevDriver::open(BackendReport& report) noexcept {
     libev_init(timer_io_, &on_timer, this);
     libev_set(timer_io_, timer_fd_, EV_READ);
     libev_.ev_io_start(loop_, &timer_io_);  // stays: ev_run() does not wait without a watcher
+    libev_.ev_run(loop_, EVRUN_NOWAIT);     // the kernel is asked now, and says now if it refuses
+    if (refused_) return refused("epoll_ctl", refused_.value());
+    libev_.ev_set_loop_release_cb(loop_, &on_release, nullptr);
     return {};
 }
 
@@ -118,6 +125,7 @@ Error LibevDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     batch_ = nullptr;
     batch.capacity = capacity;
     if (!backlog_.empty() || !cancelled_.empty()) notify_host();
+    if (refused_) return std::exchange(refused_, Error());
     return rebuilt_ ? notify_attach() : Error();
 }
 
@@ -173,12 +181,13 @@ void LibevDriver::serve_deferred() noexcept {
 void LibevDriver::run_libev(int flags) noexcept {
     WHORL_ASSERT(!batch_->full() && deferred_head_ == 0);  // invariant 3
     ++context_.statistics.kernel_waits;
+    waiting = flags == EVRUN_ONCE ? this : nullptr;
     libev_.ev_run(loop_, flags);
+    waiting = nullptr;
 }
 
 // ev_run() also returns for a signal, once a minute, and for what turns out to be nothing; then it is
-// entered again. One honest limit: a registration that the kernel refuses (fs.epoll.max_user_watches)
-// is noticed by libev before it waits, but told only afterwards.
+// entered again.
 void LibevDriver::wait_for_events(Nanoseconds timeout) noexcept {
     if (woken_ || timeout == Nanoseconds::zero()) return run_libev(EVRUN_NOWAIT);
     const bool unlimited = timeout < Nanoseconds::zero();
@@ -186,7 +195,7 @@ void LibevDriver::wait_for_events(Nanoseconds timeout) noexcept {
     do {
         timer_aim(deadline);
         run_libev(EVRUN_ONCE);
-        if (batch_->count != 0 || woken_) return;
+        if (batch_->count != 0 || woken_ || refused_) return;
     } while (unlimited || clock_now() < deadline);
 }
 
@@ -209,12 +218,30 @@ void LibevDriver::timer_set(Instant deadline) noexcept {
     WHORL_ASSERT(set == 0);
 }
 
-void LibevDriver::on_timer(struct ev_loop*, ev_io* io, int) noexcept {
-    static_cast<LibevDriver*>(io->data)->timer_fired_ = true;
+// libev is about to wait. A registration that the kernel has refused (fs.epoll.max_user_watches, memory)
+// is pending by now, but would be told only after the wait, which may last a minute.
+void LibevDriver::on_release(struct ev_loop* loop) noexcept {
+    if (waiting == nullptr || waiting->libev_.ev_pending_count(loop) == 0) return;
+    waiting->timer_set(instant_now);
 }
 
-void LibevDriver::on_wake(struct ev_loop*, ev_io* io, int) noexcept {
+// A descriptor of our own is not watched: without it the driver does not work. It is offered to the
+// kernel again in the next wait.
+void LibevDriver::own_refused(ev_io& io) noexcept {
+    refused_ = Error::from_errno(ENOSPC);
+    libev_set(io, io.fd, EV_READ);
+    libev_.ev_io_start(loop_, &io);
+}
+
+void LibevDriver::on_timer(struct ev_loop*, ev_io* io, int events) noexcept {
     auto& driver = *static_cast<LibevDriver*>(io->data);
+    driver.timer_fired_ = true;
+    if ((static_cast<unsigned>(events) & EV_ERROR) != 0) driver.own_refused(*io);
+}
+
+void LibevDriver::on_wake(struct ev_loop*, ev_io* io, int events) noexcept {
+    auto& driver = *static_cast<LibevDriver*>(io->data);
+    if ((static_cast<unsigned>(events) & EV_ERROR) != 0) return driver.own_refused(*io);
     std::uint64_t count = 0;
     static_cast<void>(!::read(driver.wake_fd_, &count, sizeof count));
     driver.woken_ = true;

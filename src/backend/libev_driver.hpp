@@ -93,8 +93,10 @@ class LibevDriver final : public Driver {
     void notify_host() noexcept;
     Error notify_attach() noexcept;
     int backend_fd() noexcept;
-    static void on_timer(struct ev_loop*, ev_io* io, int) noexcept;
-    static void on_wake(struct ev_loop*, ev_io* io, int) noexcept;
+    void own_refused(ev_io& io) noexcept;
+    static void on_timer(struct ev_loop*, ev_io* io, int events) noexcept;
+    static void on_wake(struct ev_loop*, ev_io* io, int events) noexcept;
+    static void on_release(struct ev_loop*) noexcept;
     static void on_rebuild(struct ev_loop*, ev_fork* watcher, int) noexcept;
 
     // --- readiness (libev_readiness.cpp)
@@ -151,6 +153,7 @@ class LibevDriver final : public Driver {
     Instant timer_target_ = instant_never;  // when the timer fires; instant_never: it is off
     bool timer_fired_ = false;              // and its descriptor is still readable
     bool woken_ = false;
+    Error refused_;         // the kernel would not watch a descriptor of ours
     bool rebuilt_ = false;  // libev has made a new epoll descriptor
     bool skipped_ = false;  // the last wait() did not look at the kernel
     bool crowded_ = false;  // submissions had the first call on a batch that became full

@@ -16,6 +16,8 @@
     X(ev_loop_new)               \
     X(ev_loop_destroy)           \
     X(ev_run)                    \
+    X(ev_pending_count)          \
+    X(ev_set_loop_release_cb)    \
     X(ev_io_start)               \
     X(ev_io_stop)                \
     X(ev_fork_start)             \

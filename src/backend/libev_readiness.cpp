@@ -152,9 +152,11 @@ void LibevDriver::serve(Watcher& watcher, int events) noexcept {
     rearm(watcher);
 }
 
-// libev has stopped the ev_io already.
+// libev has stopped the ev_io already, and believes that the kernel knows its descriptor: set anew, so
+// that the next operation asks the kernel again.
 void LibevDriver::serve_failure(Watcher& watcher) noexcept {
     const std::int32_t result = refusal_of(watcher.io.fd);
+    if (watcher.io.active == 0) libev_set(watcher.io, watcher.io.fd, 0);
     if (watcher.read != 0) finish(watcher.read, result);
     if (watcher.write == 0) return;
     if (batch_->full()) return defer(watcher, static_cast<int>(EV_ERROR));

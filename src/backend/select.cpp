@@ -66,6 +66,8 @@ const char* likely_cause(const BackendReport& report) noexcept {
         case EMFILE:
         case ENFILE:
             return "no descriptor is free; raise RLIMIT_NOFILE (ulimit -n)";
+        case ENOSPC:
+            return "no more can be watched; raise fs.epoll.max_user_watches";
         default:
             return "not a usual refusal; please report it with the kernel's version";
     }
