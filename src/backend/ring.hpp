@@ -71,6 +71,7 @@ class Ring {
     // a ring closed before is uncharged late, and then with fewer entries.
     Error open(const Setup& setup, Failure& failure) noexcept;
     void close() noexcept;
+    bool is_open() const noexcept { return open_; }
 
     // A free submission entry, or null when the queue is full.
     io_uring_sqe* entry() noexcept { return io_uring_get_sqe(&ring_); }

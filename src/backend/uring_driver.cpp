@@ -84,23 +84,41 @@ std::uint32_t UringDriver::choose_features() noexcept {
 // A ring belongs to the thread that made it. When the loop runs on another one, the ring is made anew
 // there: the kernel has been given nothing yet.
 Error UringDriver::bind() noexcept {
-    Error error;
     if (thread_ != thread_token()) {
         ring_.close();
-        BackendReport ignored;
-        error = open(ignored);
-        if (!error && notify_fd_ >= 0) error = ring_.register_event_fd(notify_fd_);
+        if (Error error = reopen()) return error;
     }
-    if (!error && has(Feature::registered_ring) && !ring_.register_index()) {
-        features_ &= ~feature_bit(Feature::registered_ring);
+    register_index();
+    return {};
+}
+
+// Only the thread that runs the ring registers it.
+void UringDriver::register_index() noexcept {
+    if (!has(Feature::registered_ring) || ring_.register_index()) return;
+    features_ &= ~feature_bit(Feature::registered_ring);
+}
+
+// When this is refused, there is no ring, and the next wait() tries again.
+Error UringDriver::reopen() noexcept {
+    BackendReport ignored;
+    if (Error error = open(ignored)) return error;
+    if (notify_fd_ >= 0) {
+        if (Error error = ring_.register_event_fd(notify_fd_)) {
+            ring_.close();
+            return error;
+        }
     }
-    return error;
+    return {};
 }
 
 Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept {
     if (notify_fd_ >= 0) {  // the host has seen it
         std::uint64_t count = 0;
         static_cast<void>(!context_.system.read(notify_fd_, &count, sizeof count));
+    }
+    if (!ring_.is_open()) {
+        if (Error error = reopen()) return error;
+        register_index();
     }
     collect_ended(batch);
     if (buffers_lack()) buffers_fill();
@@ -170,7 +188,7 @@ void UringDriver::stage_cancels(std::uint32_t budget) noexcept {
 // Submits and runs deferred work, so that the kernel lets go of files that cancelled polls held. What
 // completes waits in the queue for the next turn.
 void UringDriver::flush() noexcept {
-    if (thread_ != thread_token()) return;  // not bound yet: the kernel has nothing
+    if (thread_ != thread_token() || !ring_.is_open()) return;  // the kernel has nothing yet
     stage_cancels(UINT32_MAX);
     if (ring_.pending() == 0) return;
     ++context_.statistics.kernel_waits;
@@ -191,8 +209,7 @@ Result<int> UringDriver::notify_fd() noexcept {
     if (has(Feature::defer_taskrun)) {
         features_off_ |= feature_bit(Feature::defer_taskrun);
         ring_.close();
-        BackendReport ignored;
-        if (Error error = open(ignored)) return error;
+        if (Error error = reopen()) return error;
     }
     const int fd = context_.system.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0) return Error::from_errno(fd);

@@ -61,6 +61,8 @@ class UringDriver final : public Driver {
 
     bool has(Feature feature) const noexcept { return (features_ & feature_bit(feature)) != 0; }
     std::uint32_t choose_features() noexcept;
+    Error reopen() noexcept;
+    void register_index() noexcept;
     Error submit_and_wait(Nanoseconds timeout) noexcept;
     io_uring_sqe* entry() noexcept;
 
@@ -71,7 +73,7 @@ class UringDriver final : public Driver {
     void stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
     void stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
     void stage_watch(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
-    bool inner_aim(int fd, OpRecord& record) noexcept;
+    int inner_aim(OpRecord& record) noexcept;
     static unsigned poll_mask(const OpRecord& record) noexcept;
     static void clear_bits(OpRecord& record) noexcept;
 

@@ -32,6 +32,15 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
             push(record, done, false, nullptr, batch);
             continue;
         }
+        if (record.kind == OpKind::watch && (record.extra & POLLPRI) != 0) {
+            if (batch.full()) return;
+            if (const int refused = inner_aim(record)) {
+                submissions.remove(operations, record);
+                lend(record);
+                push(record, -refused, false, nullptr, batch);
+                continue;
+            }
+        }
         if (!stage(record)) return;
         submissions.remove(operations, record);
         record.flags &= static_cast<std::uint16_t>(~op_in_again);
@@ -111,25 +120,31 @@ void UringDriver::clear_bits(OpRecord& record) noexcept {
 }
 
 void UringDriver::stage_watch(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept {
-    const bool inner = (record.extra & POLLPRI) != 0 && inner_aim(fd, record);
+    const bool inner = (record.extra & POLLPRI) != 0 && (record.flags & op_has_inner) != 0;
     if (inner) return io_uring_prep_poll_add(sqe, record.as<int>(), POLLIN);
     forget_watch(record);
     io_uring_prep_poll_add(sqe, fd, static_cast<unsigned>(record.extra));
 }
 
-// Lets the watch's epoll wait for what is wanted now. False when it cannot: what is always ready or no
-// descriptor at all is answered by a plain poll.
-bool UringDriver::inner_aim(int fd, OpRecord& record) noexcept {
+// Lets the watch's epoll wait for what is wanted now. What is always ready (EPERM) or no descriptor at
+// all is answered by a plain poll; any other refusal, an errno value, ends the watch.
+int UringDriver::inner_aim(OpRecord& record) noexcept {
+    const int fd = static_cast<int>(record.descriptor);
     epoll_event event{};
     event.events = static_cast<std::uint32_t>(record.extra);
     if ((record.flags & op_has_inner) != 0) {
-        return context_.system.epoll_ctl(record.as<int>(), EPOLL_CTL_MOD, fd, &event) == 0;
+        const int epoll = record.as<int>();
+        if (context_.system.epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) == 0) return 0;
+        forget_watch(record);  // another file has the number now
     }
     const int inner = context_.system.epoll_create1(EPOLL_CLOEXEC);
-    if (inner < 0) return false;
+    if (inner < 0) return -inner;
     record.store(int{inner});
     record.flags |= op_has_inner;
-    return context_.system.epoll_ctl(inner, EPOLL_CTL_ADD, fd, &event) == 0;
+    const int done = context_.system.epoll_ctl(inner, EPOLL_CTL_ADD, fd, &event);
+    if (done == 0) return 0;
+    forget_watch(record);
+    return done == -EPERM || done == -EBADF ? 0 : -done;
 }
 
 void UringDriver::forget_watch(OpRecord& record) noexcept {
@@ -155,6 +170,7 @@ void UringDriver::stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe)
     if (!buffers_wanted_) {
         buffers_wanted_ = true;
         buffers_fill();
+        if (!has(Feature::buffer_ring)) return stage_recv_stream(fd, record, sqe);
     }
     io_uring_prep_recv(sqe, fd, nullptr, 0, static_cast<int>(record.extra));
     sqe->flags |= IOSQE_BUFFER_SELECT;
@@ -300,6 +316,7 @@ void UringDriver::buffers_fill() noexcept {
             delete[] missing_;
             blocks_ = nullptr;
             missing_ = nullptr;
+            features_ &= ~feature_bit(Feature::buffer_ring);  // without it streams are polled
             return;
         }
         for (std::uint32_t id = 0; id < blocks_count_; ++id) {
