@@ -57,7 +57,8 @@ class WHORL_EXPORT BufferPool {
     // the heap. Errors: a null buffer at the limit or when memory is exhausted.
     Buffer get(std::size_t capacity) noexcept;
 
-    // True when take(size_class) would succeed. Cost: none, nothing is mapped.
+    // True when take(size_class) would succeed, as far as is known without mapping anything. Once memory
+    // was refused, only blocks that are there count, until one comes home. Cost: none.
     bool available(std::uint32_t size_class) const noexcept;
 
     // Runs after each return of a block; the one listener is the loop.
@@ -91,6 +92,7 @@ class WHORL_EXPORT BufferPool {
     std::uint32_t blocks_out_high_ = 0;
     unsigned long thread_ = 0;
     bool closed_ = false;
+    bool refused_ = false;  // the last attempt to map more
 };
 
 }  // namespace whorl

@@ -156,7 +156,8 @@ struct Recv {
 // the loop's pool as data arrives. An idle connection holds no buffer. It pauses while the program
 // holds recv_buffers_per_stream of its buffers or the pool is empty, and goes on when one is dropped.
 // Final: no error and an empty buffer (the peer ended its side), or the error.
-// Errors: as Recv.
+// Errors: as Recv; ENOMEM (no memory for a buffer, and none is out that could come home; data stays
+//   with the kernel).
 struct RecvStream {
     Socket socket;
 

@@ -200,6 +200,7 @@ void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completio
                 record.state = OpState::paused;  // it may not take another one anyway
                 return;
             }
+            if (recv_hopeless()) return finish(record, Error::from_errno(ENOMEM), -ENOMEM);
             ++statistics.recv_starved;
             record.state = OpState::starved;
             starved.push_back(operations, record);

@@ -31,6 +31,12 @@ bool LoopCore::starved_may_resume() const noexcept {
            pool->available(BufferPool::class_for(options.recv_buffer_size));
 }
 
+// There is no memory for a buffer, and none is out that could come home: to wait would be to hang.
+bool LoopCore::recv_hopeless() const noexcept {
+    return pool->blocks_out() == 0 &&
+           !pool->available(BufferPool::class_for(options.recv_buffer_size));
+}
+
 // Hands starved streams over again while there are buffers, a few in each turn, or they would all
 // starve again at once. The loop does not sleep before all have had their chance: the first ones may
 // have no data, and would keep the buffers from those that have.

@@ -111,7 +111,7 @@ Buffer BufferPool::get(std::size_t capacity) noexcept {
 
 bool BufferPool::available(std::uint32_t size_class) const noexcept {
     WHORL_ASSERT(size_class < class_count);
-    if (bytes_mapped_ + chunk_bytes[size_class] <= bytes_max_) return true;
+    if (!refused_ && bytes_mapped_ + chunk_bytes[size_class] <= bytes_max_) return true;
     for (std::uint32_t from = size_class; from < class_count; ++from) {
         if (free_[from] != nullptr) return true;
     }
@@ -143,6 +143,7 @@ void BufferPool::release(BufferOwner* owner) noexcept {
     }
     if constexpr (detail::electric) last = block;
     --pool->blocks_out_;
+    pool->refused_ = false;
     if (pool->returned_ != nullptr) pool->returned_(pool->returned_context_, *block);
     if (pool->closed_ && pool->blocks_out_ == 0) delete pool;
 }
@@ -154,6 +155,7 @@ bool BufferPool::grow(std::uint32_t size_class) noexcept {
     const Layout layout = layout_of(size);
     const auto count = static_cast<std::uint32_t>(bytes / size);
     const std::size_t header = sizeof(Chunk) - sizeof(PoolBlock) * (chunk_blocks_max - count);
+    refused_ = true;
     auto* chunk = static_cast<Chunk*>(::operator new(header, std::nothrow));
     if (chunk == nullptr) return false;
     const std::size_t mapped = count * layout.stride;
@@ -163,6 +165,7 @@ bool BufferPool::grow(std::uint32_t size_class) noexcept {
         ::operator delete(chunk);
         return false;
     }
+    refused_ = false;
     chunk->next = chunks_;
     chunk->memory = memory;
     chunk->bytes = mapped;
