@@ -12,6 +12,11 @@
 
 namespace whorl::detail {
 
+namespace {
+// Refusals of the driver that a destruction bears before it gives up, and leaks.
+constexpr int destroy_refusals_max = 3;
+}  // namespace
+
 void LoopCore::end_everything(bool call_handlers) noexcept {
     if (!call_handlers) descriptor_shut_all();
     operations.for_each_live([this, call_handlers](OpRecord& record) {
@@ -106,14 +111,15 @@ bool LoopCore::destroy() noexcept {
     if (bound && thread != thread_token()) destroy_elsewhere();
     end_everything(false);
     const Instant deadline = add_saturating(system.now(), options.shutdown_bound);
-    Error error;
-    while (!error && (operations.live() != 0 || posts.count() != 0 || !batch.empty())) {
+    int refusals = 0;
+    while (operations.live() != 0 || posts.count() != 0 || !batch.empty()) {
         if (bound && batch.empty()) {
             const Nanoseconds left = deadline - system.now();
             if (left <= Nanoseconds::zero()) break;
             batch.count = 0;
             batch.taken = 0;
-            error = driver->wait(submissions, work_is_ready() ? Nanoseconds::zero() : left, batch);
+            const Nanoseconds wait = work_is_ready() ? Nanoseconds::zero() : left;
+            if (driver->wait(submissions, wait, batch) && ++refusals == destroy_refusals_max) break;
         }
         const std::uint32_t before = operations.live() + posts.count();
         dispatch();
