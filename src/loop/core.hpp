@@ -122,7 +122,7 @@ struct LoopCore {
     // --- received streams and the pool (streams.cpp)
     static void buffer_returned(void* context, PoolBlock& block) noexcept;
     bool starved_may_resume() const noexcept;
-    bool recv_hopeless() const noexcept;
+    bool recv_hopeless() noexcept;
     void resume_starved() noexcept;
 
     // --- timers and watches (timers.cpp, watches.cpp)

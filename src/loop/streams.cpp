@@ -32,9 +32,13 @@ bool LoopCore::starved_may_resume() const noexcept {
 }
 
 // There is no memory for a buffer, and none is out that could come home: to wait would be to hang.
-bool LoopCore::recv_hopeless() const noexcept {
-    return pool->blocks_out() == 0 &&
-           !pool->available(BufferPool::class_for(options.recv_buffer_size));
+bool LoopCore::recv_hopeless() noexcept {
+    const std::uint32_t size_class = BufferPool::class_for(options.recv_buffer_size);
+    if (pool->blocks_out() != 0 || pool->available(size_class)) return false;
+    PoolBlock* block = pool->take(size_class);  // memory was refused a moment ago: still?
+    if (block == nullptr) return true;
+    Buffer::from_owner(block, block->base, 0).reset();
+    return false;
 }
 
 // Hands starved streams over again while there are buffers, a few in each turn, or they would all
