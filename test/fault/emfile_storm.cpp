@@ -91,6 +91,7 @@ class Storm {
     int spare_ = -1;
     int told_ = 0;
     bool stream_ended_ = false;
+    bool storms_ = false;  // no descriptor is free
     Instant tick_last_{};
     Nanoseconds lateness_{0};  // the longest time between two ticks
     rlimit limit_{};
@@ -115,7 +116,8 @@ bool Storm::open() {
         const Instant now = clock_now();
         lateness_ = std::max<Nanoseconds>(lateness_, now - tick_last_);
         tick_last_ = now;
-        if (canary_) static_cast<void>(loop.submit(Accept{other_}, [](Loop&, Accept::Done) {}));
+        if (canary_ && storms_)
+            static_cast<void>(loop.submit(Accept{other_}, [](Loop&, Accept::Done) {}));
     });
     return tick ? open_live() : failed("every");
 }
@@ -159,6 +161,7 @@ bool Storm::storm() {
             if (!done.error) accepted_.push_back(done.socket);
         }));
     plan({});  // counts from here
+    storms_ = true;
     connect_waiting();
     for (int second = 1; second <= seconds; ++second) {
         const std::uint32_t attempts_before = attempts();
@@ -233,5 +236,7 @@ int main(int count, char** words) {
         return 2;
     }
     fault::Storm storm(uring, canary);
-    return storm.run();
+    const int status = storm.run();
+    std::fflush(stdout);
+    _exit(status);  // LeakSanitizer would stop the process by calls that are trapped now
 }

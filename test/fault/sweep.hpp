@@ -32,6 +32,9 @@ struct Census {
 };
 Census census(const Scenario& scenario, Kind kind) noexcept;
 
+// Whether faults of this call can be tried in this build.
+bool can_fail(const Call& call) noexcept;
+
 // Every fault of one call, one after the other until a run passes without; failures are printed.
 Tally sweep(const Sweep& what) noexcept;
 
