@@ -165,7 +165,7 @@ bool attempt(const Sweep& what, int error, std::uint32_t at, Possessions& before
     shared->at = at;
     ::alarm(what.canary == Canary::hang ? 1 : run_seconds_max);
     World world(what.kind, what.canary);
-    plan({what.call, error, at});
+    plan({what.call, error, at, error == trick_on});
     run_once(what, world);
     const bool has_fired = fired();
     plan({});

@@ -59,6 +59,7 @@ constexpr int opcodes_max = 64;
 std::atomic<int> plan_call{-1};
 std::atomic<int> plan_error{0};
 std::atomic<std::uint32_t> plan_at{0};
+std::atomic<bool> plan_stays{false};
 std::atomic<std::uint32_t> seen{0};
 std::atomic<bool> has_fired{false};
 std::atomic<int> pauses{0};
@@ -70,8 +71,7 @@ std::atomic<std::uint32_t> submissions[opcodes_max];
 bool moment_of(int call) noexcept {
     if (pauses.load() != 0 || call < 0 || plan_call.load() != call) return false;
     const std::uint32_t now = seen.fetch_add(1) + 1;
-    const bool on = plan_error.load() == trick_on;
-    if (on ? now < plan_at.load() : now != plan_at.load()) return false;
+    if (plan_stays.load() ? now < plan_at.load() : now != plan_at.load()) return false;
     has_fired = true;
     return true;
 }
@@ -82,6 +82,7 @@ void plan(const Plan& next) noexcept {
     plan_call = -1;
     plan_error = next.error;
     plan_at = next.at;
+    plan_stays = next.stays;
     seen = 0;
     has_fired = false;
     for (auto& count : counts) count = 0;

@@ -37,6 +37,7 @@ struct Plan {
     int call = -1;  // -1: nothing happens, all is counted
     int error = 0;
     std::uint32_t at = 0;  // the number of the call that it happens to, from 1
+    bool stays = false;    // it happens to all later ones, too
 };
 
 enum class Installed { yes, refused, unsupported };

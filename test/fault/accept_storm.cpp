@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Goal: without a free descriptor a received stream of connections asks the kernel at most ten times a
+// Goal: an error of accept(2) that stays burns no core. A connection that is reported as gone is
+// skipped, but not more than once a millisecond; without a free descriptor a received stream of connections asks the kernel at most ten times a
 // second, connections that are there go on being served, and the stream recovers within a second of a
 // descriptor becoming free.
 // Method: the process fills its table; connections wait in the backlog. Attempts are counted where
 // they are made: accept4 in libev's case, submission entries in io_uring's. A tick measures how late
 // the machine itself is, so that only what the library adds is judged.
+#include "fault/calls.hpp"
 #include "fault/scenario_tools.hpp"
 
 #include <fcntl.h>
@@ -67,6 +69,7 @@ class Storm {
     bool open_live();
     void fill_table();
     void connect_waiting();
+    bool gone();
     bool storm();
     bool recover();
     bool refill();
@@ -153,6 +156,28 @@ void Storm::connect_waiting() {
     }
 }
 
+// Every connection is said to be gone: what accept(2) answers when a firewall forbids it (EPERM), and
+// what a sandbox answers for ever.
+bool Storm::gone() {
+    bool ended = false;
+    static_cast<void>(
+        loop_->submit(Accept{listener_}, [&ended](Loop&, Accept::Done) { ended = true; }));
+    plan({uring_ ? call_of_opcode(IORING_OP_ACCEPT) : call_of_system(SYS_accept4), EPERM, 1, true});
+    const Instant start = clock_now();
+    if (loop_->run_for(500ms)) return failed("the loop does not run");
+    const auto passed_ms = static_cast<std::uint32_t>((clock_now() - start) / 1ms);
+    const std::uint32_t made = attempts();
+    std::printf("%u attempts in %u ms in which every connection is gone\n", made, passed_ms);
+    if (made < 2 || ended) return failed("an aborted connection ended the accept");
+    if (made > passed_ms + 1) return failed("more than one attempt a millisecond");
+    plan({});
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const auto* there = static_cast<const sockaddr*>(address_.data());
+    const bool connected = ::connect(fd, there, address_.length()) == 0;
+    ::close(fd);
+    return (connected && run_until([&ended] { return ended; }, 5s)) || failed("no recovery");
+}
+
 bool Storm::storm() {
     static_cast<void>(
         loop_->submit(AcceptStream{listener_}, [this](Loop&, AcceptStream::Done done) {
@@ -213,7 +238,7 @@ int Storm::run() {
         std::printf("skipped: the backend is refused\n");
         return std::getenv("WHORL_TEST_NO_SKIP") == nullptr ? 77 : 1;
     }
-    if (!opened) return 1;
+    if (!opened || !gone()) return 1;
     fill_table();
     const bool good = storm() && recover() && refill();
     for (const int fd : waiting_) ::close(fd);
@@ -232,7 +257,7 @@ int main(int count, char** words) {
         canary = canary || std::strcmp(words[index], "--canary") == 0;
     }
     if (uring == libev) {
-        std::fprintf(stderr, "usage: test-emfile_storm io_uring|libev [--canary]\n");
+        std::fprintf(stderr, "usage: test-accept_storm io_uring|libev [--canary]\n");
         return 2;
     }
     fault::Storm storm(uring, canary);
