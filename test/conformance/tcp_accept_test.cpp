@@ -310,20 +310,24 @@ TEST_P(TcpAccept, connections_reset_before_they_are_accepted) {
         }
         Peer good = Peer::connect_to(port);
         good.send("good");
-        run_until(loop,
-                  [&] { return end.sockets.size() + loop.statistics().accept_aborted >= 21; });
-        EXPECT_EQ(end.finals, 0);
-        EXPECT_TRUE(end.part_errors.empty());
+        // A reset that overtakes the end of its handshake, on another processor, leaves nothing to
+        // accept, so it need not be all twenty; the good one always comes.
         int resets = 0, goods = 0;
-        for (Socket socket : end.sockets) {
+        for (std::size_t index = 0; goods == 0 || index < end.sockets.size(); ++index) {
+            run_until(loop, [&] { return end.sockets.size() > index; });
+            ASSERT_GT(end.sockets.size(), index);
             End receive;
-            ASSERT_TRUE(loop.submit(Recv{socket, loop.buffer(10)}, into(receive)));
+            ASSERT_TRUE(loop.submit(Recv{end.sockets[index], loop.buffer(10)}, into(receive)));
             run_until(loop, [&] { return receive.finals == 1; });
             if (receive.error.value() == ECONNRESET) ++resets;
             if (receive.text == "good") ++goods;
         }
         EXPECT_EQ(goods, 1);
         EXPECT_EQ(resets, static_cast<int>(end.sockets.size()) - 1);
+        EXPECT_LE(resets, 20);
+        if (resets < 20) std::printf("said: %d of 20 arrived, %s\n", resets, GetParam().name);
+        EXPECT_EQ(end.finals, 0);
+        EXPECT_TRUE(end.part_errors.empty());
         close_stream(loop, listener, end);
     }
     expect_clean(loop);
