@@ -245,7 +245,7 @@ TEST_P(TimerSignals, neither_delay_timers_nor_lose_anything) {
         }
         pair.peer.finish_sending();
     });
-    run_until(loop, [&] { return ticks >= 30 && finals == 1; });
+    run_until(loop, [&] { return ticks >= 30 && finals == 1 && storm.count >= 20; });
     writer.join();
     EXPECT_TRUE(got == text);
     EXPECT_GE(storm.count, 20);
