@@ -11,7 +11,7 @@ namespace {
 // One thing that the io_uring backend asks of the kernel, and the first level that has it.
 struct Use {
     RingLimit since;
-    std::uint16_t kind;  // IORING_RESTRICTION_*
+    std::uint8_t kind;  // IORING_RESTRICTION_*
     std::uint8_t what;
 };
 
