@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// Goal: what the kernel refuses about a socket is told with its errno, by every call that asks it, and
+// leaves nothing behind. Method: values that it refuses, ends that are gone, and a number under which
+// something else lies.
+#include "conformance/support.hpp"
+#include "conformance/tcp_tools.hpp"
+
+#include <whorl/socket.hpp>
+
+namespace whorl::conformance {
+namespace {
+
+class SocketTrouble : public TcpTools {};
+WHORL_CONFORMANCE(SocketTrouble);
+
+constexpr int too_long_s = 40000;  // TCP_KEEPIDLE ends at 32767
+
+TEST_P(SocketTrouble, listening_with_options_that_the_kernel_refuses) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    ListenOptions options;
+    options.accepted.keepalive_seconds = too_long_s;
+    const std::set<int> before = open_descriptors();
+    EXPECT_EQ(listen(loop, Address::loopback_v4(0), options).error().value(), EINVAL);
+    EXPECT_EQ(open_descriptors(), before);
+    expect_clean(loop);
+}
+
+TEST_P(SocketTrouble, connecting_with_options_that_the_kernel_refuses) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Connect connect{Address::loopback_v4(1)};
+    connect.options.socket.keepalive_seconds = too_long_s;
+    End end;
+    ASSERT_TRUE(loop.submit(std::move(connect), into(end)));
+    EXPECT_EQ(end.finals, 0) << "never inline";
+    run_until(loop, [&] { return end.finals == 1; });
+    EXPECT_EQ(end.error.value(), EINVAL);
+    EXPECT_FALSE(end.socket);
+    turns(loop, 2);
+    expect_clean(loop);
+}
+
+TEST_P(SocketTrouble, connecting_from_an_address_that_is_not_ours) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Connect connect{Address::loopback_v4(1)};
+    connect.options.local = Address::ipv4(192, 0, 2, 1, 0);  // reserved for documentation
+    End end;
+    ASSERT_TRUE(loop.submit(std::move(connect), into(end)));
+    run_until(loop, [&] { return end.finals == 1; });
+    EXPECT_EQ(end.error.value(), EADDRNOTAVAIL);
+    turns(loop, 2);
+    expect_clean(loop);
+}
+
+TEST_P(SocketTrouble, the_peer_of_a_socket_that_was_reset) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_pair(loop);
+    ASSERT_TRUE(peer_address(loop, pair.socket));
+    pair.peer.reset();
+    End end;
+    ASSERT_TRUE(loop.submit(Recv{pair.socket, Buffer::allocate(10)}, into(end)));
+    run_until(loop, [&] { return end.finals == 1; });
+    EXPECT_EQ(end.error.value(), ECONNRESET);
+    EXPECT_EQ(peer_address(loop, pair.socket).error().value(), ENOTCONN);
+    close_and_wait(loop, pair.socket);
+}
+
+TEST_P(SocketTrouble, every_option_of_a_number_under_which_a_pipe_lies) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_pair(loop);
+    const Ends pipe = Ends::pipe();
+    const int number = fd_of(loop, pair.socket);
+    ASSERT_EQ(dup3(pipe.in.get(), number, O_CLOEXEC), number);  // somebody's mistake
+#define EXPECT_NO_SOCKET(Type)                                                   \
+    EXPECT_EQ(set_option(loop, pair.socket, Type{}).value(), ENOTSOCK) << #Type; \
+    EXPECT_EQ((get_option<Type>(loop, pair.socket)).error().value(), ENOTSOCK) << #Type;
+    WHORL_SOCKET_OPTION_LIST(EXPECT_NO_SOCKET)
+#undef EXPECT_NO_SOCKET
+    EXPECT_EQ(local_address(loop, pair.socket).error().value(), ENOTSOCK);
+    EXPECT_EQ(peer_address(loop, pair.socket).error().value(), ENOTSOCK);
+    close_and_wait(loop, pair.socket);
+}
+
+}  // namespace
+}  // namespace whorl::conformance
