@@ -234,6 +234,35 @@ TEST_P(LimitsOptions, statistics_come_back_to_zero) {
     EXPECT_EQ(loop.statistics().handles_high, 6u);
 }
 
+// Whatever a backend keeps for a descriptor or a watch must go with it.
+TEST_P(LimitsOptions, few_slots_serve_any_number_of_connections_and_watches) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) {
+        options.handles_max = 4;
+        options.ops_max = 8;
+    });
+    int pipe[2];
+    ASSERT_EQ(::pipe2(pipe, O_CLOEXEC), 0);
+    for (int round = 0; round < 100; ++round) {
+        Pair pair = make_pair(loop);
+        std::string received;
+        ASSERT_TRUE(
+            loop.submit(Recv{pair.socket, Buffer::allocate(10)}, [&](Loop&, Recv::Done done) {
+                EXPECT_FALSE(done.error) << "round " << round << ": " << done.error.text();
+                received = done.buffer.text();
+            }));
+        const Result<Watch> watch = loop.watch(pipe[0], Interest::readable, [](Loop&, Watched) {});
+        ASSERT_TRUE(watch);
+        ASSERT_FALSE(loop.poll());
+        ASSERT_TRUE(loop.cancel(*watch));
+        pair.peer.send("hello");
+        run_until(loop, [&] { return !received.empty(); });
+        close_and_wait(loop, pair.socket);
+    }
+    for (int end : pipe) ::close(end);
+    expect_clean(loop);
+}
+
 TEST_P(LimitsOptions, too_little_address_space_is_told) {
     WHORL_SKIP_IF_REFUSED();
     if (sanitized) GTEST_SKIP() << "a sanitizer needs terabytes of address space";

@@ -85,5 +85,41 @@ TEST_P(SocketTrouble, every_option_of_a_number_under_which_a_pipe_lies) {
     close_and_wait(loop, pair.socket);
 }
 
+TEST_P(SocketTrouble, every_option_can_be_switched_off_again) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_pair(loop);
+    for (const bool on : {true, false}) {
+        ASSERT_FALSE(set_option(loop, pair.socket, NoDelay{on}));
+        ASSERT_FALSE(set_option(loop, pair.socket, KeepAlive{on, 5s, 5s, 5}));
+        ASSERT_FALSE(set_option(loop, pair.socket, Linger{on, 0s}));
+        ASSERT_FALSE(set_option(loop, pair.socket, ReuseAddress{on}));
+        ASSERT_FALSE(set_option(loop, pair.socket, ReusePort{on}));
+        EXPECT_EQ(get_option<NoDelay>(loop, pair.socket)->on, on);
+        EXPECT_EQ(get_option<KeepAlive>(loop, pair.socket)->on, on);
+        EXPECT_EQ(get_option<Linger>(loop, pair.socket)->on, on);
+        EXPECT_EQ(get_option<ReuseAddress>(loop, pair.socket)->on, on);
+        EXPECT_EQ(get_option<ReusePort>(loop, pair.socket)->on, on);
+    }
+    close_and_wait(loop, pair.socket);
+}
+
+TEST_P(SocketTrouble, a_loop_that_drains_takes_no_sockets) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_pair(loop);
+    const Ends ends = Ends::sockets();
+    bool told = false;
+    ASSERT_TRUE(
+        loop.submit(Recv{pair.socket, Buffer::allocate(10)}, [&](Loop& draining, Recv::Done) {
+            EXPECT_EQ(adopt_socket(draining, ends.in.get()).error(), Error::loop_closed);
+            EXPECT_EQ(listen(draining, Address::loopback_v4(0)).error(), Error::loop_closed);
+            told = true;
+        }));
+    ASSERT_FALSE(loop.drain(5s));
+    EXPECT_TRUE(told);
+    EXPECT_TRUE(fd_is_open(ends.in.get())) << "what was refused stays the caller's";
+}
+
 }  // namespace
 }  // namespace whorl::conformance

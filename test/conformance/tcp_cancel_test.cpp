@@ -360,5 +360,58 @@ TEST_P(TcpCancel, connect_in_its_race_with_success_gives_one_answer) {
     expect_clean(loop);
 }
 
+// What the backend has answered may be a part only, or one event of many: there is still something to
+// cancel, although the operation is not with the kernel at that moment.
+TEST_P(TcpCancel, between_two_rounds_there_is_something_to_cancel) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair sending = make_narrow_pair(loop);
+    Pair receiving = make_pair(loop);
+    receiving.peer.send("hello");
+    Operation send;
+    Operation receive;
+    Cancelled answers[2] = {Cancelled::not_found, Cancelled::not_found};
+    // Completes in the same batch as the first rounds of the others, and before them.
+    ASSERT_TRUE(loop.submit(Nop{}, [&](Loop& inner, Nop::Done) {
+        answers[0] = inner.cancel(send);
+        answers[1] = inner.cancel(receive);
+    }));
+    End sent;
+    End received;
+    const Result<Operation> submitted =
+        loop.submit(SendAll{sending.socket, filled(blocked_size)}, into(sent));
+    ASSERT_TRUE(submitted);
+    send = *submitted;
+    const Result<Operation> stream = loop.submit(RecvStream{receiving.socket}, into(received));
+    ASSERT_TRUE(stream);
+    receive = *stream;
+    run_until(loop, [&] { return sent.finals == 1 && received.finals == 1; });
+    EXPECT_EQ(answers[0], Cancelled::cancelling);
+    EXPECT_EQ(answers[1], Cancelled::cancelling);
+    EXPECT_EQ(sent.error, Error::cancelled);
+    EXPECT_EQ(received.error, Error::cancelled);
+    close_all(loop, {sending.socket, receiving.socket});
+    EXPECT_EQ(sending.peer.receive(blocked_size).size(), sent.bytes);
+    expect_clean(loop);
+}
+
+TEST_P(TcpCancel, asking_again_asks_the_backend_once) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_pair(loop);
+    End end;
+    const Result<Operation> receive =
+        loop.submit(Recv{pair.socket, Buffer::allocate(10)}, into(end));
+    ASSERT_TRUE(receive);
+    turns(loop, 2);
+    const std::uint64_t before = loop.statistics().cancels;
+    for (int count = 0; count < 5; ++count) {
+        EXPECT_EQ(loop.cancel(*receive), Cancelled::cancelling);
+    }
+    EXPECT_EQ(loop.statistics().cancels - before, 1u);
+    run_until(loop, [&] { return end.finals == 1; });
+    close_and_wait(loop, pair.socket);
+}
+
 }  // namespace
 }  // namespace whorl::conformance
