@@ -401,5 +401,43 @@ TEST_P(GuestHost, runs_on_its_own_again_and_back) {
     }
 }
 
+// A host that has asked for the deadline already is told by the descriptor.
+TEST_P(GuestHost, buffer_that_comes_home_for_a_starved_stream_wakes_the_host) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) {
+        options.recv_buffer_size = 4096;
+        options.recv_ring_depth = 2;
+        options.recv_ring_depth_max = 2;
+        options.buffer_bytes_max = 65536;  // 16 of them
+    });
+    Host host(loop, HostKind::poll);
+    Pair pair = make_pair(loop);
+    std::vector<Buffer> held;
+    for (Buffer buffer = loop.buffer(4096); buffer; buffer = loop.buffer(4096)) {
+        held.push_back(std::move(buffer));
+    }
+    ASSERT_FALSE(held.empty());
+    std::string received;
+    bool ended = false;
+    const Result<Operation> stream =
+        loop.submit(RecvStream{pair.socket}, [&](Loop&, RecvStream::Done done) {
+            received += done.buffer.text();
+            ended = !done.more;
+        });
+    ASSERT_TRUE(stream);
+    pair.peer.send("hello");
+    host.run_until([&] { return loop.statistics().recv_starved != 0; });
+    host.settle();
+    pollfd asked{loop.notify_fd().value(), POLLIN, 0};
+    ASSERT_EQ(::poll(&asked, 1, 0), 0) << "it sleeps";
+    held.pop_back();
+    EXPECT_EQ(::poll(&asked, 1, 5000), 1);
+    host.run_until([&] { return received == "hello"; });
+    EXPECT_EQ(loop.cancel(*stream), Cancelled::cancelling);
+    host.run_until([&] { return ended; });
+    ASSERT_FALSE(loop.close(pair.socket));
+    host.settle();
+}
+
 }  // namespace
 }  // namespace whorl::conformance

@@ -395,6 +395,39 @@ TEST_P(TcpCancel, between_two_rounds_there_is_something_to_cancel) {
     expect_clean(loop);
 }
 
+TEST_P(TcpCancel, with_the_kernel_every_kind_gets_its_memory_back) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair receiving = make_pair(loop);
+    Pair sending = make_narrow_pair(loop);
+    Pair chaining = make_narrow_pair(loop);
+    Buffer into_this = Buffer::allocate(100);
+    Buffer all = filled(blocked_size);
+    Buffer part = filled(blocked_size);
+    const Place places[] = {Place(into_this), Place(all), Place(part)};
+    BufferChain chain;
+    ASSERT_TRUE(chain.push_back(std::move(part)));
+    End received;
+    End sent;
+    End chained;
+    const Result<Operation> operations[] = {
+        loop.submit(Recv{receiving.socket, std::move(into_this)}, into(received)),
+        loop.submit(SendAll{sending.socket, std::move(all)}, into(sent)),
+        loop.submit(SendChain{chaining.socket, std::move(chain)}, into(chained))};
+    turns(loop, 5);
+    for (const Result<Operation>& operation : operations) {
+        ASSERT_TRUE(operation);
+        EXPECT_EQ(loop.cancel(*operation), Cancelled::cancelling);
+    }
+    run_until(loop, [&] { return received.finals + sent.finals + chained.finals == 3; });
+    for (const End* end : {&received, &sent, &chained}) EXPECT_EQ(end->error, Error::cancelled);
+    EXPECT_TRUE(places[0].holds(received.buffer));
+    EXPECT_TRUE(places[1].holds(sent.buffer));
+    ASSERT_EQ(chained.chain.count(), 1u);
+    EXPECT_TRUE(places[2].holds(*chained.chain.begin()));
+    close_all(loop, {receiving.socket, sending.socket, chaining.socket});
+}
+
 TEST_P(TcpCancel, asking_again_asks_the_backend_once) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();

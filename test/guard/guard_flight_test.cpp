@@ -22,6 +22,7 @@ class GuardFlightDeathTest : public TcpTools {
         EXPECT_DEATH(*static_cast<volatile std::byte*>(written) = std::byte{1}, report);
     }
     static void expect_usable(Buffer& buffer) {
+        EXPECT_NE(buffer.capacity(), 0u) << "it did not come home";
         for (std::size_t at = 0; at < buffer.capacity(); ++at) {
             buffer.data()[at] = static_cast<std::byte>(at);
         }
