@@ -132,7 +132,7 @@ bool RemoteState::closed""",
         "remote.cpp",
         """    remote->drop_reference();
     remote = nullptr;""",
-        """    static_cast<void>(::close(remote->event_fd));
+        """    static_cast<void>(system.close(remote->event_fd));
     delete remote;
     remote = nullptr;""",
         "after it was destroyed|not ordered before"),
@@ -140,7 +140,7 @@ bool RemoteState::closed""",
         "remote.cpp",
         """    remote->drop_reference();
     remote = nullptr;""",
-        """    static_cast<void>(::close(remote->event_fd));
+        """    static_cast<void>(system.close(remote->event_fd));
     remote->drop_reference();
     remote = nullptr;""",
         "written to after it was closed|closed twice"),

@@ -28,11 +28,11 @@ class SecurityDefaults : public TcpTools {
         return text;
     }
 };
-WHORL_CONFORMANCE(SecurityDefaults);
+WHORL_CONFORMANCE_REAL(SecurityDefaults);
 
 TEST_P(SecurityDefaults, every_descriptor_is_closed_on_exec_and_signals_stay_as_they_are) {
     WHORL_SKIP_IF_REFUSED();
-    const std::set<int> before = open_descriptors();
+    const std::set<int> before = os::open_descriptors();
     const std::string signals_before = signals();
     Loop loop = make_loop();
     ASSERT_TRUE(loop.notify_fd());
@@ -54,7 +54,7 @@ TEST_P(SecurityDefaults, every_descriptor_is_closed_on_exec_and_signals_stay_as_
     run_until(loop, [&] { return connected.finals == 1; });
 
     int opened = 0;
-    for (int number : open_descriptors()) {
+    for (int number : os::open_descriptors()) {
         if (before.count(number) != 0) continue;
         ++opened;
         EXPECT_NE(fcntl(number, F_GETFD) & FD_CLOEXEC, 0) << "descriptor " << number;
