@@ -38,13 +38,13 @@ void SimFile::changed() {
 
 void SimChannel::fly(Segment segment, Nanoseconds delay) {
     // In order: a segment is never there before the one sent before it.
-    segment.due = std::max(kernel_.clock() + delay, last_due_);
-    last_due_ = segment.due;
+    const Instant due = std::max(kernel_.clock() + delay, last_due_);
+    segment.due = last_due_ = due;
     flying_ += segment.bytes.size();
     segments_.push_back(std::move(segment));
     if (held) return;
-    if (segments_.front().due <= kernel_.clock()) return arrive();
-    kernel_.at(segments_.back().due, [self = shared_from_this()] { self->arrive(); });
+    if (due <= kernel_.clock()) return arrive();
+    kernel_.at(due, [self = shared_from_this()] { self->arrive(); });
 }
 
 void SimChannel::arrive() {

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 
 // Stream sockets of the simulated kernel: TCP as Linux shows it to a program, without its packets.
@@ -352,7 +351,6 @@ ssize_t SimSocket::write(const void* data, std::size_t size, int flags) {
                 static_cast<SimSocket&>(*self).reset(ECONNRESET);
             }
         });
-        return static_cast<ssize_t>(std::min<std::size_t>(size, INT_MAX));
     }
     if (size == 0) return 0;
     if ((flags & MSG_OOB) != 0) {
@@ -361,7 +359,7 @@ ssize_t SimSocket::write(const void* data, std::size_t size, int flags) {
     }
     std::size_t count = std::min(size, out_->room());
     if (count == 0) return -EAGAIN;
-    const std::uint64_t cut = out_->reset_after;
+    const std::uint64_t cut = out_->reader != nullptr ? out_->reset_after : 0;
     if (cut != 0) count = std::min<std::size_t>(count, cut > out_->passed ? cut - out_->passed : 0);
     if (count != 0) out_->put(static_cast<const char*>(data), count, delay(count));
     if (cut == 0 || out_->passed < cut) return static_cast<ssize_t>(count);

@@ -135,10 +135,14 @@ inline testing::SimulationOptions harsh_world() {
 
 inline std::vector<Config> all_configs() {
     std::vector<Config> configs = real_configs();
-    if (!os::has_worlds()) return configs;
     std::vector<Config> simulated;
     simulated.push_back({"simulator", options_for(Backend::simulator), kind_world()});
     simulated.push_back({"simulator_harsh", options_for(Backend::simulator), harsh_world()});
+    // The io_uring driver as it is, on a ring of the simulated kernel.
+    simulated.push_back({"simulated_ring", options_for(Backend::io_uring), kind_world()});
+    simulated.push_back({"simulated_ring_harsh", options_for(Backend::io_uring), harsh_world()});
+    simulated.push_back(
+        {"simulated_ring_tiny_queues", tiny_queues(Backend::io_uring), harsh_world()});
     // One that must fail: it is there only for the tests that show that it does.
     if (std::getenv("WHORL_TEST_CANARY") != nullptr) {
         Config canary{"canary", options_for(Backend::simulator), kind_world()};
@@ -207,6 +211,12 @@ class LoopTest : public ::testing::TestWithParam<Config> {
         }
         if (os::world() == nullptr) return;
         if (HasFailure()) tell_of_world();
+        if (std::getenv("WHORL_TEST_HASH") != nullptr) {
+            const ::testing::TestInfo& info =
+                *::testing::UnitTest::GetInstance()->current_test_info();
+            std::printf("trace of %s.%s: %016llx\n", info.test_suite_name(), info.name(),
+                        static_cast<unsigned long long>(os::trace_hash()));
+        }
         os::leave_world();
     }
 
@@ -219,6 +229,10 @@ class LoopTest : public ::testing::TestWithParam<Config> {
 
     // Whether what can be done at once is done at once and whole, as this machine does it.
     static bool exact() { return !GetParam().world || GetParam().world->short_transfer == 0; }
+
+    // How long something may take that should take `time`: a world is exact, and a machine may have
+    // other things to do.
+    static Nanoseconds patience(Nanoseconds time) { return GetParam().world ? time : 20 * time; }
 
     // A loop of this configuration; `change` may adjust the options first.
     template <class Change>
@@ -303,7 +317,24 @@ class LoopTest : public ::testing::TestWithParam<Config> {
     rlimit files_before_{};
 };
 
+// What must hold of a program of the suite as a whole.
+class WholeSuite : public ::testing::Environment {
+    void TearDown() override {
+        const ::testing::UnitTest& program = *::testing::UnitTest::GetInstance();
+        if (std::getenv("WHORL_TEST_NO_SKIP") != nullptr) {
+            EXPECT_EQ(program.skipped_test_count(), 0) << "nothing may be skipped here";
+        }
+        if (::testing::GTEST_FLAG(filter) != "*") return;
+        EXPECT_EQ(program.test_to_run_count(), program.total_test_count())
+            << "a test is switched off";
+    }
+};
+inline ::testing::Environment* const whole_suite =
+    ::testing::AddGlobalTestEnvironment(new WholeSuite);
+
+// WHORL_TEST_CONFIGS may leave a fixture without any configuration.
 #define WHORL_CONFORMANCE_ON(Fixture, configs)                                                 \
+    GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Fixture);                                    \
     INSTANTIATE_TEST_SUITE_P(all, Fixture, ::testing::ValuesIn(::whorl::conformance::configs), \
                              ::whorl::conformance::config_name)
 #define WHORL_CONFORMANCE(Fixture) WHORL_CONFORMANCE_ON(Fixture, all_configs())

@@ -429,9 +429,9 @@ TEST_P(GuestHost, buffer_that_comes_home_for_a_starved_stream_wakes_the_host) {
     host.run_until([&] { return loop.statistics().recv_starved != 0; });
     host.settle();
     pollfd asked{loop.notify_fd().value(), POLLIN, 0};
-    ASSERT_EQ(::poll(&asked, 1, 0), 0) << "it sleeps";
+    ASSERT_EQ(os::poll(&asked, 1, 0), 0) << "it sleeps";
     held.pop_back();
-    EXPECT_EQ(::poll(&asked, 1, 5000), 1);
+    EXPECT_EQ(os::poll(&asked, 1, 5000), 1);
     host.run_until([&] { return received == "hello"; });
     EXPECT_EQ(loop.cancel(*stream), Cancelled::cancelling);
     host.run_until([&] { return ended; });

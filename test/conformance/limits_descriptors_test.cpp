@@ -15,22 +15,22 @@ namespace {
 class Scarcity {
   public:
     explicit Scarcity(std::size_t free) {
-        getrlimit(RLIMIT_NOFILE, &before_);
+        os::getrlimit(RLIMIT_NOFILE, &before_);
         rlimit low = before_;
-        low.rlim_cur = static_cast<rlim_t>(*open_descriptors().rbegin()) + 1 + free;
+        low.rlim_cur = static_cast<rlim_t>(*os::open_descriptors().rbegin()) + 1 + free;
         for (;;) {  // what lies below the highest
-            const int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+            const int fd = os::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
             if (fd < 0 || static_cast<rlim_t>(fd) + free >= low.rlim_cur) {
-                if (fd >= 0) ::close(fd);
+                if (fd >= 0) os::close(fd);
                 break;
             }
             taken_.emplace_back(fd);
         }
-        EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+        EXPECT_EQ(os::setrlimit(RLIMIT_NOFILE, &low), 0);
     }
     Scarcity(const Scarcity&) = delete;
     Scarcity& operator=(const Scarcity&) = delete;
-    ~Scarcity() { setrlimit(RLIMIT_NOFILE, &before_); }
+    ~Scarcity() { os::setrlimit(RLIMIT_NOFILE, &before_); }
 
   private:
     rlimit before_{};
@@ -88,8 +88,8 @@ TEST_P(LimitsDescriptors, notify_fd) {
     EXPECT_GE(needed([&] { return error_of(loop.notify_fd()); }), 1u);
     bool fired = false;
     ASSERT_TRUE(loop.after(0ns, [&](Loop&, Expired) { fired = true; }));
-    const Instant end = clock_now() + 10s;
-    while (!fired && clock_now() < end) ASSERT_FALSE(loop.process());
+    const Instant end = os::now() + 10s;
+    while (!fired && os::now() < end) ASSERT_FALSE(loop.process());
     EXPECT_TRUE(fired);
 }
 

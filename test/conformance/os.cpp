@@ -71,7 +71,6 @@ void leave_world() {
 }
 
 SimKernel* world() noexcept { return present; }
-bool has_worlds() noexcept { return true; }
 std::uint64_t trace_hash() noexcept { return present != nullptr ? present->trace_hash() : 0; }
 
 void print_trace(std::size_t lines) {

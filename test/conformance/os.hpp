@@ -41,8 +41,6 @@ void enter_world(const testing::SimulationOptions& options);
 void leave_world();
 // The kernel of the world in force; null on the machine's own.
 detail::SimKernel* world() noexcept;
-// Whether this build has simulated kernels: a shared library hides them.
-bool has_worlds() noexcept;
 // A number that tells two runs apart: of all that happened in the world so far.
 std::uint64_t trace_hash() noexcept;
 // The last lines of what happened, to stderr.

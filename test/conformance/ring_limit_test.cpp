@@ -18,7 +18,7 @@ class RingLimits : public LoopTest {
   protected:
     // What the loop's ring answers to a registration that no limit allows: an errno value.
     static int answer_of_ring() {
-        for (const int fd : open_descriptors()) {
+        for (const int fd : os::open_descriptors()) {
             char target[64] = {};
             const std::string path = "/proc/self/fd/" + std::to_string(fd);
             if (::readlink(path.c_str(), target, sizeof target - 1) <= 0) continue;
@@ -49,7 +49,7 @@ TEST_P(RingLimits, hold_from_the_beginning) {
 TEST_P(RingLimits, hold_for_a_loop_that_runs_on_another_thread) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    std::thread([moved = std::move(loop)]() mutable {
+    os::Thread([moved = std::move(loop)]() mutable {
         bool done = false;
         ASSERT_TRUE(moved.submit(Nop{}, [&](Loop&, Nop::Done end) { done = !end.error; }));
         run_until(moved, [&] { return done; });
@@ -70,7 +70,7 @@ TEST_P(RingLimits, hold_for_a_guest) {
     EXPECT_TRUE(done);
 }
 
-WHORL_CONFORMANCE(RingLimits);
+WHORL_CONFORMANCE_REAL(RingLimits);
 
 TEST(RingLimitRefused, is_a_refusal_of_io_uring) {
     const auto child = [](Backend backend) {

@@ -20,9 +20,9 @@ TEST_P(SocketTrouble, listening_with_options_that_the_kernel_refuses) {
     Loop loop = make_loop();
     ListenOptions options;
     options.accepted.keepalive_seconds = too_long_s;
-    const std::set<int> before = open_descriptors();
+    const std::set<int> before = os::open_descriptors();
     EXPECT_EQ(listen(loop, Address::loopback_v4(0), options).error().value(), EINVAL);
-    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_EQ(os::open_descriptors(), before);
     expect_clean(loop);
 }
 

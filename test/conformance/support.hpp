@@ -8,16 +8,16 @@
 namespace whorl::conformance {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool sanitized = true;
+#define WHORL_TEST_SANITIZED 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-inline constexpr bool sanitized = true;
-#else
-inline constexpr bool sanitized = false;
+#define WHORL_TEST_SANITIZED 1
 #endif
-#else
-inline constexpr bool sanitized = false;
 #endif
+#ifndef WHORL_TEST_SANITIZED
+#define WHORL_TEST_SANITIZED 0
+#endif
+inline constexpr bool sanitized = WHORL_TEST_SANITIZED != 0;
 
 // How much of a long test is run: `full`, a tenth of it under a sanitizer, times WHORL_TEST_SCALE.
 inline std::uint64_t scaled(std::uint64_t full) {

@@ -28,7 +28,7 @@ class GuardFlightDeathTest : public TcpTools {
         }
     }
 };
-WHORL_CONFORMANCE(GuardFlightDeathTest);
+WHORL_CONFORMANCE_REAL(GuardFlightDeathTest);
 
 TEST_P(GuardFlightDeathTest, receive) {
     WHORL_SKIP_IF_REFUSED();

@@ -37,7 +37,7 @@ class UnixStream : public LoopTest {
 TEST_P(UnixStream, ends_when_its_peer_sends_and_shuts_down_at_once) {
     expect_end("last words", [](Fd& peer) {
         peer.write("last words");
-        ASSERT_EQ(::shutdown(peer.get(), SHUT_WR), 0);
+        ASSERT_EQ(os::shutdown(peer.get(), SHUT_WR), 0);
     });
 }
 TEST_P(UnixStream, ends_when_its_peer_sends_and_closes_at_once) {
@@ -50,7 +50,7 @@ TEST_P(UnixStream, ends_when_its_peer_sends_much_and_shuts_down_at_once) {
     const std::string text(40000, 'x');
     expect_end(text, [&](Fd& peer) {
         peer.write(text);
-        ASSERT_EQ(::shutdown(peer.get(), SHUT_WR), 0);
+        ASSERT_EQ(os::shutdown(peer.get(), SHUT_WR), 0);
     });
 }
 
