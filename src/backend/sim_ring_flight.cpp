@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
+#include "backend/sim_ring_memory.hpp"
 #include "backend/sim_ring_state.hpp"
 
 #include <whorl/assert.hpp>
@@ -240,6 +241,7 @@ struct LateAccess {
     LateAccess(const LateAccess&) = delete;
     LateAccess& operator=(const LateAccess&) = delete;
     ~LateAccess() {
+        const SimAccess access(data, size);
         if (writes) std::memset(data, 0xEE, size);
         volatile char seen = 0;
         for (std::size_t index = 0; index < size && !writes; index += 64) seen = data[index];

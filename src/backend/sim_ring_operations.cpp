@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
+#include "backend/sim_ring_memory.hpp"
 #include "backend/sim_ring_state.hpp"
 
 #include <netinet/in.h>
@@ -198,6 +199,8 @@ int SimRing::prepare_send(const io_uring_sqe& sqe, SimRingOp& op) const {
 int SimRing::prepare_sendmsg(const io_uring_sqe& sqe, SimRingOp& op) const {
     if (sqe.ioprio != 0) return -EINVAL;
     const auto& message = *reinterpret_cast<const msghdr*>(sqe.addr);
+    const SimAccess header(&message, sizeof message);
+    const SimAccess list(message.msg_iov, message.msg_iovlen * sizeof(iovec));
     op.message_flags = static_cast<int>(sqe.msg_flags);
     op.parts.assign(message.msg_iov, message.msg_iov + message.msg_iovlen);
     for (const iovec& part : op.parts) op.size += part.iov_len;
@@ -300,6 +303,7 @@ SimRing::Outcome SimRing::try_recv_part(SimRingOp& op, bool whole) {
         size = op.size != 0 ? std::min<std::size_t>(op.size, buffer->len) : buffer->len;
         flags = IORING_CQE_F_BUFFER | unsigned{buffer->bid} << IORING_CQE_BUFFER_SHIFT;
     }
+    const SimAccess access(data, size);
     const ssize_t got =
         socket_in(op).read(data, whole ? size : shortened(size), op.message_flags & ~MSG_WAITALL);
     if (got == -EAGAIN) return {would_block, 0};
@@ -314,6 +318,7 @@ SimRing::Outcome SimRing::try_send(SimRingOp& op) {
     const bool all = (op.message_flags & MSG_WAITALL) != 0 && level_.waits_for_all;
     for (;;) {
         const std::size_t rest = op.size - op.moved;
+        const SimAccess access(op.data + op.moved, rest);
         const ssize_t sent =
             socket_in(op).write(op.data + op.moved, shortened(rest), op.message_flags);
         if (sent == -EAGAIN) return {would_block, 0};
@@ -337,8 +342,9 @@ SimRing::Outcome SimRing::try_sendmsg(SimRingOp& op) {
         if (passed <= op.moved || first >= end) continue;
         const std::size_t skipped = op.moved - first;
         const std::size_t size = std::min(passed, end) - op.moved;
-        const ssize_t sent = socket_in(op).write(static_cast<char*>(part.iov_base) + skipped, size,
-                                                 op.message_flags);
+        const char* data = static_cast<char*>(part.iov_base) + skipped;
+        const SimAccess access(data, size);
+        const ssize_t sent = socket_in(op).write(data, size, op.message_flags);
         if (sent == -EAGAIN || (sent >= 0 && static_cast<std::size_t>(sent) < size)) {
             if (sent > 0) op.moved += static_cast<std::size_t>(sent);
             if (all || op.moved == before) return {would_block, 0};
@@ -384,6 +390,7 @@ void SimRing::scribble(const SimRingOp& op) {
         size = buffer != nullptr ? buffer->len : 0;
     }
     if (size == 0 || !kernel_.faulty(kernel_.options().short_transfer)) return;
+    const SimAccess access(data, size);
     std::memset(data, 0xDB, std::min<std::size_t>(size, 64));
     data[size - 1] = '\xDB';
 }

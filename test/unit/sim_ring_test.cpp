@@ -54,10 +54,12 @@ TEST(SimRing, ring_opens_at_every_level) {
         SimKernel kernel(kind(level));
         Ring ring(kernel.ring_calls());
         Ring::Failure failure{"", 0};
-        ASSERT_FALSE(ring.open({64, 256, true, true, true}, failure)) << failure.step;
+        ASSERT_FALSE(ring.open({64, 256, true, true, true, RingLimit::none}, failure))
+            << failure.step;
         const bool newer = level != RingLevel::linux_5_15;
         EXPECT_EQ(ring.deferred(), newer);
-        EXPECT_EQ(ring.registered(), newer);
+        EXPECT_EQ(ring.registrable(), newer);
+        EXPECT_EQ(ring.register_index(), newer);
         EXPECT_EQ(ring.skips_success(), newer);
         EXPECT_EQ(ring.hides_iowait(), level == RingLevel::linux_6_18);
         EXPECT_EQ(ring.opcode_supported(IORING_OP_SOCKET), newer);
@@ -72,8 +74,8 @@ TEST(SimRing, registered_index_belongs_to_its_thread) {
     SimKernel kernel(kind());
     Ring ring(kernel.ring_calls());
     Ring::Failure failure{"", 0};
-    ASSERT_FALSE(ring.open({4, 8, false, true, false}, failure));
-    ASSERT_TRUE(ring.registered());
+    ASSERT_FALSE(ring.open({4, 8, false, true, false, RingLimit::none}, failure));
+    ASSERT_TRUE(ring.register_index());
     int answer = 0;
     kernel.join(kernel.spawn([&] {
         answer = kernel.ring_calls().enter(0, 0, 0, IORING_ENTER_REGISTERED_RING, nullptr, 0);
