@@ -284,6 +284,7 @@ int SimSocket::shutdown(int how) {
         return 0;
     }
     if (role_ != Role::connected) return -ENOTCONN;
+    kernel_.trace("shutdown port %u to %u how %d", local_.port(), peer_.port(), how);
     if (how != SHUT_WR) shut_read_ = true;
     if (how != SHUT_RD && !shut_write_) {
         shut_write_ = true;
