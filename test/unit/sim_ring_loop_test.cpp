@@ -168,7 +168,7 @@ TEST(SimRingLoop, cancelled_sends_tell_what_was_sent) {
         for (int step = 0; step < 12; ++step) {
             Line& line = *lines[static_cast<std::size_t>(step) % 2];
             line.queued = line.told;
-            line.send(loop, 1 + kernel.choices.below(600'000));
+            line.send(loop, 1 + kernel.choices.below(blocking(kernel)));
             ASSERT_FALSE(loop.poll());
             for (std::uint32_t count = kernel.choices.below(4); count > 0; --count) {
                 line.read();
@@ -204,7 +204,7 @@ TEST(SimRingLoop, close_with_operations_in_flight) {
             line->receive(loop, 900, MSG_WAITALL);
             if (kernel.choices.below(2) != 0) line->receive(loop, 300, 0);
             line->stream(loop);
-            line->send(loop, 300'000);
+            line->send(loop, blocking(kernel));
             line->write(kernel.choices.below(1200));
         }
         for (std::uint32_t turns = kernel.choices.below(4); turns > 0; --turns) {
@@ -284,7 +284,7 @@ void start_everything(SimKernel& kernel, Loop& loop, Lines& lines) {
         const std::uint32_t choice = kernel.choices.below(2);
         if (choice == 0) line->stream(loop);
         else line->receive(loop, 2000, 0);
-        line->send(loop, 400'000);
+        line->send(loop, blocking(kernel));
         line->write(kernel.choices.below(3000));
         ASSERT_TRUE(loop.watch(line->peer, Interest::readable, [](Loop&, Watched) {}));
     }

@@ -198,6 +198,12 @@ class Line {
     std::vector<Operation> operations_;
 };
 
+// More than a connection can hold.
+inline std::uint32_t blocking(SimKernel& kernel) {
+    const SimulationOptions& options = kernel.options();
+    return static_cast<std::uint32_t>(2 * (options.send_buffer + options.receive_buffer));
+}
+
 using Lines = std::vector<std::unique_ptr<Line>>;
 
 inline Lines make_lines(SimKernel& kernel, Loop& loop, int count) {
