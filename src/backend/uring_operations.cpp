@@ -236,10 +236,12 @@ void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlo
     batch.push({context_.operations.handle_of(&record), result, more ? completion_more : 0, block});
 }
 
-// Keeps a record in the driver: it is submitted anew with the next wait, unless it is cancelled.
+// Keeps a record in the driver: it is submitted anew with the next wait, unless it is cancelled. The
+// cancellation may have gone to the kernel already and found nothing there; nobody repeats it.
 void UringDriver::again(OpRecord& record) noexcept {
-    if ((record.flags & op_in_cancels) != 0) {
-        cancels_.remove(context_.operations, record);
+    constexpr unsigned ending = op_cancelled | op_timed_out | op_pausing | op_dropped;
+    if ((record.flags & op_in_cancels) != 0) cancels_.remove(context_.operations, record);
+    if ((record.flags & (op_in_cancels | ending)) != 0) {
         record.flags = static_cast<std::uint16_t>((record.flags & ~op_in_cancels) | op_in_ended);
         ended_.push_back(context_.operations, record);
         return;

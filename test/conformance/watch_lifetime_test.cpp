@@ -290,6 +290,33 @@ TEST_P(WatchLifetime, many_come_and_go) {
     expect_clean(loop);
 }
 
+// The event of the second watch has been seen by the kernel and waits to be collected when its cause
+// goes away and the watch is cancelled: nobody may arm it again then.
+TEST_P(WatchLifetime, cancelled_after_an_event_that_has_lost_its_cause) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) { options.completions_per_turn = 1; });
+    Ends ends[2] = {Ends::sockets(), Ends::sockets()};
+    for (Ends& pair : ends) pair.out.write("x");
+    Watch watches[2];
+    int calls = 0;
+    for (int index = 0; index < 2; ++index) {
+        Result<Watch> watch =
+            loop.watch(ends[index].in.get(), Interest::readable | Interest::priority,
+                       [&, index](Loop& inner, Watched) {
+                           ++calls;
+                           EXPECT_EQ(ends[1 - index].in.read(1), "x");
+                           EXPECT_TRUE(inner.cancel(watches[1 - index]));
+                           EXPECT_TRUE(inner.cancel(watches[index]));
+                       });
+        ASSERT_TRUE(watch);
+        watches[index] = *watch;
+    }
+    run_until(loop, [&] { return calls > 0; });
+    run_until(loop, [&] { return loop.statistics().operations == 0; });
+    EXPECT_EQ(calls, 1);
+    expect_clean(loop);
+}
+
 TEST_P(WatchLifetime, destroyed_with_the_loop_and_nothing_is_called) {
     WHORL_SKIP_IF_REFUSED();
     Witness witness;
