@@ -121,5 +121,61 @@ TEST_P(SocketTrouble, a_loop_that_drains_takes_no_sockets) {
     EXPECT_TRUE(fd_is_open(ends.in.get())) << "what was refused stays the caller's";
 }
 
+TEST_P(SocketTrouble, listening_where_one_cannot) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    const std::set<int> before = open_descriptors();
+    EXPECT_EQ(listen(loop, Address()).error(), Error::invalid_argument);
+    EXPECT_EQ(listen(loop, Address::ipv4(192, 0, 2, 1, 0)).error().value(), EADDRNOTAVAIL);
+    ListenOptions options;
+    options.backlog = 0;
+    EXPECT_EQ(listen(loop, Address::loopback_v4(0), options).error(), Error::invalid_argument);
+    EXPECT_EQ(loop.submit(Connect{Address()}, [](Loop&, Connect::Done) {}).error(),
+              Error::invalid_argument);
+    EXPECT_EQ(open_descriptors(), before);
+    const Listener first = listen_here(loop);
+    const Address taken = Address::loopback_v4(port_of(loop, first));
+    EXPECT_EQ(listen(loop, taken).error().value(), EADDRINUSE);
+    ASSERT_FALSE(loop.close(first));
+    turns(loop, 2);
+    expect_clean(loop);
+}
+
+TEST_P(SocketTrouble, two_listeners_share_a_port_when_both_say_so) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    ListenOptions options;
+    options.reuse_port = true;
+    const Listener first = listen_here(loop, options);
+    const Address shared = Address::loopback_v4(port_of(loop, first));
+    const Result<Listener> second = listen(loop, shared, options);
+    ASSERT_TRUE(second) << second.error().text();
+    ASSERT_FALSE(loop.close(first));
+    ASSERT_FALSE(loop.close(*second));
+}
+
+TEST_P(SocketTrouble, one_listener_for_both_families_and_one_for_its_own) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    for (const bool only : {true, false}) {
+        ListenOptions options;
+        options.v6_only = only;
+        const Result<Listener> listener = listen(loop, Address::any_v6(0), options);
+        if (!listener && listener.error().value() == EAFNOSUPPORT) {
+            GTEST_SKIP() << "this machine has no IPv6";
+        }
+        ASSERT_TRUE(listener) << listener.error().text();
+        End end;
+        const Address here = Address::loopback_v4(local_address(loop, *listener)->port());
+        ASSERT_TRUE(loop.submit(Connect{here}, into(end)));
+        run_until(loop, [&] { return end.finals == 1; });
+        EXPECT_EQ(end.error.value(), only ? ECONNREFUSED : 0);
+        if (end.socket) {
+            ASSERT_FALSE(loop.close(end.socket));
+        }
+        ASSERT_FALSE(loop.close(*listener));
+    }
+}
+
 }  // namespace
 }  // namespace whorl::conformance

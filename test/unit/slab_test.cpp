@@ -198,6 +198,30 @@ TEST(Slab, address_space_refused_is_an_error) {
     EXPECT_NE(slab.claim(), nullptr);
 }
 
+// RLIMIT_DATA bounds what may be written to, and so what a reservation may become.
+TEST(Slab, memory_refused_is_a_full_slab_until_there_is_some) {
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_DATA, &before), 0);
+    rlimit none = before;
+    none.rlim_cur = 4096;  // 0 would be taken for no limit: see may_expand_vm() in the kernel
+    Slab<Slot> fresh;
+    Slab<Slot> used;
+    ASSERT_FALSE(fresh.reserve(1u << 20));
+    ASSERT_FALSE(used.reserve(1u << 20));
+    ASSERT_NE(used.claim(), nullptr);
+    ASSERT_EQ(setrlimit(RLIMIT_DATA, &none), 0);
+    const Slot* first = fresh.claim();
+    std::uint32_t claimed = 0;
+    while (used.claim() != nullptr) ++claimed;
+    ASSERT_EQ(setrlimit(RLIMIT_DATA, &before), 0);
+    EXPECT_EQ(first, nullptr);
+    EXPECT_LT(claimed, 64u * 1024 / sizeof(Slot)) << "what was committed is used";
+    EXPECT_TRUE(fresh.check());
+    EXPECT_TRUE(used.check());
+    EXPECT_NE(fresh.claim(), nullptr);
+    EXPECT_NE(used.claim(), nullptr);
+}
+
 TEST(SlabDeathTest, misuse_is_asserted) {
     Slab<Slot> slab;
     ASSERT_FALSE(slab.reserve(2));
