@@ -56,8 +56,8 @@ constexpr int of_epoll_wait[] = {EINTR, trick_delay, 0};
 constexpr int of_poll[] = {EINTR, EINVAL, ENOMEM, EXDEV, 0};
 constexpr int of_setup[] = {EACCES, EINVAL, EMFILE, ENFILE, ENODEV,
                             ENOMEM, ENOSYS, EPERM,  EXDEV,  0};
-constexpr int of_enter[] = {EAGAIN,     EBADF,  EBADFD, EBUSY, EINTR,       EINVAL, ENXIO,
-                            EOPNOTSUPP, ENOMEM, EPERM,  EXDEV, trick_delay, 0};
+constexpr int of_enter[] = {EAGAIN,     EBADF,  EBADFD, EBUSY, EINTR,       EINVAL,      ENXIO,
+                            EOPNOTSUPP, ENOMEM, EPERM,  EXDEV, trick_short, trick_delay, 0};
 constexpr int of_register[] = {EACCES, EBADF, EBADFD,     EBUSY, EINVAL, EMFILE,
                                ENOMEM, ENXIO, EOPNOTSUPP, EPERM, EXDEV,  0};
 constexpr int of_mmap[] = {EACCES, EAGAIN, EINVAL, ENFILE, ENODEV, ENOMEM, EPERM, EXDEV, 0};
