@@ -26,7 +26,7 @@
 //   kernel     listed     partial transfer or multishot goes on        LoopCore::stream_resubmit
 //   kernel     starved    no receive buffer was left                   LoopCore::advance_recv_stream
 //   kernel     paused     its stream holds its share of the buffers    LoopCore::advance_recv_stream
-//   kernel     retrying   accept found no descriptor or no slot        LoopCore::accept_pause
+//   kernel     retrying   accept found no descriptor, slot or peer     LoopCore::accept_pause
 //   starved    listed     a buffer came home                           LoopCore::resume_starved
 //   paused     listed     enough buffers came home                     LoopCore::buffer_returned
 //   retrying   listed     the pause is over                            LoopCore::timer_expire

@@ -7,6 +7,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 // Readiness: which events each descriptor waits for, and who is served when they come.
 
 namespace whorl::detail {
@@ -17,10 +19,12 @@ namespace {
 // the limit fs.epoll.max_user_watches remains (or memory, which epoll_ctl(2) calls by another name).
 std::int32_t refusal_of(int fd) noexcept { return ::fcntl(fd, F_GETFD) < 0 ? -EBADF : -ENOSPC; }
 
-// False for a number that names nothing, or only a path (O_PATH): libev aborts when epoll refuses such.
-bool is_pollable(int fd) noexcept {
+// EBADF for a number that names nothing, or only a path (O_PATH): libev aborts when epoll refuses such.
+int refusal_to_poll(int fd) noexcept {
     pollfd asked{fd, 0, 0};
-    return fd >= 0 && ::poll(&asked, 1, 0) >= 0 && (asked.revents & POLLNVAL) == 0;
+    if (fd < 0) return EBADF;
+    if (::poll(&asked, 1, 0) < 0) return errno;
+    return (asked.revents & POLLNVAL) != 0 ? EBADF : 0;
 }
 
 }  // namespace
@@ -195,7 +199,7 @@ int LibevDriver::aim_watch(Watcher& watcher, int fd, std::uint32_t wanted) noexc
     libev_.ev_io_stop(loop_, &watcher.io);
     if (watcher.inner_fd >= 0) ::close(watcher.inner_fd);
     watcher.inner_fd = -1;
-    if (!is_pollable(fd)) return EBADF;
+    if (const int refused = refusal_to_poll(fd)) return refused;
     watcher.wanted = wanted;
     libev_set(watcher.io, fd, events);
     if (needs_inner) {
