@@ -42,10 +42,15 @@ World::World(std::uint64_t seed) : World(SimulationOptions::harsh(seed), nullptr
 World::World(const SimulationOptions& options, const std::vector<std::uint32_t>* tape)
     : state_(std::make_unique<WorldState>(options)) {
     state_->epoch = state_->kernel.clock();
+    // From now on: the caller's own calls on a loop may fail an assertion as well.
+    detail::panic_note_set({&WorldState::panic_note, state_.get()});
     if (tape != nullptr) state_->kernel.choices.replay(*tape);
 }
 
 World::~World() {
+    const detail::PanicNote before = detail::panic_note_set({});
+    // Another world, made later, may live on.
+    if (before.context != state_.get()) detail::panic_note_set(before);
     const Running running(*state_);
     state_->loops.clear();
     // Loops that the caller owns must be gone by now; see make_loop().
