@@ -18,11 +18,13 @@ class SimChoices {
   public:
     explicit SimChoices(std::uint64_t seed) noexcept : state_(seed) {}
 
-    // Keep what is drawn, for a later replay. Off by default: a long run draws millions.
+    // Keep what is decided, for a later replay, and how many ways there were. Off by default: a long
+    // run draws millions.
     void record(bool on) noexcept { recording_ = on; }
     const std::vector<std::uint32_t>& tape() const noexcept { return tape_; }
+    const std::vector<std::uint32_t>& bounds() const noexcept { return bounds_; }
     void replay(std::vector<std::uint32_t> tape) noexcept {
-        tape_ = std::move(tape);
+        given_ = std::move(tape);
         replaying_ = true;
     }
     std::uint64_t drawn() const noexcept { return drawn_; }
@@ -49,10 +51,12 @@ class SimChoices {
     }
     std::uint32_t settle(std::uint32_t value, std::uint32_t bound) {
         if (replaying_) {
-            value = drawn_ < tape_.size() ? tape_[static_cast<std::size_t>(drawn_)] : 0;
+            value = drawn_ < given_.size() ? given_[static_cast<std::size_t>(drawn_)] : 0;
             if (value >= bound) value = bound - 1;
-        } else if (recording_) {
+        }
+        if (recording_) {
             tape_.push_back(value);
+            bounds_.push_back(bound);
         }
         ++drawn_;
         return value;
@@ -60,7 +64,9 @@ class SimChoices {
 
     std::uint64_t state_;
     std::uint64_t drawn_ = 0;
+    std::vector<std::uint32_t> given_;
     std::vector<std::uint32_t> tape_;
+    std::vector<std::uint32_t> bounds_;
     bool recording_ = false;
     bool replaying_ = false;
 };

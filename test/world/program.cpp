@@ -102,6 +102,7 @@ void Program::refused(std::uint32_t index, Error error) {
 std::uint32_t Program::listen(std::uint32_t index, int backlog) {
     whorl::ListenOptions options;
     options.backlog = backlog;
+    if (!alive(index)) return none;
     Loop& target = *loops[index];
     Result<whorl::Listener> made = whorl::listen(target, whorl::Address::loopback_v4(0), options);
     if (!made) return none;
@@ -117,20 +118,24 @@ std::uint32_t Program::listen(std::uint32_t index, int backlog) {
 }
 
 std::uint32_t Program::connect(std::uint32_t loop, std::uint16_t port, Nanoseconds within) {
+    if (!alive(loop)) return none;
     const std::uint32_t op = begin(Kind::connect, loop, none, within);
     return submit(op, whorl::Connect{whorl::Address::loopback_v4(port)}, within) ? op : none;
 }
 std::uint32_t Program::accept(std::uint32_t holder, Nanoseconds within) {
+    if (!alive(holders[holder].loop)) return none;
     const std::uint32_t op = begin(Kind::accept, holders[holder].loop, holder, within);
     return submit(op, whorl::Accept{holders[holder].listener}, within) ? op : none;
 }
 std::uint32_t Program::accept_stream(std::uint32_t holder, Nanoseconds within) {
+    if (!alive(holders[holder].loop)) return none;
     const std::uint32_t op = begin(Kind::accept_stream, holders[holder].loop, holder, within);
     return submit(op, whorl::AcceptStream{holders[holder].listener}, within) ? op : none;
 }
 
 std::uint32_t Program::recv(std::uint32_t holder, std::size_t size, int flags, Nanoseconds within) {
     const Holder& from = holders[holder];
+    if (!alive(from.loop)) return none;
     const std::uint32_t index = begin(Kind::recv, from.loop, holder, within);
     Op& op = ops[index];
     op.stream = stream_of(from.port, !from.client);
@@ -146,6 +151,7 @@ std::uint32_t Program::recv(std::uint32_t holder, std::size_t size, int flags, N
 
 std::uint32_t Program::recv_stream(std::uint32_t holder, Nanoseconds within) {
     const Holder& from = holders[holder];
+    if (!alive(from.loop)) return none;
     const std::uint32_t index = begin(Kind::recv_stream, from.loop, holder, within);
     ops[index].stream = stream_of(from.port, !from.client);
     return submit(index, whorl::RecvStream{from.socket}, within) ? index : none;
@@ -154,6 +160,7 @@ std::uint32_t Program::recv_stream(std::uint32_t holder, Nanoseconds within) {
 std::uint32_t Program::send(Kind kind, std::uint32_t holder, std::uint32_t size,
                             Nanoseconds within) {
     const Holder& to = holders[holder];
+    if (!alive(to.loop)) return none;
     const std::uint32_t index = begin(kind, to.loop, holder, within);
     const std::uint32_t text = text_next = (text_next * 5 + 257) % (pattern_size - text_max);
     const auto* bytes = reinterpret_cast<const std::byte*>(pattern() + text);
@@ -183,10 +190,12 @@ std::uint32_t Program::send(Kind kind, std::uint32_t holder, std::uint32_t size,
 }
 
 std::uint32_t Program::shutdown(std::uint32_t holder, Nanoseconds within) {
+    if (!alive(holders[holder].loop)) return none;
     const std::uint32_t op = begin(Kind::shutdown, holders[holder].loop, holder, within);
     return submit(op, whorl::Shutdown{holders[holder].socket}, within) ? op : none;
 }
 std::uint32_t Program::nop(std::uint32_t loop, Nanoseconds within) {
+    if (!alive(loop)) return none;
     const std::uint32_t op = begin(Kind::nop, loop, none, within);
     return submit(op, whorl::Nop{}, within) ? op : none;
 }
@@ -199,6 +208,7 @@ std::uint32_t Program::watch(std::uint32_t loop) {
         options.call_error = chance;
         if (watched_fd < 0) return none;
     }
+    if (!alive(loop)) return none;
     const std::uint32_t index = begin(Kind::watch, loop, none, never);
     ++calling;
     Result<whorl::Watch> made =
@@ -219,6 +229,7 @@ void Program::wake_watches() {
 }
 
 std::uint32_t Program::timer(std::uint32_t loop, Nanoseconds delay) {
+    if (!alive(loop)) return none;
     const std::uint32_t index = begin(Kind::timer, loop, none, never);
     Result<whorl::Timer> made = loops[loop]->after(delay, Handler{this, index});
     if (!made) {
@@ -232,6 +243,7 @@ std::uint32_t Program::timer(std::uint32_t loop, Nanoseconds delay) {
 }
 
 std::uint32_t Program::every(std::uint32_t loop, Nanoseconds interval) {
+    if (!alive(loop)) return none;
     const std::uint32_t index = begin(Kind::every, loop, none, never);
     Result<whorl::Timer> made = loops[loop]->every(interval, Handler{this, index});
     if (!made) {
@@ -246,6 +258,7 @@ std::uint32_t Program::every(std::uint32_t loop, Nanoseconds interval) {
 }
 
 std::uint32_t Program::post(std::uint32_t loop) {
+    if (!alive(loop)) return none;
     const std::uint32_t index = begin(Kind::post, loop, none, never);
     ++calling;
     const Error error = loops[loop]->post(Handler{this, index});
@@ -260,6 +273,7 @@ std::uint32_t Program::post(std::uint32_t loop) {
 
 // As from another thread: the world has only this one, and chooses when the loop hears of it.
 std::uint32_t Program::remote_post(std::uint32_t loop) {
+    if (!alive(loop)) return none;
     const std::uint32_t index = begin(Kind::remote, loop, none, never);
     remotes.resize(std::max<std::size_t>(remotes.size(), loop + 1));
     if (!remotes[loop].alive()) {
@@ -278,6 +292,7 @@ std::uint32_t Program::remote_post(std::uint32_t loop) {
 }
 
 std::uint32_t Program::hook(std::uint32_t loop) {
+    if (!alive(loop)) return none;
     const std::uint32_t index = begin(Kind::hook, loop, none, never);
     Result<whorl::Operation> made =
         loops[loop]->hook(whorl::HookPoint::after_wait, Handler{this, index});
@@ -292,6 +307,7 @@ std::uint32_t Program::hook(std::uint32_t loop) {
 
 std::uint32_t Program::close(std::uint32_t holder, bool with_handler) {
     Holder& closing = holders[holder];
+    if (!alive(closing.loop)) return none;
     const std::uint32_t index = begin(Kind::close, closing.loop, holder, never);
     Loop& target = *loops[closing.loop];
     ++calling;
@@ -357,6 +373,7 @@ void Program::move(std::uint32_t index, Nanoseconds delay) {
 
 // Handles that are gone, or of something else, are answered and reach nothing.
 void Program::misuse(std::uint32_t holder) {
+    if (!alive(holders[holder].loop)) return;
     Loop& target = *loops[holders[holder].loop];
     check(target.cancel(whorl::Operation()) == whorl::Cancelled::not_found, "null was found");
     check(!target.cancel(whorl::Timer()), "a null timer was found");

@@ -29,11 +29,12 @@ using whorl::Loop;
 using whorl::Nanoseconds;
 using whorl::testing::World;
 
-#define WORLD_TEST_KINDS(X)                                                             \
-    X(nop)                                                                              \
-    X(connect)                                                                          \
-    X(accept) X(accept_stream) X(recv) X(recv_stream) X(send) X(send_all) X(send_chain) \
-        X(shutdown) X(watch) X(timer) X(every) X(post) X(remote) X(hook) X(close)
+#define WORLD_TEST_KINDS(X)                                                                        \
+    X(nop)                                                                                         \
+    X(connect)                                                                                     \
+    X(accept)                                                                                      \
+    X(accept_stream) X(recv) X(recv_stream) X(send) X(send_all) X(send_chain) X(shutdown) X(watch) \
+        X(timer) X(every) X(post) X(remote) X(hook) X(close)
 enum class Kind : std::uint8_t {
 #define WORLD_TEST_KIND(name) name,
     WORLD_TEST_KINDS(WORLD_TEST_KIND)
@@ -191,6 +192,7 @@ class Program {
     std::vector<Stream> streams;
     std::vector<whorl::Buffer> held;  // received buffers that the program keeps for a while
     std::uint32_t hold_max = 0;
+    bool canary = false;  // takes no notice of a completion now and then: must be found out
     void (*inside)(Program&, void*) = nullptr;  // runs in handlers
     void* inside_context = nullptr;
     std::uint32_t listener_holder = none;
@@ -205,6 +207,7 @@ class Program {
     End end_of(const Op& op, Error error) const;
 
     void ended(std::uint32_t index, Error error, End good);
+    bool loses(std::uint32_t index) const { return canary && index % 32 == 31; }
     void enter(std::uint32_t index);
     void leave();
 
@@ -252,6 +255,7 @@ class Program {
 
 template <class Done>
 void Handler::operator()(Loop& loop, Done done) const {
+    if (program->loses(op)) return;
     program->enter(op);
     program->done(loop, op, done);
     program->leave();

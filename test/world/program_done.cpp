@@ -196,6 +196,7 @@ void Program::done_plain(std::uint32_t index) {
 // --- the end
 
 void Program::drain(std::uint32_t index) {
+    if (!alive(index)) return;
     for (Op& op : ops) {
         if (!op.live || op.loop != index) continue;
         op.drained = true;
@@ -220,6 +221,7 @@ void Program::drain(std::uint32_t index) {
 }
 
 void Program::destroy(std::uint32_t index) {
+    if (!alive(index)) return;
     for (Op& op : ops) {
         if (!op.live || op.loop != index) continue;
         op.live = false;  // no handler runs any more

@@ -3,7 +3,7 @@
 // operation, cancelled, closed, timed out, drained and destroyed at random points, on one loop or two,
 // with small tables and pools. program.hpp says what is checked.
 //
-//   schedules [first seed [count [trace]]]      one hundredth of the seeds is run twice
+//   schedules [first seed [count [trace|canary]]]      one hundredth of the seeds is run twice
 //
 // It prints how many schedules a second, how many faults each had, and how often each way to end was
 // seen for each kind of operation; a way that the contract makes possible and that was not seen is a
@@ -13,6 +13,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 
 namespace world_test {
@@ -53,6 +54,7 @@ struct Setting {
     SimulationOptions options;
     whorl::LoopOptions loop;
     std::uint32_t loops = 1;
+    bool canary = false;
 
   private:
     std::int64_t pick(std::initializer_list<std::int64_t> values) {
@@ -71,6 +73,7 @@ class Schedule {
         for (std::uint32_t count = 0; count < setting.loops; ++count) {
             program_.add_loop(setting.loop);
         }
+        program_.canary = setting.canary;
         program_.hold_max = draw(8);
         program_.inside = [](Program&, void* schedule) {
             static_cast<Schedule*>(schedule)->in_handler();
@@ -266,10 +269,13 @@ struct Total {
     std::uint64_t runs = 0;
 };
 
-std::uint64_t run_seed(std::uint64_t seed, Total& total, std::FILE* trace) {
-    const Setting setting(seed);
+enum class Mode { quiet, trace, canary };
+
+std::uint64_t run_seed(std::uint64_t seed, Total& total, Mode mode) {
+    Setting setting(seed);
+    setting.canary = mode == Mode::canary;
     World world(setting.options);
-    world.trace_to(trace);
+    if (mode == Mode::trace) world.trace_to(stdout);
     Schedule(world, total.table, setting).run();
     ++total.runs;
     total.faults += world.faults();
@@ -282,13 +288,13 @@ std::uint64_t run_seed(std::uint64_t seed, Total& total, std::FILE* trace) {
     return world.trace_hash();
 }
 
-int run(std::uint64_t first, std::uint64_t count, std::FILE* trace) {
+int run(std::uint64_t first, std::uint64_t count, Mode mode) {
     Total total;
     const std::clock_t start = std::clock();
     for (std::uint64_t seed = first; seed - first < count; ++seed) {
-        const std::uint64_t hash = run_seed(seed, total, trace);
+        const std::uint64_t hash = run_seed(seed, total, mode);
         if (seed % 100 != 0) continue;
-        if (run_seed(seed, total, nullptr) != hash) {
+        if (run_seed(seed, total, Mode::quiet) != hash) {
             std::printf("seed %llu gave two different traces\n",
                         static_cast<unsigned long long>(seed));
             return 1;
@@ -311,5 +317,10 @@ int run(std::uint64_t first, std::uint64_t count, std::FILE* trace) {
 int main(int argc, char** argv) {
     const std::uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 0) : 1;
     const std::uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 0) : 8000;
-    return world_test::run(first, count, argc > 3 ? stdout : nullptr);
+    const char* const mode = argc > 3 ? argv[3] : "";
+    using world_test::Mode;
+    return world_test::run(first, count,
+                           std::strcmp(mode, "trace") == 0    ? Mode::trace
+                           : std::strcmp(mode, "canary") == 0 ? Mode::canary
+                                                              : Mode::quiet);
 }
