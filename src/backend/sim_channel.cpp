@@ -41,7 +41,6 @@ void SimChannel::fly(Segment segment, Nanoseconds delay) {
     const Instant due = std::max(kernel_.clock() + delay, last_due_);
     segment.due = last_due_ = due;
     flying_ += segment.bytes.size();
-    const Instant due = segment.due;
     segments_.push_back(std::move(segment));
     if (held) return;
     if (due <= kernel_.clock()) return arrive();
