@@ -56,7 +56,7 @@ class RingLimited : public testing::TestWithParam<RingLimit> {
     }
     static bool at_least(RingLimit level) { return !ring_limit_older(GetParam(), level); }
 
-    Ring ring_;
+    Ring ring_{real_ring_calls()};
 };
 
 TEST_P(RingLimited, does_what_whorl_uses) {
