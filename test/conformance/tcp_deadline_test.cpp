@@ -97,7 +97,13 @@ TEST_P(TcpDeadline, of_a_stream_is_that_of_the_whole) {
     run_until(loop, [&] { return end.finals == 1; });
     EXPECT_GE((os::now() - start).count(), time.count());
     EXPECT_EQ(end.error, Error::timed_out);
-    EXPECT_EQ(end.text, "onetwo") << "data is never hidden by a reason";
+    // When this machine is so slow that the deadline was first, the second part waits in the socket.
+    End rest;
+    if (end.text == "one") {
+        ASSERT_TRUE(loop.submit(Recv{pair.socket, loop.buffer(100)}, into(rest)));
+        run_until(loop, [&] { return rest.finals == 1; });
+    }
+    EXPECT_EQ(end.text + rest.text, "onetwo") << "data is never hidden by a reason";
     close_and_wait(loop, pair.socket);
     expect_clean(loop);
 }
