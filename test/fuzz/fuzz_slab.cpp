@@ -11,12 +11,11 @@ namespace {
 #ifdef WHORL_FUZZ_CANARY
 class Slots : public whorl::Slab<model::Slot> {
   public:
-    model::Slot* find(std::uint64_t handle) const noexcept {
+    model::Slot* find(std::uint64_t handle) noexcept {
         const auto index = static_cast<std::uint32_t>(handle);
         if (model::Slot* slot = Slab::find(handle)) return slot;
         model::Slot* other = nullptr;
-        auto& self = const_cast<Slots&>(*this);
-        self.for_each_live([&](model::Slot& slot) {
+        for_each_live([&](model::Slot& slot) {
             if (index_of(&slot) == index) other = &slot;
         });
         return other;

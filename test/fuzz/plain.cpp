@@ -25,10 +25,9 @@ char repeat_with[512];
 
 void tell() { static_cast<void>(!::write(STDOUT_FILENO, repeat_with, std::strlen(repeat_with))); }
 
-void died(int number) {
+void died(int) {
     tell();
-    std::signal(number, SIG_DFL);
-    std::raise(number);
+    std::_Exit(1);
 }
 
 int run_file(const char* program, const char* path) {
