@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: MIT
+// Goal: hours of everything at once leave nothing behind: no descriptor, byte, slot, buffer or thread,
+// and memory stays flat meanwhile.
+// Method: pairs of loops in threads of their own, an echo server and its visitors (peers.hpp), which
+// also post to each other; now and then descriptors run out. A line of measurements a second; at the
+// end a balance, exact but for memory that malloc keeps, and the slope of the resident set.
+//
+// usage: soak [--seconds N] [--connections N] [--loops N] [--backend NAME] [--seed N] [--slope-max N]
+//             [--leave descriptor|memory|thread]
+#include "soak/peers.hpp"
+
+#include <dirent.h>
+#include <malloc.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using whorl::Loop;
+
+std::atomic<std::int64_t> allocations_live{0};
+
+}  // namespace
+
+// Every allocation of C++ is counted. malloc() behind it is measured by mallinfo2().
+void* operator new(std::size_t size) {
+    void* memory = std::malloc(size == 0 ? 1 : size);
+    if (memory == nullptr) std::abort();
+    ++allocations_live;
+    return memory;
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    void* memory = std::malloc(size == 0 ? 1 : size);
+    if (memory != nullptr) ++allocations_live;
+    return memory;
+}
+void* operator new[](std::size_t size) { return operator new(size); }
+void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept {
+    return operator new(size, tag);
+}
+void operator delete(void* memory) noexcept {
+    if (memory != nullptr) --allocations_live;
+    std::free(memory);
+}
+void operator delete[](void* memory) noexcept { operator delete(memory); }
+void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { operator delete(memory); }
+
+namespace {
+
+struct Settings {
+    unsigned seconds = 10;
+    unsigned connections = 100;  // in all
+    unsigned loops = 2;
+    unsigned seed = 1;
+    double slope_max = 1.0;  // MiB/h; looked at from ten minutes on, before that it is noise
+    whorl::Backend backend = whorl::Backend::automatic;
+    std::string_view leave;  // what is left behind on purpose, so that the balance is tested
+};
+
+[[noreturn]] void usage(const char* word) {
+    std::fprintf(stderr,
+                 "soak: %s\nusage: soak [--seconds N] [--connections N] [--loops N, even] "
+                 "[--backend automatic|io_uring|libev] [--seed N] [--slope-max MIB_PER_HOUR]\n",
+                 word);
+    std::exit(2);
+}
+
+Settings read_settings(int argc, char** argv) {
+    Settings settings;
+    for (int index = 1; index < argc; index += 2) {
+        const std::string_view name = argv[index];
+        if (index + 1 == argc) usage(argv[index]);
+        const char* value = argv[index + 1];
+        const auto number = static_cast<unsigned>(std::strtoul(value, nullptr, 10));
+        if (name == "--seconds") settings.seconds = number;
+        else if (name == "--connections") settings.connections = number;
+        else if (name == "--loops") settings.loops = number;
+        else if (name == "--seed") settings.seed = number;
+        else if (name == "--slope-max") settings.slope_max = std::atof(value);
+        else if (name == "--leave") settings.leave = value;
+        else if (name != "--backend") usage(argv[index]);
+        else if (std::strcmp(value, "io_uring") == 0) settings.backend = whorl::Backend::io_uring;
+        else if (std::strcmp(value, "libev") == 0) settings.backend = whorl::Backend::libev;
+        else if (std::strcmp(value, "automatic") != 0) usage(value);
+    }
+    if (settings.loops < 2 || settings.loops % 2 != 0) usage("--loops must be even");
+    return settings;
+}
+
+// Entries of a directory of /proc; -1 when it cannot be read, as while descriptors are exhausted.
+int count_entries(const char* path) {
+    DIR* directory = opendir(path);
+    if (directory == nullptr) return -1;
+    int count = 0;
+    while (const dirent* entry = readdir(directory)) count += entry->d_name[0] != '.' ? 1 : 0;
+    closedir(directory);
+    return count;
+}
+int descriptors() { return count_entries("/proc/self/fd"); }
+int threads() { return count_entries("/proc/self/task"); }
+
+// A thread that was joined may take a moment to leave /proc.
+int threads_settled(int expected) {
+    for (int tries = 0; tries < 1000 && threads() != expected; ++tries) {
+        std::this_thread::sleep_for(1ms);
+    }
+    return threads();
+}
+
+double resident_mib() {
+    std::FILE* file = std::fopen("/proc/self/statm", "re");
+    if (file == nullptr) return -1;
+    long pages = 0;
+    const bool read = std::fscanf(file, "%*d %ld", &pages) == 1;
+    std::fclose(file);
+    return read ? static_cast<double>(pages) * static_cast<double>(sysconf(_SC_PAGESIZE)) / 0x1p20
+                : -1;
+}
+
+// What a loop posts to another's thread, counted from its making to its end.
+class Post {
+  public:
+    explicit Post(soak::Counts& counts) : counts_(&counts) { ++counts.posts_made; }
+    Post(Post&& other) noexcept : counts_(std::exchange(other.counts_, nullptr)) {}
+    ~Post() {
+        if (counts_ != nullptr) ++counts_->posts_gone;
+    }
+    void operator()(Loop&) { ++counts_->posts_run; }
+
+  private:
+    soak::Counts* counts_;
+};
+
+// One loop and its thread.
+struct Side {
+    soak::Gauge gauge;
+    std::thread thread;
+    std::atomic<bool> ready{false};
+    std::optional<whorl::Remote> remote;  // set before ready
+    bool clean = false;                   // read after join
+};
+
+struct Pair {
+    Side server;
+    Side visitors;
+    std::atomic<std::uint16_t> port{0};
+};
+
+class Soak {
+  public:
+    explicit Soak(const Settings& settings) : settings_(settings), pairs_(settings.loops / 2) {}
+    void begin();
+    void end();
+    bool clean() const;
+    void print(unsigned second);
+    void exhaust_descriptors();
+    soak::Counts& counts() { return counts_; }
+
+  private:
+    Loop make_loop();
+    void serve(Pair& pair);
+    void visit(Pair& pair, std::uint64_t seed);
+    void chat(Loop& loop, Side& own, Side& other);
+    bool finish(Loop& loop, std::size_t live);
+
+    const Settings settings_;
+    soak::Counts counts_;
+    std::vector<Pair> pairs_;
+    std::uint64_t visits_before_ = 0;
+};
+
+Loop Soak::make_loop() {
+    whorl::LoopOptions options;
+    options.backend = settings_.backend;
+    whorl::BackendReport report;
+    whorl::Result<Loop> loop = Loop::create(options, report);
+    if (loop) return std::move(*loop);
+    std::fprintf(stderr, "soak: %s: %s\n", loop.error().name(), report.text);
+    std::exit(settings_.backend == whorl::Backend::automatic ? 1 : 77);
+}
+
+// Every millisecond a post to the other loop; every hundredth a look at the gauges.
+void Soak::chat(Loop& loop, Side& own, Side& other) {
+    own.remote.emplace(*loop.remote());
+    own.ready = true;
+    const auto tick = [this, &own, &other, ticks = 0](Loop& inner, whorl::Expired) mutable {
+        if (other.ready) static_cast<void>(other.remote->post(Post(counts_)));
+        if (++ticks % 100 != 0) return;
+        const whorl::Statistics& statistics = inner.statistics();
+        own.gauge.operations = statistics.operations;
+        own.gauge.handles = statistics.handles;
+        own.gauge.buffers_out = statistics.buffers_out;
+    };
+    static_cast<void>(loop.every(1ms, tick));
+}
+
+// True when the loop has nothing left; `live` objects were not closed by themselves.
+bool Soak::finish(Loop& loop, std::size_t live) {
+    const whorl::Error error = loop.drain(20s);
+    const whorl::Statistics& statistics = loop.statistics();
+    const bool clean = !error && statistics.operations == 0 && statistics.handles == 0 &&
+                       statistics.buffers_out <= whorl::LoopOptions().recv_ring_depth_max;
+    if (!clean) {
+        std::printf(
+            "soak: a loop ends with %s, %u slots, %u descriptors, %u buffers, %zu objects\n",
+            error ? error.name() : "no error", statistics.operations, statistics.handles,
+            statistics.buffers_out, live);
+    }
+    return clean;
+}
+
+void Soak::serve(Pair& pair) {
+    Loop loop = make_loop();
+    soak::Server server(loop, counts_);
+    const whorl::Result<whorl::Address> address = server.open();
+    if (!address) std::abort();
+    chat(loop, pair.server, pair.visitors);
+    pair.port = address->port();
+    static_cast<void>(loop.run(whorl::RunUntil::stopped));
+    pair.server.clean = finish(loop, server.live());
+}
+
+void Soak::visit(Pair& pair, std::uint64_t seed) {
+    Loop loop = make_loop();
+    while (pair.port == 0) std::this_thread::yield();
+    soak::Visitors visitors(loop, counts_, pair.port, seed);
+    chat(loop, pair.visitors, pair.server);
+    visitors.open(settings_.connections / static_cast<unsigned>(pairs_.size()));
+    static_cast<void>(loop.run(whorl::RunUntil::stopped));
+    visitors.stop();
+    pair.visitors.clean = finish(loop, visitors.live());
+}
+
+void Soak::begin() {
+    std::uint64_t seed = settings_.seed;
+    for (Pair& pair : pairs_) {
+        ++seed;
+        pair.server.thread = std::thread([this, &pair] { serve(pair); });
+        pair.visitors.thread = std::thread([this, &pair, seed] { visit(pair, seed); });
+    }
+}
+
+void Soak::end() {
+    for (Pair& pair : pairs_) {
+        for (Side* side : {&pair.visitors, &pair.server}) {
+            while (!side->ready) std::this_thread::yield();
+            side->remote->stop();
+            side->thread.join();
+        }
+        pair.server.remote.reset();
+        pair.visitors.remote.reset();
+    }
+}
+
+bool Soak::clean() const {
+    return std::all_of(pairs_.begin(), pairs_.end(),
+                       [](const Pair& pair) { return pair.server.clean && pair.visitors.clean; });
+}
+
+void Soak::print(unsigned second) {
+    std::uint64_t operations = 0, handles = 0, buffers = 0;
+    for (const Pair& pair : pairs_) {
+        for (const Side* side : {&pair.server, &pair.visitors}) {
+            operations += side->gauge.operations;
+            handles += side->gauge.handles;
+            buffers += side->gauge.buffers_out;
+        }
+    }
+    const std::uint64_t visits = counts_.visits;
+    std::printf(
+        "%5u s  rss %.2f MiB  fds %d  threads %d  slots %llu  sockets %llu  buffers %llu  "
+        "visits/s %llu  posts %llu  accept errors %llu\n",
+        second, resident_mib(), descriptors(), threads(),
+        static_cast<unsigned long long>(operations), static_cast<unsigned long long>(handles),
+        static_cast<unsigned long long>(buffers),
+        static_cast<unsigned long long>(visits - visits_before_),
+        static_cast<unsigned long long>(counts_.posts_run.load()),
+        static_cast<unsigned long long>(counts_.accept_errors.load()));
+    std::fflush(stdout);
+    visits_before_ = visits;
+}
+
+// For a while nobody gets a new descriptor.
+void Soak::exhaust_descriptors() {
+    rlimit before{};
+    getrlimit(RLIMIT_NOFILE, &before);
+    rlimit low = before;
+    low.rlim_cur = 3;
+    setrlimit(RLIMIT_NOFILE, &low);
+    std::this_thread::sleep_for(300ms);
+    setrlimit(RLIMIT_NOFILE, &before);
+}
+
+// MiB an hour, by least squares over the samples, one a second.
+double slope(const std::vector<double>& samples) {
+    const auto count = static_cast<double>(samples.size());
+    double x_sum = 0, y_sum = 0, xx_sum = 0, xy_sum = 0;
+    for (std::size_t index = 0; index < samples.size(); ++index) {
+        const auto x = static_cast<double>(index);
+        x_sum += x;
+        y_sum += samples[index];
+        xx_sum += x * x;
+        xy_sum += x * samples[index];
+    }
+    const double spread = count * xx_sum - x_sum * x_sum;
+    return spread == 0 ? 0 : (count * xy_sum - x_sum * y_sum) / spread * 3600;
+}
+
+int failures = 0;
+void balance(const char* what, long long before, long long after, long long slack = 0) {
+    const bool holds = after - before <= slack && before - after <= slack;
+    std::printf("%-28s %12lld before %12lld after  %s\n", what, before, after,
+                holds ? "ok" : "FAILED");
+    if (!holds) ++failures;
+}
+void require(const char* what, bool holds) {
+    std::printf("%-28s %s\n", what, holds ? "ok" : "FAILED");
+    if (!holds) ++failures;
+}
+
+// Both ends of every connection are here.
+void allow_descriptors(rlim_t count) {
+    rlimit files{};
+    getrlimit(RLIMIT_NOFILE, &files);
+    if (files.rlim_cur >= count) return;
+    files.rlim_cur = count;
+    files.rlim_max = std::max(files.rlim_max, count);
+    if (setrlimit(RLIMIT_NOFILE, &files) == 0) return;
+    std::fprintf(stderr, "soak: needs %llu descriptors: raise the limit (ulimit -Hn)\n",
+                 static_cast<unsigned long long>(count));
+    std::exit(2);
+}
+
+void leave_behind(std::string_view what) {
+    static int* memory = nullptr;
+    if (what == "descriptor") static_cast<void>(!::dup(STDOUT_FILENO));
+    if (what == "memory") memory = new int(1);
+    if (what == "thread") std::thread([] { std::this_thread::sleep_for(60s); }).detach();
+    static_cast<void>(memory);
+}
+
+// What the process has, before and after.
+struct Belongings {
+    int descriptors = 0;
+    int threads = 0;
+    std::int64_t allocations = 0;
+    std::size_t heap = 0;
+};
+Belongings take_stock(int threads_expected) {
+    Belongings all;
+    all.threads = threads_settled(threads_expected);
+    all.descriptors = descriptors();
+    all.allocations = allocations_live;
+    all.heap = mallinfo2().uordblks;
+    return all;
+}
+
+// The first run of anything leaves things behind that stay: libraries, arenas, stdio's buffers.
+void warm_up(Settings settings) {
+    settings.connections = 20;
+    Soak soak(settings);
+    soak.begin();
+    std::this_thread::sleep_for(500ms);
+    soak.exhaust_descriptors();
+    soak.print(0);
+    soak.end();
+}
+
+double run(Soak& soak, const Settings& settings) {
+    std::vector<double> resident;
+    resident.reserve(settings.seconds);
+    soak.begin();
+    for (unsigned second = 1; second <= settings.seconds; ++second) {
+        std::this_thread::sleep_for(1s);
+        soak.print(second);
+        if (second > settings.seconds / 4) resident.push_back(resident_mib());
+        if (second % 10 == 1) soak.exhaust_descriptors();
+    }
+    soak.end();
+    return slope(resident);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const Settings settings = read_settings(argc, argv);
+    allow_descriptors(2 * settings.connections + 200);
+    const int threads_before = threads();
+    warm_up(settings);
+    const Belongings before = take_stock(threads_before);
+    double growth = 0;
+    auto soak = std::make_unique<Soak>(settings);
+    growth = run(*soak, settings);
+    const soak::Counts& counts = soak->counts();
+    std::printf(
+        "accepted %llu, visits %llu, complete %llu, refused %llu, %.1f MiB echoed, "
+        "cancelled %llu, timed out %llu, accept errors %llu\n",
+        static_cast<unsigned long long>(counts.accepted.load()),
+        static_cast<unsigned long long>(counts.visits.load()),
+        static_cast<unsigned long long>(counts.complete.load()),
+        static_cast<unsigned long long>(counts.refused.load()),
+        static_cast<double>(counts.bytes.load()) / 0x1p20,
+        static_cast<unsigned long long>(counts.cancelled.load()),
+        static_cast<unsigned long long>(counts.timed_out.load()),
+        static_cast<unsigned long long>(counts.accept_errors.load()));
+    require("loops end with nothing left", soak->clean());
+    require("bytes came back unchanged", counts.wrong == 0 && counts.bytes > 0);
+    require("descriptors ran out, too", counts.accept_errors + counts.refused > 0);
+    require("visits were completed", counts.complete > 0);
+    balance("posts made and destroyed", static_cast<long long>(counts.posts_made),
+            static_cast<long long>(counts.posts_gone));
+    soak.reset();
+    leave_behind(settings.leave);
+    const Belongings after = take_stock(before.threads);
+    balance("threads", before.threads, after.threads);
+    balance("descriptors", before.descriptors, after.descriptors);
+    balance("allocations (new, delete)", before.allocations, after.allocations);
+    balance("heap bytes (malloc)", static_cast<long long>(before.heap),
+            static_cast<long long>(after.heap), 64 << 10);
+    const bool judged = settings.seconds >= 600;
+    std::printf("%-28s %12.2f MiB/h%s\n", "slope of resident memory", growth,
+                judged ? "" : " (too short to judge)");
+    if (judged) require("memory is flat", growth <= settings.slope_max);
+    std::printf(failures == 0 ? "soak: nothing was left behind\n" : "soak: %d FAILED\n", failures);
+    return failures == 0 ? 0 : 1;
+}
