@@ -307,5 +307,75 @@ TEST_P(TcpBuffers, destroyed_loop_drops_what_was_in_flight) {
     }
 }
 
+// A block carries the stream that it was received on; whoever has it next must not be taken for that.
+TEST_P(TcpBuffers, a_block_that_a_stream_had_is_anybody_s_afterwards) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop(few_buffers);
+    Pair pair = make_local_pair(loop);
+    End end;
+    ASSERT_TRUE(loop.submit(RecvStream{pair.socket}, into(end)));
+    for (std::size_t round = 1; round <= 40; ++round) {  // every block has been on the stream
+        pair.peer.send("x");
+        run_until(loop, [&] { return end.text.size() == round; });
+        hoard(loop, few).clear();
+    }
+    pair.peer.send("y");
+    run_until(loop, [&] { return end.text.size() == 41; });
+    close_all(loop, {pair.socket});
+    expect_clean(loop);
+}
+
+TEST_P(TcpBuffers, a_paused_stream_waits_until_half_of_its_share_is_home) {
+    WHORL_SKIP_IF_REFUSED();
+    constexpr std::size_t share = 8;
+    Loop loop = make_loop([&](LoopOptions& options) {
+        options.recv_buffers_per_stream = share;
+        options.recv_buffer_size = 256;
+        options.recv_ring_depth = 2;
+        options.recv_ring_depth_max = 2;
+    });
+    Pair pair = make_local_pair(loop);
+    pair.peer.send(pattern(20'000));
+    std::vector<Buffer> held;
+    std::size_t received = 0;
+    ASSERT_TRUE(loop.submit(RecvStream{pair.socket}, [&](Loop&, RecvStream::Done done) {
+        received += done.buffer.size();
+        if (!done.buffer.empty()) held.push_back(std::move(done.buffer));
+    }));
+    run_until(loop, [&] { return held.size() >= share; });
+    turns(loop, 20);
+    const std::size_t paused_at = received;
+    while (held.size() > share / 2 + 1) {
+        held.pop_back();
+        turns(loop, 5);
+        ASSERT_EQ(received, paused_at) << "with " << held.size() << " held";
+    }
+    held.pop_back();
+    run_until(loop, [&] { return received > paused_at; });
+    close_all(loop, {pair.socket});
+}
+
+// What lies with the kernel is the loop's; what was delivered is the program's, whatever becomes of the
+// loop, and whether or not the kernel had got another buffer for it.
+TEST_P(TcpBuffers, delivered_blocks_survive_a_loop_that_ran_out_of_them) {
+    WHORL_SKIP_IF_REFUSED();
+    std::vector<Buffer> held;
+    {
+        Loop loop = make_loop(few_buffers);
+        Pair pair = make_local_pair(loop);
+        std::vector<Buffer> others = hoard(loop, few - 2);
+        ASSERT_TRUE(loop.submit(RecvStream{pair.socket}, [&](Loop&, RecvStream::Done done) {
+            if (!done.buffer.empty()) held.push_back(std::move(done.buffer));
+        }));
+        for (int count = 0; count < 4; ++count) {
+            pair.peer.send("hello");
+            turns(loop, 5);
+        }
+        run_until(loop, [&] { return loop.statistics().recv_starved != 0; });
+        ASSERT_FALSE(held.empty());
+    }
+    for (const Buffer& buffer : held) EXPECT_EQ(buffer.text().substr(0, 5), "hello");
+}
+
 }  // namespace
 }  // namespace whorl::conformance

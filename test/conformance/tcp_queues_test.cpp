@@ -225,5 +225,47 @@ TEST_P(TcpQueues, full_table_refuses_keeps_what_was_given_and_recovers) {
     expect_clean(loop);
 }
 
+// With small turns most cancellations still wait to be told when their operations end by themselves.
+TEST_P(TcpQueues, cancelled_by_the_dozen_while_their_data_arrives) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    constexpr std::size_t count = 40;
+    std::vector<Pair> pairs;
+    std::vector<Socket> sockets;
+    for (std::size_t index = 0; index < count; ++index) {
+        pairs.push_back(make_local_pair(loop));
+        sockets.push_back(pairs.back().socket);
+    }
+    for (int round = 0; round < 5; ++round) {
+        std::vector<End> ends(count);
+        std::vector<Operation> receives;
+        for (std::size_t index = 0; index < count; ++index) {
+            const Result<Operation> receive =
+                loop.submit(Recv{sockets[index], Buffer::allocate(1)}, into(ends[index]));
+            ASSERT_TRUE(receive);
+            receives.push_back(*receive);
+        }
+        turns(loop, 40);
+        for (Pair& pair : pairs) pair.peer.send("x");
+        for (const Operation receive : receives) static_cast<void>(loop.cancel(receive));
+        std::size_t left = 0;
+        run_until(loop, [&] {
+            left = 0;
+            for (const End& end : ends) left += end.finals == 1 ? 0 : 1;
+            return left == 0;
+        });
+        for (std::size_t index = 0; index < count; ++index) {  // nothing was lost, nothing is left
+            if (ends[index].buffer.text() == "x") continue;
+            EXPECT_EQ(ends[index].error, Error::cancelled);
+            End rest;
+            ASSERT_TRUE(loop.submit(Recv{sockets[index], Buffer::allocate(1)}, into(rest)));
+            run_until(loop, [&] { return rest.finals == 1; });
+            EXPECT_EQ(rest.buffer.text(), "x");
+        }
+    }
+    close_all(loop, sockets);
+    expect_clean(loop);
+}
+
 }  // namespace
 }  // namespace whorl::conformance

@@ -55,7 +55,8 @@ def check_linked(path):
 
 def check_landing_marks(path):
     if platform.machine() == "x86_64":
-        functions = len(re.findall(r" FUNC +GLOBAL +DEFAULT +\d", tell("readelf", "--dyn-syms", "-W", path)))
+        symbols = tell("readelf", "--dyn-syms", "-W", path)
+        functions = len(re.findall(r" FUNC +GLOBAL +DEFAULT +\d", symbols))
         marks = tell("objdump", "-d", "--no-show-raw-insn", path).count("endbr64")
         expect(marks > functions > 0, path, f"has {marks} landing marks for {functions} functions")
 

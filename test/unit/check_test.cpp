@@ -43,6 +43,7 @@ TEST(Check, slab) {
     expect_noticed(slab, live->generation, live->generation + 1, "a live slot that is free");
     expect_noticed(slab, first->generation, first->generation + 1, "a free slot that is alive");
     expect_noticed(slab, live->generation, 0xFFFF'FFFEu, "a live slot that was retired");
+    expect_noticed(slab, first->generation, 0xFFFF'FFFEu, "a free slot that was retired");
     expect_noticed(slab, second->link, 0u, "a free slot that is lost");
     expect_noticed(slab, second->link, 1000u, "a free list that leads nowhere");
     expect_noticed(slab, second->link, slab.index_of(live), "a free list into a live slot");

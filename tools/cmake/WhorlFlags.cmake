@@ -15,6 +15,15 @@ if(WHORL_SANITIZE)
     add_link_options(-fsanitize=${WHORL_SANITIZE})
 endif()
 
+# Counts what runs. Atomic, because loops run in several threads. Nothing is inlined, so that a branch of
+# a header is the same one in every program. At the end of a test that ends by _exit() or abort()
+# somebody must write the counters out.
+if(WHORL_COVERAGE)
+    add_compile_options(--coverage -fprofile-update=atomic -fprofile-abs-path -fno-inline)
+    add_link_options(--coverage)
+    add_library(whorl-coverage-flush OBJECT "${PROJECT_SOURCE_DIR}/test/coverage/flush.cpp")
+endif()
+
 # Warnings and the language subset, for the library and for the code around it.
 function(whorl_flags target)
     set_target_properties(${target} PROPERTIES
@@ -22,6 +31,9 @@ function(whorl_flags target)
     if(PROJECT_IS_TOP_LEVEL OR WHORL_WERROR)
         target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic
                                $<$<BOOL:${WHORL_WERROR}>:-Werror>)
+    endif()
+    if(WHORL_COVERAGE AND "${target}" MATCHES "^test-")
+        target_link_libraries(${target} PRIVATE whorl-coverage-flush)
     endif()
     if(WHORL_NO_EXCEPTIONS)
         target_compile_options(${target} PRIVATE -fno-exceptions -fno-rtti)
