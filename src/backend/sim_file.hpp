@@ -177,6 +177,7 @@ class SimSocket final : public SimFile {
   private:
     void leave_unix();
     ssize_t receive(char* data, std::size_t size, int flags);
+    ssize_t write_to_nobody(std::size_t size);
     int take_error() noexcept { return std::exchange(error_, 0); }
     void send_syn(Nanoseconds elapsed, Nanoseconds retry);
     bool reuses(const SimSocket& other, bool port) const noexcept;
@@ -202,6 +203,7 @@ class SimSocket final : public SimFile {
     bool reuse_port_ = false;
     bool only_v6_ = false;
     linger linger_{};
+    std::size_t lost_ = 0;  // bytes sent after the other side was gone
 };
 
 // One end of a pipe.

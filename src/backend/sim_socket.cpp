@@ -308,7 +308,7 @@ unsigned SimSocket::poll_bits() const noexcept {
     if ((in_->end_arrived() || shut_read_) && shut_write_) bits |= POLLHUP;
     if (family_ == AF_UNIX && out_->reader == nullptr) bits |= POLLHUP | POLLOUT;
     if (error_ != 0) bits |= POLLERR | POLLIN;
-    if (shut_write_ || out_->room() != 0) bits |= POLLOUT;
+    if (shut_write_ || out_->room() > lost_) bits |= POLLOUT;
     if (in_->urgent) bits |= POLLPRI;
     return bits;
 }
@@ -339,20 +339,30 @@ ssize_t SimSocket::receive(char* data, std::size_t size, int flags) {
     return in_->end_arrived() || shut_read_ || size == 0 ? 0 : -EAGAIN;
 }
 
+// Nobody is there: what is sent is answered with a reset. Until that has arrived no more is taken than
+// there is room for.
+ssize_t SimSocket::write_to_nobody(std::size_t size) {
+    const std::size_t room = out_->room();
+    const std::size_t count = std::min(size, room > lost_ ? room - lost_ : 0);
+    if (count == 0) return size != 0 ? -EAGAIN : 0;
+    if (lost_ == 0) {
+        kernel_.at(kernel_.clock() + delay(count), [weak = weak_from_this()] {
+            if (const SimFilePtr self = weak.lock()) {
+                static_cast<SimSocket&>(*self).reset(ECONNRESET);
+            }
+        });
+    }
+    lost_ += count;
+    return static_cast<ssize_t>(count);
+}
+
 ssize_t SimSocket::write(const void* data, std::size_t size, int flags) {
     if (role_ == Role::failed) return error_ != 0 ? -take_error() : -EPIPE;
     if (role_ == Role::fresh) return -EPIPE;
     if (role_ != Role::connected) return role_ == Role::connecting ? -EAGAIN : -ENOTCONN;
     if (shut_write_) return -EPIPE;
     if (out_->reader == nullptr && family_ == AF_UNIX) return -EPIPE;
-    if (out_->reader == nullptr) {
-        // Nobody is there: what is sent is answered with a reset.
-        kernel_.at(kernel_.clock() + delay(size), [weak = weak_from_this()] {
-            if (const SimFilePtr self = weak.lock()) {
-                static_cast<SimSocket&>(*self).reset(ECONNRESET);
-            }
-        });
-    }
+    if (out_->reader == nullptr) return write_to_nobody(size);
     if (size == 0) return 0;
     if ((flags & MSG_OOB) != 0) {
         out_->put_urgent(static_cast<const char*>(data)[size - 1], delay(1));
