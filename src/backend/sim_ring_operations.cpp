@@ -26,6 +26,13 @@ char* memory_at(std::uint64_t address) noexcept { return reinterpret_cast<char*>
 
 SimSocket& socket_in(SimRingOp& op) noexcept { return static_cast<SimSocket&>(*op.file); }
 
+// How much of `size` bytes a send may look at now.
+std::size_t within_reach(SimRingOp& op, std::size_t size) noexcept {
+    const SimChannel* outgoing = socket_in(op).outgoing();
+    if (outgoing == nullptr || (op.message_flags & MSG_OOB) != 0) return size;
+    return std::min(size, outgoing->room());
+}
+
 // liburing stores the mask with its halves exchanged on big-endian machines.
 unsigned poll_mask_of(const io_uring_sqe& sqe) noexcept {
     const unsigned mask = sqe.poll32_events;
@@ -303,7 +310,9 @@ SimRing::Outcome SimRing::try_recv_part(SimRingOp& op, bool whole) {
         size = op.size != 0 ? std::min<std::size_t>(op.size, buffer->len) : buffer->len;
         flags = IORING_CQE_F_BUFFER | unsigned{buffer->bid} << IORING_CQE_BUFFER_SHIFT;
     }
-    const SimAccess access(data, size);
+    const SimChannel* incoming = socket_in(op).incoming();
+    const std::size_t readable = incoming != nullptr ? incoming->readable() : 0;
+    const SimAccess access(data, std::min(size, readable + 1));
     const ssize_t got =
         socket_in(op).read(data, whole ? size : shortened(size), op.message_flags & ~MSG_WAITALL);
     if (got == -EAGAIN) return {would_block, 0};
@@ -318,7 +327,7 @@ SimRing::Outcome SimRing::try_send(SimRingOp& op) {
     const bool all = (op.message_flags & MSG_WAITALL) != 0 && level_.waits_for_all;
     for (;;) {
         const std::size_t rest = op.size - op.moved;
-        const SimAccess access(op.data + op.moved, rest);
+        const SimAccess access(op.data + op.moved, within_reach(op, rest));
         const ssize_t sent =
             socket_in(op).write(op.data + op.moved, shortened(rest), op.message_flags);
         if (sent == -EAGAIN) return {would_block, 0};
@@ -343,7 +352,7 @@ SimRing::Outcome SimRing::try_sendmsg(SimRingOp& op) {
         const std::size_t skipped = op.moved - first;
         const std::size_t size = std::min(passed, end) - op.moved;
         const char* data = static_cast<char*>(part.iov_base) + skipped;
-        const SimAccess access(data, size);
+        const SimAccess access(data, within_reach(op, size));
         const ssize_t sent = socket_in(op).write(data, size, op.message_flags);
         if (sent == -EAGAIN || (sent >= 0 && static_cast<std::size_t>(sent) < size)) {
             if (sent > 0) op.moved += static_cast<std::size_t>(sent);
