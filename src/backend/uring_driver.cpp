@@ -130,7 +130,17 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     const bool waits = batch.empty() && !ring_.has_completions() && all_staged;
     if (Error error = submit_and_wait(waits ? timeout : Nanoseconds::zero())) return error;
     collect(batch);
+    const bool all_said = again_.empty() && ended_.empty() && cancels_.empty();
+    if (!all_said || ring_.has_completions()) notify();
     return {};
+}
+
+// A guest's host sleeps until notify_fd is readable, and the kernel tells it of completions only: not
+// of what the kernel did not take, and not twice of what a turn had no room for.
+void UringDriver::notify() noexcept {
+    if (notify_fd_ < 0) return;
+    const std::uint64_t one = 1;
+    static_cast<void>(!context_.system.write(notify_fd_, &one, sizeof one));
 }
 
 // The one system call of a turn. It is left out when nothing is to be said and the kernel's flags in
@@ -143,6 +153,7 @@ Error UringDriver::submit_and_wait(Nanoseconds timeout) noexcept {
     ++context_.statistics.kernel_waits;
     const Error error = ring_.enter(waits ? 1 : 0, timeout);
     if (ring_.overflowed()) ++context_.statistics.completion_overflows;
+    if (ring_.pending() != 0) notify();
     // The kernel is short of memory or room for completions: reap, and submit the rest next time.
     if (error.value() == EAGAIN || error.value() == EBUSY) return {};
     return error;
@@ -193,6 +204,7 @@ void UringDriver::flush() noexcept {
     if (ring_.pending() == 0) return;
     ++context_.statistics.kernel_waits;
     static_cast<void>(ring_.enter(0, Nanoseconds::zero()));
+    if (ring_.pending() != 0 || !cancels_.empty()) notify();
 }
 
 Error UringDriver::watch_wake(int event_fd) noexcept {

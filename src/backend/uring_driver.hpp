@@ -64,6 +64,7 @@ class UringDriver final : public Driver {
     Error reopen() noexcept;
     void register_index() noexcept;
     Error submit_and_wait(Nanoseconds timeout) noexcept;
+    void notify() noexcept;
     io_uring_sqe* entry() noexcept;
 
     void stage_all(OpList& submissions, CompletionBatch& batch) noexcept;

@@ -7,6 +7,8 @@
 // which ends the program; a driver that frees too early is written to after the end (ASan).
 #include "unit/sim_ring_stage.hpp"
 
+#include <functional>
+
 namespace whorl::sim_ring_test {
 namespace {
 
@@ -361,6 +363,35 @@ TEST(SimRingLoop, posts_from_other_threads) {
         while (ran < 20) ASSERT_FALSE(loop.run_for(1s));
         kernel.join(thread);
     });
+}
+
+// A guest's host sleeps until it is told: also of what the kernel has refused to take.
+TEST(SimRingLoop, a_guest_is_woken_for_what_was_refused) {
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        Stage stage = stage_for(0, RingLevel::linux_6_18, seed % 2 == 0);
+        stage.world.seed = seed;
+        stage.world.ring_refusal = 0.5;
+        SCOPED_TRACE(::testing::Message() << "seed " << seed);
+        SimKernel kernel(stage.world);
+        Loop loop = make_loop(kernel, stage);
+        const Result<int> fd = loop.notify_fd();
+        ASSERT_TRUE(fd);
+        int ended = 0;
+        for (int count = 0; count < 20; ++count) {
+            ASSERT_TRUE(loop.submit(Nop{}, [&](Loop&, Nop::Done) { ++ended; }));
+        }
+        const std::function<bool()> told = [&] {
+            return (kernel.file(*fd)->poll_bits() & POLLIN) != 0;
+        };
+        for (int turn = 0; turn < 1000 && ended < 20; ++turn) {
+            const Instant bound = kernel.clock() + 1s;
+            const Instant deadline = std::min(loop.next_deadline(), bound);
+            const bool woken = kernel.wait(told, deadline);
+            ASSERT_TRUE(woken || deadline < bound) << "nothing wakes the host";
+            ASSERT_FALSE(loop.process());
+        }
+        EXPECT_EQ(ended, 20);
+    }
 }
 
 // The same seed is the same run; another one is not.
