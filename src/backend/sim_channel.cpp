@@ -49,6 +49,7 @@ void SimChannel::fly(Segment segment, Nanoseconds delay) {
 
 void SimChannel::arrive() {
     bool news = false;
+    bool bytes = false;
     while (!held && !segments_.empty() && segments_.front().due <= kernel_.clock()) {
         Segment& segment = segments_.front();
         flying_ -= segment.bytes.size();
@@ -57,13 +58,19 @@ void SimChannel::arrive() {
             urgent_byte = segment.bytes[0];
         } else {
             arrived_ += segment.bytes;
+            bytes = bytes || !segment.bytes.empty();
         }
         if (segment.end) end_arrived_ = true;
         segments_.pop_front();
         news = true;
     }
     if (!news || broken_) return;
-    if (reader != nullptr) reader->changed();
+    if (reader != nullptr) return reader->changed();
+    if (!bytes || writer == nullptr) return;
+    // A socket (a pipe without a reader is broken) that was closed while this was on its way: a reset.
+    kernel_.at(kernel_.clock() + kernel_.flight_time(0), [weak = writer->weak_from_this()] {
+        if (const SimFilePtr file = weak.lock()) static_cast<SimSocket&>(*file).reset(ECONNRESET);
+    });
 }
 
 void SimChannel::put(const char* data, std::size_t size, Nanoseconds delay) {
@@ -94,7 +101,6 @@ void SimChannel::break_off() noexcept {
     broken_ = true;
     segments_.clear();
     flying_ = 0;
-    urgent = false;
 }
 
 void SimChannel::release() {

@@ -285,6 +285,8 @@ int SimSocket::shutdown(int how) {
     }
     if (role_ != Role::connected) return -ENOTCONN;
     kernel_.trace("shutdown port %u to %u how %d", local_.port(), peer_.port(), how);
+    // Both sides have said their end: TCP has no connection any more.
+    if (shut_write_ && in_->end_arrived() && family_ != AF_UNIX) return -ENOTCONN;
     if (how != SHUT_WR) shut_read_ = true;
     if (how != SHUT_RD && !shut_write_) {
         shut_write_ = true;
