@@ -420,6 +420,7 @@ std::uint32_t Program::stream_of(std::uint16_t port, bool from_client) {
 void Program::verify_streams() {
     for (auto& [peer, stream] : peers) streams[stream].received = peer.received();
     for (const Stream& stream : streams) {
+        if (stream.port == 0) continue;  // broken before it was accepted: nobody knows whose it was
         std::size_t at = 0;
         for (const Stream::Send& send : stream.sends) {
             const std::size_t size = std::min<std::size_t>(send.bytes, stream.received.size() - at);
@@ -429,6 +430,10 @@ void Program::verify_streams() {
             at += size;
         }
         check(at == stream.received.size(), "more was received than was sent");
+        std::uint64_t sent = 0;
+        for (const Stream::Send& send : stream.sends) sent += send.bytes;
+        const bool whole = stream.ended && !stream.broken && !scripted_breaks;
+        check(!whole || at == sent, "the end came before the last byte");
     }
 }
 

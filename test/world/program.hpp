@@ -29,12 +29,13 @@ using whorl::Loop;
 using whorl::Nanoseconds;
 using whorl::testing::World;
 
-#define WORLD_TEST_KINDS(X)                                                                        \
-    X(nop)                                                                                         \
-    X(connect)                                                                                     \
-    X(accept)                                                                                      \
-    X(accept_stream) X(recv) X(recv_stream) X(send) X(send_all) X(send_chain) X(shutdown) X(watch) \
-        X(timer) X(every) X(post) X(remote) X(hook) X(close)
+#define WORLD_TEST_KINDS(X)                                                                \
+    X(nop)                                                                                 \
+    X(connect)                                                                             \
+    X(accept)                                                                              \
+    X(accept_stream)                                                                       \
+    X(recv) X(recv_stream) X(send) X(send_all) X(send_chain) X(shutdown) X(watch) X(timer) \
+        X(every) X(post) X(remote) X(hook) X(close)
 enum class Kind : std::uint8_t {
 #define WORLD_TEST_KIND(name) name,
     WORLD_TEST_KINDS(WORLD_TEST_KIND)
@@ -88,6 +89,8 @@ struct Stream {
     bool from_client = false;
     std::vector<Send> sends;
     std::string received;
+    bool ended = false;   // its receiver has seen the end
+    bool broken = false;  // something went wrong on the connection: bytes may be lost
 };
 
 // A socket or a listener of one of the loops.
@@ -172,7 +175,8 @@ class Program {
     void peer(std::uint16_t port, std::uint32_t size, int ends);
 
     // --- the end
-    enum class Ending { cancel, close, drain, destroy };
+    enum class Ending { cancel, close, drain, destroy, natural };
+    static constexpr std::uint32_t endings = 5;
     void finish(Ending ending);
 
     Loop& loop(std::uint32_t index) { return *loops[index]; }
@@ -192,6 +196,7 @@ class Program {
     std::vector<Stream> streams;
     std::vector<whorl::Buffer> held;  // received buffers that the program keeps for a while
     std::uint32_t hold_max = 0;
+    bool scripted_breaks = false;  // connections break without an error of their own
     bool canary = false;  // takes no notice of a completion now and then: must be found out
     void (*inside)(Program&, void*) = nullptr;  // runs in handlers
     void* inside_context = nullptr;
@@ -238,6 +243,8 @@ class Program {
     void settle(Ending ending);
     void cancel_all();
     void close_all();
+    void end_by_itself();
+    void broken(const Op& op);
     bool all_ended() const;
     void check_loop(Loop& loop, bool holders_gone);
 

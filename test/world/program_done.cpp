@@ -73,10 +73,24 @@ End Program::end_of(const Op& op, Error error) const {
 void Program::ended(std::uint32_t index, Error error, End good) {
     Op& op = ops[index];
     op.live = false;
-    if (error) return table.count(op.kind, end_of(op, error));
+    if (error) {
+        const End end = end_of(op, error);
+        const bool asked = error == Error::cancelled || error == Error::timed_out;
+        if (!asked) broken(op);
+        return table.count(op.kind, end);
+    }
+    if (op.stream != none && good == End::end) streams[op.stream].ended = true;
     if (op.cancel_asked) table.count(op.kind, End::cancel_lost);
     else if (op.cancel_late) table.count(op.kind, End::cancel_late);
     table.count(op.kind, good);
+}
+
+// What was on its way on this connection may be lost, in both directions.
+void Program::broken(const Op& op) {
+    if (op.stream == none) return;
+    for (Stream& stream : streams) {
+        if (stream.port == streams[op.stream].port) stream.broken = true;
+    }
 }
 
 // --- each operation's
@@ -227,6 +241,7 @@ void Program::destroy(std::uint32_t index) {
         op.live = false;  // no handler runs any more
         // How far it came nobody tells.
         if (op.send != none) streams[op.stream].sends[op.send].bytes = op.size;
+        broken(op);
         table.count(op.kind, End::destroyed);
     }
     for (Holder& holder : holders) {
@@ -251,10 +266,34 @@ void Program::close_all() {
     }
 }
 
+// Every connection is read to its end and half-closed from both sides; nothing is cancelled that could
+// end by itself.
+void Program::end_by_itself() {
+    for (std::uint32_t index = 0; index < ops.size(); ++index) {
+        if (ops[index].stream == none && ops[index].kind != Kind::shutdown) cancel(index);
+    }
+    for (std::uint32_t index = 0; index < holders.size(); ++index) {
+        if (holders[index].listens && !holders[index].closed) close(index, false);
+    }
+    (void)world.run_until([] { return false; }, std::chrono::seconds(1));
+    for (auto& [peer, stream] : peers) {
+        peer.read_on();
+        peer.finish_sending();
+    }
+    for (std::uint32_t index = 0; index < holders.size(); ++index) {
+        if (holders[index].closed || holders[index].listens) continue;
+        const bool reads = recv_stream(index) != none;
+        if (!reads || shutdown(index) == none) close(index, false);
+    }
+    (void)world.run_until([this] { return all_ended(); }, std::chrono::seconds(60));
+}
+
 // The faults have stopped: everything ends soon.
 void Program::settle(Ending ending) {
     const auto silent = [this] { return all_ended(); };
-    if (ending == Ending::cancel) {
+    if (ending == Ending::natural) {
+        end_by_itself();
+    } else if (ending == Ending::cancel) {
         // What a cancel finds too late goes on and may bring more: asked again.
         for (int round = 0; round < 3; ++round) {
             cancel_all();
@@ -274,6 +313,11 @@ void Program::settle(Ending ending) {
         }
         cancel_all();  // hooks are not drained
     }
+    for (std::uint32_t index = 0; index < ops.size(); ++index) {
+        if (!ops[index].live) continue;
+        world.note(std::string("left: ") + name_of(ops[index].kind) + ", slot " +
+                   std::to_string(static_cast<std::uint32_t>(ops[index].handle)));
+    }
     check(all_ended(), "an operation does not end");
 }
 
@@ -289,7 +333,8 @@ void Program::finish(Ending ending) {
     whorl::testing::SimulationOptions& options = world.options();
     options.short_transfer = options.late_completion = options.reordering = options.stream_end = 0;
     options.cancel_loses = options.operation_error = options.call_error = 0;
-    world.heal();
+    // Only when there is something to heal: it looks after what is on its way, and would hide its loss.
+    if (world.state().kernel.partitioned) world.heal();
     world.descriptors_unlimited();
     held.clear();
     hold_max = 0;

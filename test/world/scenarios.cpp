@@ -227,6 +227,7 @@ void stream_with_held_buffers(Program& program) {
 void streams_with_few_buffers(Program& program) {
     whorl::LoopOptions options = small();
     options.recv_buffer_size = 16384;
+    options.buffer_bytes_max = 256 << 10;
     options.recv_buffers_per_stream = 2;
     program.add_loop(options);
     const std::uint32_t listener = program.listen(0);

@@ -40,8 +40,9 @@ struct Setting {
         loop.ops_max = static_cast<std::uint32_t>(pick({16, 40, 120, 400}));
         loop.handles_max = static_cast<std::uint32_t>(pick({5, 12, 40}));
         loop.posts_max = static_cast<std::uint32_t>(pick({2, 100}));
-        loop.buffer_bytes_max = 128 << 10;
         loop.recv_buffer_size = static_cast<std::uint32_t>(pick({256, 4096, 16384}));
+        // The pool maps 64 or 256 KiB at a time for a size: room for one of each size in use.
+        loop.buffer_bytes_max = loop.recv_buffer_size == 16384 ? 448 << 10 : 192 << 10;
         loop.recv_ring_depth = 2;
         loop.recv_ring_depth_max = 8;
         loop.recv_buffers_per_stream = static_cast<std::uint32_t>(pick({1, 2, 8}));
@@ -74,6 +75,7 @@ class Schedule {
             program_.add_loop(setting.loop);
         }
         program_.canary = setting.canary;
+        program_.scripted_breaks = setting.options.operation_error > 0;
         program_.hold_max = draw(8);
         program_.inside = [](Program&, void* schedule) {
             static_cast<Schedule*>(schedule)->in_handler();
@@ -89,7 +91,7 @@ class Schedule {
             for (std::uint32_t count = 1 + draw(4); count > 0; --count) act();
             let_go_on();
         }
-        program_.finish(static_cast<Program::Ending>(draw(4)));
+        program_.finish(static_cast<Program::Ending>(draw(Program::endings)));
     }
 
   private:
@@ -229,7 +231,8 @@ class Schedule {
             case 0:
                 return draw(2) == 0 ? world_.partition() : world_.heal();
             case 1:
-                return world_.heal();
+                if (draw(4) == 0) world_.heal();
+                return;
             case 2:
             case 3:
                 return break_one();

@@ -88,6 +88,7 @@ Seen execute(const Run& run, Counts& counts) {
     std::uint64_t step = 0;
     {
         Program program(world, counts.table);
+        program.scripted_breaks = true;  // an injected error may be one
         world.invariant("the interruption", [&] {
             if (++step == run.step) interrupt(program, run.interruption);
             return true;
@@ -125,7 +126,7 @@ void fault_at(Run run, std::size_t index, const Tape& kind_bounds, Counts& count
 }
 
 void explore(const Scenario& scenario, Counts& counts) {
-    for (int ending = 0; ending < 4; ++ending) {
+    for (std::uint32_t ending = 0; ending < Program::endings; ++ending) {
         Run run;
         run.scenario = &scenario;
         run.ending = static_cast<Program::Ending>(ending);
