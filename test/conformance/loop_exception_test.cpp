@@ -10,8 +10,6 @@
 namespace whorl::conformance {
 namespace {
 
-#if defined(__cpp_exceptions)
-
 struct Thrown : std::runtime_error {
     Thrown() : std::runtime_error("thrown by a handler") {}
 };
@@ -363,12 +361,6 @@ TEST_P(LoopException, a_loop_goes_away_with_the_rest_of_the_batch_undelivered) {
     }
     EXPECT_TRUE(witness.alone());
 }
-
-#else
-
-TEST(LoopException, needs_exceptions) { GTEST_SKIP() << "built without exceptions"; }
-
-#endif
 
 }  // namespace
 }  // namespace whorl::conformance

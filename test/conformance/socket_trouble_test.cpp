@@ -74,7 +74,7 @@ TEST_P(SocketTrouble, every_option_of_a_number_under_which_a_pipe_lies) {
     Pair pair = make_pair(loop);
     const Ends pipe = Ends::pipe();
     const int number = fd_of(loop, pair.socket);
-    ASSERT_EQ(dup3(pipe.in.get(), number, O_CLOEXEC), number);  // somebody's mistake
+    ASSERT_EQ(os::dup3(pipe.in.get(), number, O_CLOEXEC), number);  // somebody's mistake
 #define EXPECT_NO_SOCKET(Type)                                                   \
     EXPECT_EQ(set_option(loop, pair.socket, Type{}).value(), ENOTSOCK) << #Type; \
     EXPECT_EQ((get_option<Type>(loop, pair.socket)).error().value(), ENOTSOCK) << #Type;

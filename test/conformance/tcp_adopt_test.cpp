@@ -51,7 +51,7 @@ TEST_P(TcpAdopt, blocking_and_nonblocking_sockets_do_everything) {
         Peer peer(fds[1]);
         EXPECT_EQ(*native_handle(loop, socket), fds[0]);
         std::vector<End> ends(6);
-        ASSERT_TRUE(loop.submit(Recv{socket, Buffer::allocate(4)}, into(ends[0])));
+        ASSERT_TRUE(loop.submit(Recv{socket, Buffer::allocate(4), MSG_WAITALL}, into(ends[0])));
         ASSERT_TRUE(loop.submit(Recv{socket, Buffer::allocate(6), MSG_WAITALL}, into(ends[1])));
         ASSERT_TRUE(loop.submit(RecvStream{socket}, into(ends[2])));
         ASSERT_TRUE(loop.submit(SendAll{socket, filled(500'000)}, into(ends[3])));

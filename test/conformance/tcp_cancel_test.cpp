@@ -87,8 +87,8 @@ TEST_P(TcpCancel, queued_receives_keep_their_order_around_a_cancelled_one) {
     for (std::size_t index = 0; index < ends.size(); ++index) {
         ends[index].order = &order;
         ends[index].name = static_cast<char>('0' + index);
-        operations.push_back(
-            *loop.submit(Recv{pair.socket, Buffer::allocate(4)}, into(ends[index])));
+        Recv four{pair.socket, Buffer::allocate(4), MSG_WAITALL};
+        operations.push_back(*loop.submit(std::move(four), into(ends[index])));
     }
     turns(loop, 1);
     EXPECT_EQ(loop.cancel(operations[2]), Cancelled::cancelling);

@@ -295,7 +295,8 @@ TEST_P(TcpTransfer, stream_queued_behind_a_receive_goes_on_where_that_ended) {
     Loop loop = make_loop();
     Pair pair = make_pair(loop);
     End first, stream;
-    ASSERT_TRUE(loop.submit(Recv{pair.socket, Buffer::allocate(3)}, into(first)));
+    Recv three{pair.socket, Buffer::allocate(3), MSG_WAITALL};
+    ASSERT_TRUE(loop.submit(std::move(three), into(first)));
     ASSERT_TRUE(loop.submit(RecvStream{pair.socket}, into(stream)));
     turns(loop, 2);
     pair.peer.send("onetwothree");

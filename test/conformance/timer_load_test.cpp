@@ -187,7 +187,7 @@ TEST_P(TimerLoad, lateness_of_an_idle_loop) {
     EXPECT_FALSE(loop.run());
     ASSERT_EQ(late.size(), 100u);
     EXPECT_GE(*std::min_element(late.begin(), late.end()), 0ns);
-    if (GetParam().world) {
+    if (GetParam().world && exact()) {
         EXPECT_LT(*std::max_element(late.begin(), late.end()), 5us) << "more than a tick late";
     }
     print_lateness("700 us timers", late);
