@@ -124,7 +124,7 @@ TEST_P(SocketTrouble, a_loop_that_drains_takes_no_sockets) {
 TEST_P(SocketTrouble, listening_where_one_cannot) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    const std::set<int> before = open_descriptors();
+    const std::set<int> before = os::open_descriptors();
     EXPECT_EQ(listen(loop, Address()).error(), Error::invalid_argument);
     EXPECT_EQ(listen(loop, Address::ipv4(192, 0, 2, 1, 0)).error().value(), EADDRNOTAVAIL);
     ListenOptions options;
@@ -132,7 +132,7 @@ TEST_P(SocketTrouble, listening_where_one_cannot) {
     EXPECT_EQ(listen(loop, Address::loopback_v4(0), options).error(), Error::invalid_argument);
     EXPECT_EQ(loop.submit(Connect{Address()}, [](Loop&, Connect::Done) {}).error(),
               Error::invalid_argument);
-    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_EQ(os::open_descriptors(), before);
     const Listener first = listen_here(loop);
     const Address taken = Address::loopback_v4(port_of(loop, first));
     EXPECT_EQ(listen(loop, taken).error().value(), EADDRINUSE);
