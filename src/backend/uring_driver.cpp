@@ -130,13 +130,14 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     const bool waits = batch.empty() && !ring_.has_completions() && all_staged;
     if (Error error = submit_and_wait(waits ? timeout : Nanoseconds::zero())) return error;
     collect(batch);
-    const bool all_said = again_.empty() && ended_.empty() && cancels_.empty();
+    const bool hears_wakes = wake_fd_ < 0 || wake_armed_;
+    const bool all_said = again_.empty() && ended_.empty() && cancels_.empty() && hears_wakes;
     if (!all_said || ring_.has_completions()) notify();
     return {};
 }
 
 // A guest's host sleeps until notify_fd is readable, and the kernel tells it of completions only: not
-// of what the kernel did not take, and not twice of what a turn had no room for.
+// of what the kernel did not take, of a poll that has ended, and not twice of what a turn had no room for.
 void UringDriver::notify() noexcept {
     if (notify_fd_ < 0) return;
     const std::uint64_t one = 1;

@@ -394,6 +394,35 @@ TEST(SimRingLoop, a_guest_is_woken_for_what_was_refused) {
     }
 }
 
+// The poll that hears posts may end at any time; the guest must not sleep without it.
+TEST(SimRingLoop, a_guest_is_woken_by_posts_although_its_poll_ends) {
+    Stage stage = stage_for(0, RingLevel::linux_6_18, false);
+    stage.world.stream_end = 1;
+    SimKernel kernel(stage.world);
+    Loop loop = make_loop(kernel, stage);
+    const Result<int> fd = loop.notify_fd();
+    const Result<Remote> remote = loop.remote();
+    ASSERT_TRUE(fd && remote);
+    const std::function<bool()> told = [&] {
+        return (kernel.file(*fd)->poll_bits() & POLLIN) != 0;
+    };
+    const auto rest = [&] {  // until the host would sleep
+        for (int turn = 0; turn < 20; ++turn) {
+            const bool due = loop.next_deadline() <= kernel.clock();
+            if (!due && !kernel.wait(told, kernel.clock() + 1ms)) return;
+            ASSERT_FALSE(loop.process());
+        }
+    };
+    int ran = 0;
+    for (int count = 1; count <= 10; ++count) {
+        rest();
+        kernel.join(kernel.spawn([&] { EXPECT_TRUE(remote->post([&ran](Loop&) { ++ran; })); }));
+        ASSERT_TRUE(kernel.wait(told, kernel.clock() + 1s)) << "nothing wakes the host";
+        rest();
+        ASSERT_EQ(ran, count);
+    }
+}
+
 // The same seed is the same run; another one is not.
 TEST(SimRingLoop, a_seed_is_a_run) {
     const auto hash_of = [](std::uint64_t seed) {
