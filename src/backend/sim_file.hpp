@@ -204,6 +204,7 @@ class SimSocket final : public SimFile {
     bool only_v6_ = false;
     linger linger_{};
     std::size_t lost_ = 0;  // bytes sent after the other side was gone
+    bool resets_ = false;   // and the answer to them is on its way
 };
 
 // One end of a pipe.

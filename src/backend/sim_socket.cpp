@@ -346,14 +346,15 @@ ssize_t SimSocket::receive(char* data, std::size_t size, int flags) {
 ssize_t SimSocket::write_to_nobody(std::size_t size) {
     const std::size_t room = out_->room();
     const std::size_t count = std::min(size, room > lost_ ? room - lost_ : 0);
-    if (count == 0) return size != 0 ? -EAGAIN : 0;
-    if (lost_ == 0) {
+    if (size == 0) return 0;
+    if (!std::exchange(resets_, true)) {  // also for what is still on its way there
         kernel_.at(kernel_.clock() + delay(count), [weak = weak_from_this()] {
             if (const SimFilePtr self = weak.lock()) {
                 static_cast<SimSocket&>(*self).reset(ECONNRESET);
             }
         });
     }
+    if (count == 0) return -EAGAIN;
     lost_ += count;
     return static_cast<ssize_t>(count);
 }
