@@ -97,6 +97,7 @@ class SimChannel : public std::enable_shared_from_this<SimChannel> {
     void release();
     std::uint64_t passed = 0;       // bytes put so far
     std::uint64_t reset_after = 0;  // the connection is reset after so many bytes; 0: never
+    bool breaking = false;          // they have been sent: nothing more goes out
     bool urgent = false;            // a byte of priority data waits
     char urgent_byte = 0;
 

@@ -372,13 +372,13 @@ ssize_t SimSocket::write(const void* data, std::size_t size, int flags) {
         return static_cast<ssize_t>(size);
     }
     std::size_t count = std::min(size, out_->room());
-    if (count == 0) return -EAGAIN;
+    if (count == 0 || out_->breaking) return -EAGAIN;
     const std::uint64_t cut = out_->reader != nullptr ? out_->reset_after : 0;
     if (cut != 0) count = std::min<std::size_t>(count, cut > out_->passed ? cut - out_->passed : 0);
     if (count != 0) out_->put(static_cast<const char*>(data), count, delay(count));
     if (cut == 0 || out_->passed < cut) return static_cast<ssize_t>(count);
     // A fault script: the connection breaks here, after what was sent has arrived.
-    out_->reset_after = 0;
+    out_->breaking = true;
     const SimFilePtr other = out_->reader->shared_from_this();
     kernel_.at(kernel_.clock() + kernel_.options().latency_max, [other, self = shared_from_this()] {
         static_cast<SimSocket&>(*other).reset(ECONNRESET);
