@@ -140,8 +140,8 @@ class SimKernel final : public System {
     SimCounters counters;
     std::uint32_t drivers = 0;  // loops that live here
     // One line of the trace, as printf: at most four numbers and literals (sim_trace.hpp).
-    template <std::size_t size, class... Arguments>
-    void trace(const char (&format)[size], Arguments... arguments) {
+    template <std::size_t Size, class... Arguments>
+    void trace(const char (&format)[Size], Arguments... arguments) {
         trace_.line(now_, format, arguments...);
     }
     void note(std::string_view words) { trace_.text(now_, words); }

@@ -21,11 +21,11 @@ namespace whorl::detail {
 class SimTrace {
   public:
     // As printf, with at most four numbers and literals: what a const char* points to must stay.
-    template <std::size_t size, class... Arguments>
-    void line(Instant now, const char (&format)[size], Arguments... arguments) {
+    template <std::size_t Size, class... Arguments>
+    void line(Instant now, const char (&format)[Size], Arguments... arguments) {
         static_assert(sizeof...(Arguments) <= arguments_max);
         Line& line = begin(now, format);
-        mix_text(format, size - 1);
+        mix_text(format, Size - 1);
         (add(line, arguments), ...);
         if (stream_ != nullptr) print(line);
     }

@@ -29,7 +29,7 @@ struct PeerState final : detail::SimWatcher, std::enable_shared_from_this<PeerSt
     void pump_connect();
     void pump_in();
     void pump_out();
-    void broken(int error) noexcept;
+    void broken(int why) noexcept;
     void apply_script();
     void file_changed(detail::SimFile&, std::uint64_t) override { soon(); }
 
@@ -73,7 +73,7 @@ struct WorldState {
     void spin_guard(bool news);
     Instant next_event() noexcept;
     std::uint64_t progress() const noexcept;
-    static void panic_note(void* state) noexcept;
+    static void panic_note(void* given) noexcept;
 
     static constexpr std::uint32_t rounds_max = 1'000'000;    // at one instant
     static constexpr std::uint32_t rounds_idle_max = 10'000;  // of these, without any progress
