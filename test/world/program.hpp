@@ -29,14 +29,24 @@ using whorl::Loop;
 using whorl::Nanoseconds;
 using whorl::testing::World;
 
-#define WORLD_TEST_KINDS(X)                                                                 \
-    X(nop)                                                                                  \
-    X(connect)                                                                              \
-    X(accept)                                                                               \
-    X(accept_stream)                                                                        \
-    X(recv)                                                                                 \
-    X(recv_stream) X(send) X(send_all) X(send_chain) X(shutdown) X(watch) X(timer) X(every) \
-        X(post) X(remote) X(hook) X(close)
+#define WORLD_TEST_KINDS(X) \
+    X(nop)                  \
+    X(connect)              \
+    X(accept)               \
+    X(accept_stream)        \
+    X(recv)                 \
+    X(recv_stream)          \
+    X(send)                 \
+    X(send_all)             \
+    X(send_chain)           \
+    X(shutdown)             \
+    X(watch)                \
+    X(timer)                \
+    X(every)                \
+    X(post)                 \
+    X(remote)               \
+    X(hook)                 \
+    X(close)
 enum class Kind : std::uint8_t {
 #define WORLD_TEST_KIND(name) name,
     WORLD_TEST_KINDS(WORLD_TEST_KIND)
