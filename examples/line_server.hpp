@@ -12,8 +12,10 @@
 
 #include <chrono>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 class LineServer {
   public:
@@ -28,19 +30,20 @@ class LineServer {
     }
     void stop(whorl::Loop& loop) { (void)loop.close(listener_); }
     void operator()(whorl::Loop& loop, whorl::AcceptStream::Done done) {
-        if (done.socket) (new Connection(*this, done.socket))->start(loop);
+        if (!done.socket) return;
+        auto made = std::make_unique<Connection>(*this, done.socket);
+        Connection* const connection = made.get();
+        open_.emplace(connection, std::move(made));
+        connection->start(loop);
     }
-    std::size_t connections() const { return connections_; }
+    std::size_t connections() const { return open_.size(); }
     const std::map<std::string, std::string>& words() const { return words_; }
 
   private:
-    // One connection. It lives until its socket is closed, and each handler may ask for that.
+    // One connection. It goes when its socket has been closed, and each handler may ask for that.
     class Connection {
       public:
-        Connection(LineServer& server, whorl::Socket socket) : server_(server), socket_(socket) {
-            ++server_.connections_;
-        }
-        ~Connection() { --server_.connections_; }
+        Connection(LineServer& server, whorl::Socket socket) : server_(server), socket_(socket) {}
 
         void start(whorl::Loop& loop) {
             const whorl::Result<whorl::Timer> timer =
@@ -92,7 +95,7 @@ class LineServer {
         void finish(whorl::Loop& loop) {
             leaving_ = true;
             (void)loop.cancel(idle_);
-            (void)loop.close(socket_, [this](whorl::Loop&) { delete this; });
+            (void)loop.close(socket_, [this](whorl::Loop&) { server_.open_.erase(this); });
         }
 
         LineServer& server_;
@@ -104,5 +107,5 @@ class LineServer {
 
     whorl::Listener listener_;
     std::map<std::string, std::string> words_;
-    std::size_t connections_ = 0;
+    std::map<Connection*, std::unique_ptr<Connection>> open_;
 };
