@@ -193,7 +193,7 @@ void UringDriver::stage_cancels(std::uint32_t budget) noexcept {
         record->flags &= static_cast<std::uint16_t>(~op_in_cancels);
         io_uring_prep_cancel64(sqe, context_.operations.handle_of(record), 0);
         if (ring_.skips_success()) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;  // nobody reads it
-        sqe->user_data = data_cancel;
+        sqe->user_data = data_of_cancel(context_.operations.handle_of(record));
     }
 }
 

@@ -56,7 +56,16 @@ class UringDriver final : public Driver {
     // User data that names no record: index 0 is never handed out.
     static constexpr std::uint64_t data_nothing = 0;
     static constexpr std::uint64_t data_wake = std::uint64_t{1} << 32;
-    static constexpr std::uint64_t data_cancel = std::uint64_t{2} << 32;
+    // A cancellation's data names the record by the even generation before its own.
+    static constexpr std::uint64_t data_of_cancel(std::uint64_t handle) noexcept {
+        return handle - (std::uint64_t{1} << 32);
+    }
+    static constexpr std::uint64_t handle_of_cancel(std::uint64_t data) noexcept {
+        return data + (std::uint64_t{1} << 32);
+    }
+    static constexpr bool is_cancel(std::uint64_t data) noexcept {
+        return (data >> 32) % 2 == 0 && static_cast<std::uint32_t>(data) != 0;
+    }
     static constexpr std::uint32_t idle_turns_max = 64;
 
     bool has(Feature feature) const noexcept { return (features_ & feature_bit(feature)) != 0; }
@@ -82,6 +91,7 @@ class UringDriver final : public Driver {
     void collect_ended(CompletionBatch& batch) noexcept;
     void collect_record(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
     void collect_inner(OpRecord& record, CompletionBatch& batch) noexcept;
+    void collect_cancel(const io_uring_cqe& cqe) noexcept;
     void collect_wake(const io_uring_cqe& cqe) noexcept;
     void collect_polled_stream(OpRecord& record, CompletionBatch& batch) noexcept;
     void push(OpRecord& record, std::int32_t result, bool more, PoolBlock* block,

@@ -196,7 +196,9 @@ void UringDriver::collect(CompletionBatch& batch) noexcept {
         const std::uint64_t data = cqe->user_data;
         if (data == data_wake) {
             collect_wake(*cqe);
-        } else if (data != data_cancel && data != data_nothing) {
+        } else if (is_cancel(data)) {
+            collect_cancel(*cqe);
+        } else if (data != data_nothing) {
             OpRecord* record = context_.operations.find(data);
             if (record != nullptr) collect_record(*record, *cqe, batch);
             else ++context_.statistics.completions_stale;
@@ -204,6 +206,20 @@ void UringDriver::collect(CompletionBatch& batch) noexcept {
         ring_.pop();
     }
     if (buffers_lack()) buffers_fill();
+}
+
+// The kernel did not find it, or found it at work. It may be just between two of its places, such as the
+// poll that has ended and the worker thread that will wait instead, and then nothing would end it. So it
+// is cancelled again, unless its answer has come: that precedes this one when it was complete.
+void UringDriver::collect_cancel(const io_uring_cqe& cqe) noexcept {
+    if (cqe.res >= 0) return;
+    OpRecord* record = context_.operations.find(handle_of_cancel(cqe.user_data));
+    if (record == nullptr || record->state != OpState::kernel) return;
+    constexpr unsigned ending = op_cancelled | op_timed_out | op_pausing | op_dropped;
+    constexpr unsigned elsewhere = op_in_cancels | op_in_again | op_in_ended | op_final_seen;
+    if ((record->flags & ending) == 0 || (record->flags & elsewhere) != 0) return;
+    record->flags |= op_in_cancels;
+    cancels_.push_back(context_.operations, *record);
 }
 
 void UringDriver::collect_wake(const io_uring_cqe& cqe) noexcept {
