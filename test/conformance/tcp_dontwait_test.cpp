@@ -22,7 +22,15 @@ TEST_P(TcpDontWait, receives_wait_for_data) {
         ASSERT_EQ(end.finals, 0);
         pair.peer.send("hello");
         run_until(loop, [&] { return end.finals == 1; });
-        EXPECT_EQ(end.buffer.text(), "hello");
+        std::string text(end.buffer.text());
+        while (!exact() && text.size() < 5) {  // in a harsh world it comes in parts
+            End rest;
+            ASSERT_TRUE(
+                loop.submit(Recv{pair.socket, Buffer::allocate(100), MSG_DONTWAIT}, into(rest)));
+            run_until(loop, [&] { return rest.finals == 1; });
+            text += rest.buffer.text();
+        }
+        EXPECT_EQ(text, "hello");
     }
     close_and_wait(loop, pair.socket);
 }
@@ -41,11 +49,16 @@ TEST_P(TcpDontWait, sends_wait_for_room) {
     ASSERT_TRUE(loop.submit(SendChain{pair.socket, std::move(chain), MSG_DONTWAIT}, into(chained)));
     turns(loop, 4);
     std::string received;
-    run_until(loop, [&] {
-        received += receive_now(pair.peer, size);
-        return received.size() == 2 * size && all.finals + chained.finals == 2;
-    });
-    EXPECT_EQ(received, pattern(2 * size));
+    // In a world with latency each read may find nothing and wait; its time costs nothing.
+    const Nanoseconds bound = GetParam().world ? Nanoseconds(1h) : Nanoseconds(10s);
+    run_until(
+        loop,
+        [&] {
+            received += receive_now(pair.peer, size);
+            return received.size() == 2 * size && all.finals + chained.finals == 2;
+        },
+        bound);
+    EXPECT_TRUE(received == pattern(2 * size));
     EXPECT_EQ(all.bytes, size);
     EXPECT_EQ(chained.bytes, size);
     close_and_wait(loop, pair.socket);
@@ -97,7 +110,7 @@ TEST_P(TcpDontWait, a_send_cancelled_around_readiness_tells_what_the_peer_gets) 
         close_and_wait(loop, pair.socket);
         received += pair.peer.receive(blocked_size);
         EXPECT_EQ(received.size(), end.bytes);
-        EXPECT_EQ(received, pattern(received.size()));
+        EXPECT_TRUE(received == pattern(received.size()));
     }
 }
 
