@@ -37,7 +37,7 @@ class RingCalls {
     virtual void exit(io_uring& ring) noexcept = 0;
     virtual int enter(unsigned fd, unsigned submit, unsigned complete, unsigned flags,
                       void* argument, std::size_t size) noexcept = 0;
-    virtual int register_(unsigned fd, unsigned opcode, void* argument,
+    virtual int io_register(unsigned fd, unsigned opcode, void* argument,
                           unsigned count) noexcept = 0;
 };
 
@@ -117,7 +117,7 @@ class Ring {
     void probe() noexcept;
 
     int register_call(unsigned opcode, void* argument, unsigned count) noexcept {
-        return calls_.register_(static_cast<unsigned>(ring_.ring_fd), opcode, argument, count);
+        return calls_.io_register(static_cast<unsigned>(ring_.ring_fd), opcode, argument, count);
     }
 
     RingCalls& calls_;

@@ -30,7 +30,7 @@ class SimRingCalls final : public RingCalls {
     void exit(io_uring& ring) noexcept override;
     int enter(unsigned fd, unsigned submit, unsigned complete, unsigned flags, void* argument,
               std::size_t size) noexcept override;
-    int register_(unsigned fd, unsigned opcode, void* argument, unsigned count) noexcept override;
+    int io_register(unsigned fd, unsigned opcode, void* argument, unsigned count) noexcept override;
 
   private:
     // A ring that a thread entered into its table. Linux lets go of it with the thread; here with
@@ -95,7 +95,7 @@ int SimRingCalls::enter(unsigned fd, unsigned submit, unsigned complete, unsigne
     return ring->enter(submit, complete, flags, argument, size);
 }
 
-int SimRingCalls::register_(unsigned fd, unsigned opcode, void* argument, unsigned count) noexcept {
+int SimRingCalls::io_register(unsigned fd, unsigned opcode, void* argument, unsigned count) noexcept {
     const SimFilePtr file = kernel_.file(static_cast<int>(fd));
     if (file == nullptr) return -EBADF;
     const std::shared_ptr<SimRing> ring = ring_of(file);

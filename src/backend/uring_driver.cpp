@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 namespace whorl::detail {
 
@@ -123,10 +124,16 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     collect_ended(batch);
     if (buffers_lack()) buffers_fill();
     stage_wake();
-    stage_cancels(batch.capacity);
+    // Cancellations that are to be repeated give the kernel a moment first, so that it is not asked
+    // without end while it cannot let go.
+    const bool repeats_later = std::exchange(cancels_repeat_, false);
+    if (!repeats_later) stage_cancels(batch.capacity);
     stage_all(submissions, batch);
     // What the kernel would not take yet must be offered again soon, not after a wait.
-    const bool all_staged = submissions.empty() && again_.empty() && cancels_.empty();
+    const bool all_staged =
+        submissions.empty() && again_.empty() && (cancels_.empty() || repeats_later);
+    const bool unlimited = timeout < Nanoseconds::zero();
+    if (repeats_later && (unlimited || timeout > cancel_pause)) timeout = cancel_pause;
     const bool waits = batch.empty() && !ring_.has_completions() && all_staged;
     if (Error error = submit_and_wait(waits ? timeout : Nanoseconds::zero())) return error;
     collect(batch);

@@ -67,6 +67,7 @@ class UringDriver final : public Driver {
         return (data >> 32) % 2 == 0 && static_cast<std::uint32_t>(data) != 0;
     }
     static constexpr std::uint32_t idle_turns_max = 64;
+    static constexpr Nanoseconds cancel_pause{1'000'000};
 
     bool has(Feature feature) const noexcept { return (features_ & feature_bit(feature)) != 0; }
     std::uint32_t choose_features() noexcept;
@@ -126,6 +127,7 @@ class UringDriver final : public Driver {
     bool wake_armed_ = false;
     bool wake_multishot_ = true;
     bool buffers_wanted_ = false;
+    bool cancels_repeat_ = false;   // the kernel has not found what was to be cancelled
     std::uint32_t idle_turns_ = 0;  // since the kernel was entered last
 };
 

@@ -220,6 +220,7 @@ void UringDriver::collect_cancel(const io_uring_cqe& cqe) noexcept {
     if ((record->flags & ending) == 0 || (record->flags & elsewhere) != 0) return;
     record->flags |= op_in_cancels;
     cancels_.push_back(context_.operations, *record);
+    cancels_repeat_ = true;
 }
 
 void UringDriver::collect_wake(const io_uring_cqe& cqe) noexcept {

@@ -185,7 +185,7 @@ class Buffers {
         io_uring_buf_reg registration{};
         registration.ring_addr = reinterpret_cast<std::uintptr_t>(ring_);
         registration.ring_entries = count;
-        answer = bench.calls.register_(static_cast<unsigned>(bench.ring.ring_fd),
+        answer = bench.calls.io_register(static_cast<unsigned>(bench.ring.ring_fd),
                                        IORING_REGISTER_PBUF_RING, &registration, 1);
         io_uring_buf_ring_init(ring_);
     }
@@ -193,7 +193,7 @@ class Buffers {
     Buffers& operator=(const Buffers&) = delete;
     ~Buffers() {
         io_uring_buf_reg registration{};
-        bench_.calls.register_(static_cast<unsigned>(bench_.ring.ring_fd),
+        bench_.calls.io_register(static_cast<unsigned>(bench_.ring.ring_fd),
                                IORING_UNREGISTER_PBUF_RING, &registration, 1);
         munmap(ring_, 4096);
     }

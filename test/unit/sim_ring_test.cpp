@@ -179,8 +179,8 @@ TEST(SimRing, other_rings_complete_without_enter_and_tell_their_eventfd) {
     Bench bench(kind());
     int event = bench.kernel.eventfd(0, EFD_NONBLOCK);
     const auto ring = static_cast<unsigned>(bench.ring.ring_fd);
-    EXPECT_EQ(bench.calls.register_(ring, IORING_REGISTER_EVENTFD, &event, 1), 0);
-    EXPECT_EQ(bench.calls.register_(ring, IORING_REGISTER_EVENTFD, &event, 1), -EBUSY);
+    EXPECT_EQ(bench.calls.io_register(ring, IORING_REGISTER_EVENTFD, &event, 1), 0);
+    EXPECT_EQ(bench.calls.io_register(ring, IORING_REGISTER_EVENTFD, &event, 1), -EBUSY);
     const auto [near, far] = bench.pair();
     char byte = 0;
     io_uring_prep_recv(bench.entry(), near, &byte, 1, 0);
@@ -201,10 +201,10 @@ TEST(SimRing, restrictions_count_from_when_the_ring_is_enabled) {
     allowed[0].sqe_op = IORING_OP_NOP;
     allowed[1].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
     const auto ring = static_cast<unsigned>(bench.ring.ring_fd);
-    EXPECT_EQ(bench.calls.register_(ring, IORING_REGISTER_RESTRICTIONS, allowed, 2), 0);
-    EXPECT_EQ(bench.calls.register_(ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0), 0);
+    EXPECT_EQ(bench.calls.io_register(ring, IORING_REGISTER_RESTRICTIONS, allowed, 2), 0);
+    EXPECT_EQ(bench.calls.io_register(ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0), 0);
     int event = 3;
-    EXPECT_EQ(bench.calls.register_(ring, IORING_REGISTER_EVENTFD, &event, 1), -EACCES);
+    EXPECT_EQ(bench.calls.io_register(ring, IORING_REGISTER_EVENTFD, &event, 1), -EACCES);
     io_uring_prep_nop(bench.entry());
     io_uring_prep_poll_add(bench.entry(), bench.ring.ring_fd, POLLIN);
     EXPECT_EQ(bench.enter(2), 2);
