@@ -22,9 +22,9 @@ struct ErrorList {
     const int* first;
     std::uint32_t count;
 };
-template <std::size_t count>
-ErrorList list_of(const int (&errors)[count]) noexcept {
-    return {errors, static_cast<std::uint32_t>(count)};
+template <std::size_t Count>
+ErrorList list_of(const int (&errors)[Count]) noexcept {
+    return {errors, static_cast<std::uint32_t>(Count)};
 }
 ErrorList errors_of(OpKind kind) noexcept {
     static constexpr int connect[] = {ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EXDEV};
