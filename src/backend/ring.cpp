@@ -58,7 +58,8 @@ class RealRingCalls final : public RingCalls {
               std::size_t size) noexcept override {
         return io_uring_enter2(fd, submit, complete, flags, static_cast<sigset_t*>(argument), size);
     }
-    int io_register(unsigned fd, unsigned opcode, void* argument, unsigned count) noexcept override {
+    int io_register(unsigned fd, unsigned opcode, void* argument,
+                    unsigned count) noexcept override {
         return io_uring_register(fd, opcode, argument, count);
     }
 };

@@ -38,7 +38,7 @@ class RingCalls {
     virtual int enter(unsigned fd, unsigned submit, unsigned complete, unsigned flags,
                       void* argument, std::size_t size) noexcept = 0;
     virtual int io_register(unsigned fd, unsigned opcode, void* argument,
-                          unsigned count) noexcept = 0;
+                            unsigned count) noexcept = 0;
 };
 
 RingCalls& real_ring_calls() noexcept;

@@ -95,7 +95,8 @@ int SimRingCalls::enter(unsigned fd, unsigned submit, unsigned complete, unsigne
     return ring->enter(submit, complete, flags, argument, size);
 }
 
-int SimRingCalls::io_register(unsigned fd, unsigned opcode, void* argument, unsigned count) noexcept {
+int SimRingCalls::io_register(unsigned fd, unsigned opcode, void* argument,
+                              unsigned count) noexcept {
     const SimFilePtr file = kernel_.file(static_cast<int>(fd));
     if (file == nullptr) return -EBADF;
     const std::shared_ptr<SimRing> ring = ring_of(file);

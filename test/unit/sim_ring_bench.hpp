@@ -186,7 +186,7 @@ class Buffers {
         registration.ring_addr = reinterpret_cast<std::uintptr_t>(ring_);
         registration.ring_entries = count;
         answer = bench.calls.io_register(static_cast<unsigned>(bench.ring.ring_fd),
-                                       IORING_REGISTER_PBUF_RING, &registration, 1);
+                                         IORING_REGISTER_PBUF_RING, &registration, 1);
         io_uring_buf_ring_init(ring_);
     }
     Buffers(const Buffers&) = delete;
@@ -194,7 +194,7 @@ class Buffers {
     ~Buffers() {
         io_uring_buf_reg registration{};
         bench_.calls.io_register(static_cast<unsigned>(bench_.ring.ring_fd),
-                               IORING_UNREGISTER_PBUF_RING, &registration, 1);
+                                 IORING_UNREGISTER_PBUF_RING, &registration, 1);
         munmap(ring_, 4096);
     }
     void give(unsigned id) {
