@@ -57,7 +57,8 @@ SimRing::SimRing(SimKernel& kernel, const SimRingLevel& level, const io_uring_pa
     queues_.cq_mask = params.cq_entries - 1;
     queues_.array = std::make_unique<unsigned[]>(params.sq_entries);
     queues_.sqes = std::make_unique<io_uring_sqe[]>(params.sq_entries);
-    queues_.cqes = std::make_unique<io_uring_cqe[]>(params.cq_entries);
+    queues_.cqe_bytes = std::make_unique<unsigned char[]>(params.cq_entries * sizeof(io_uring_cqe));
+    queues_.cqes = reinterpret_cast<io_uring_cqe*>(queues_.cqe_bytes.get());
     const bool single = (setup_ & IORING_SETUP_SINGLE_ISSUER) != 0;
     if (single && !disabled_) owner_ = thread_token();
 }
@@ -79,7 +80,7 @@ void SimRing::map(io_uring& ring) noexcept {
     ring.cq.kring_entries = &queues_.cq_entries;
     ring.cq.kflags = &queues_.cq_flags;
     ring.cq.koverflow = &queues_.cq_overflow;
-    ring.cq.cqes = queues_.cqes.get();
+    ring.cq.cqes = queues_.cqes;
     ring.cq.ring_mask = queues_.cq_mask;
     ring.cq.ring_entries = queues_.cq_entries;
 }

@@ -106,7 +106,9 @@ class SimRing final : public SimFile, private SimWatcher {
         unsigned cq_head, cq_tail, cq_mask, cq_entries, cq_flags, cq_overflow;
         std::unique_ptr<unsigned[]> array;
         std::unique_ptr<io_uring_sqe[]> sqes;
-        std::unique_ptr<io_uring_cqe[]> cqes;
+        // An io_uring_cqe ends in a flexible array: there is no array of them in C++.
+        std::unique_ptr<unsigned char[]> cqe_bytes;
+        io_uring_cqe* cqes = nullptr;
     };
     struct Group {
         const io_uring_buf_ring* ring;
