@@ -28,7 +28,7 @@ class Echo {
         ++accepted;
         const Socket socket = done.socket;
         const Result<Operation> started =
-            loop.submit(RecvStream{socket}, [this, socket](Loop& inner, RecvStream::Done part) {
+            loop.submit(RecvStream{socket}, [socket](Loop& inner, RecvStream::Done part) {
                 received(inner, socket, std::move(part));
             });
         if (!started) static_cast<void>(loop.close(socket));
