@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--archive", action="append", default=[])
     parser.add_argument("--program", action="append", default=[])
     parser.add_argument("--optimized", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args([word for word in sys.argv[1:] if word])  # CMake leaves an empty one
     for path in arguments.library:
         check_linked(path)
         check_landing_marks(path)
