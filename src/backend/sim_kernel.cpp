@@ -135,17 +135,19 @@ std::uint32_t SimKernel::spawn(std::function<void()> body) {
     Task& task = *tasks_[index];
     task.done = &always_;
     task.deadline = now_;
-    task.thread = std::thread([this, index, run = std::move(body)] { task_body(index, run); });
+    task.thread = std::thread(
+        [this, index, run = std::move(body)]() mutable { task_body(index, std::move(run)); });
     return index;
 }
 
-void SimKernel::task_body(std::uint32_t index, const std::function<void()>& body) {
+void SimKernel::task_body(std::uint32_t index, std::function<void()> body) {
     {
         std::unique_lock<std::mutex> lock(baton_);
         tasks_[index]->turn.wait(lock, [this, index] { return running_ == index; });
     }
     tasks_[index]->done = nullptr;
     body();
+    body = nullptr;  // what it holds ends while the turn is still ours
     Task& self = *tasks_[index];
     self.finished = true;
     // The turn goes to somebody who can go on; join() at the latest.
