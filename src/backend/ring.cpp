@@ -9,8 +9,8 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include <cstdlib>
 #include <cstring>
+#include <new>
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -196,8 +196,9 @@ Error Ring::round_trip() noexcept {
 
 void Ring::probe() noexcept {
     constexpr unsigned opcodes_max = 256;
-    auto* answer = static_cast<io_uring_probe*>(
-        std::calloc(1, sizeof(io_uring_probe) + opcodes_max * sizeof(io_uring_probe_op)));
+    constexpr std::size_t bytes = sizeof(io_uring_probe) + opcodes_max * sizeof(io_uring_probe_op);
+    auto* memory = new (std::nothrow) unsigned char[bytes]();  // the kernel wants zeros
+    auto* answer = reinterpret_cast<io_uring_probe*>(memory);
     const int done =
         answer == nullptr ? -ENOMEM : register_call(IORING_REGISTER_PROBE, answer, opcodes_max);
     probed_ = done >= 0;  // otherwise the call is refused: no optional feature is known
@@ -206,7 +207,7 @@ void Ring::probe() noexcept {
         if ((found.flags & IO_URING_OP_SUPPORTED) == 0) continue;
         opcodes_[found.op / 8] |= static_cast<unsigned char>(1u << (found.op % 8));
     }
-    std::free(answer);
+    delete[] memory;
 }
 
 bool Ring::opcode_supported(unsigned opcode) const noexcept {
