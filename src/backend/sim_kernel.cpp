@@ -135,20 +135,21 @@ std::uint32_t SimKernel::spawn(std::function<void()> body) {
     Task& task = *tasks_[index];
     task.done = &always_;
     task.deadline = now_;
-    task.thread = std::thread(
-        [this, index, run = std::move(body)]() mutable { task_body(index, std::move(run)); });
+    task.thread = std::thread([this, &task, index, run = std::move(body)]() mutable {
+        task_body(task, index, std::move(run));
+    });
     return index;
 }
 
-void SimKernel::task_body(std::uint32_t index, std::function<void()> body) {
+// Before its first turn a thread may touch nothing but its own task: others may be made meanwhile.
+void SimKernel::task_body(Task& self, std::uint32_t index, std::function<void()> body) {
     {
         std::unique_lock<std::mutex> lock(baton_);
-        tasks_[index]->turn.wait(lock, [this, index] { return running_ == index; });
+        self.turn.wait(lock, [this, index] { return running_ == index; });
     }
-    tasks_[index]->done = nullptr;
+    self.done = nullptr;
     body();
     body = nullptr;  // what it holds ends while the turn is still ours
-    Task& self = *tasks_[index];
     self.finished = true;
     // The turn goes to somebody who can go on; join() at the latest.
     std::uint32_t next = choose_runnable();

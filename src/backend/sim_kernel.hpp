@@ -165,7 +165,7 @@ class SimKernel final : public System {
     bool run_due();
     void drop_events();
     void switch_to(std::uint32_t index);
-    void task_body(std::uint32_t index, std::function<void()> body);
+    void task_body(Task& self, std::uint32_t index, std::function<void()> body);
     std::uint32_t choose_runnable();
     [[noreturn]] void stuck();
 
