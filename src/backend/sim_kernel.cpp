@@ -87,13 +87,13 @@ void SimKernel::settle() {
     static_cast<void>(wait(at_once, now_));
 }
 
-void SimKernel::sleep(Nanoseconds time) {
+void SimKernel::advance(Nanoseconds time) {
     const std::function<bool()> never = [] { return false; };
     static_cast<void>(wait(never, add_saturating(now_, time)));
 }
 
 void SimKernel::advance_to(Instant when) {
-    if (when > now_) sleep(when - now_);
+    if (when > now_) advance(when - now_);
     else settle();
 }
 

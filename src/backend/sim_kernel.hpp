@@ -122,7 +122,7 @@ class SimKernel final : public System {
     bool wait(const std::function<bool()>& done, Instant deadline);
     // Does what is due by now and lets other threads run, without moving the clock further.
     void settle();
-    void sleep(Nanoseconds time);
+    void advance(Nanoseconds time);
     void advance_to(Instant when);
 
     // --- threads of the world

@@ -85,13 +85,8 @@ void print_trace(std::size_t lines) {
 
 Instant now() { return present != nullptr ? present->now() : clock_now(); }
 
-void sleep(Nanoseconds time) {
-    if (present != nullptr) present->sleep(time);
-    else std::this_thread::sleep_for(time);
-}
-
 void stay_busy(Nanoseconds time) {
-    if (present != nullptr) return present->sleep(time);
+    if (present != nullptr) return present->advance(time);
     const Instant end = clock_now() + time;
     while (clock_now() < end) {
     }
@@ -106,7 +101,7 @@ void let_arrive() {
     const testing::SimulationOptions& options = present->options();
     // A segment, what answers it, and what is told late of either.
     const auto late = Nanoseconds(static_cast<std::int64_t>(options.lateness_max_us * 1000));
-    present->sleep(2 * (options.latency_max + late) + std::chrono::microseconds(1));
+    present->advance(2 * (options.latency_max + late) + std::chrono::microseconds(1));
 }
 
 void await(const std::function<bool()>& done) {

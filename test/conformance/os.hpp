@@ -49,7 +49,6 @@ void print_trace(std::size_t lines);
 // --- time and threads
 
 Instant now();
-void sleep(Nanoseconds time);
 // Keeps the calling thread busy: a slow handler. Not a way to wait for anything.
 void stay_busy(Nanoseconds time);
 // In a loop that never waits: here a world may give the turn to another thread.

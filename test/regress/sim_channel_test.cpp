@@ -24,7 +24,7 @@ std::pair<int, int> connect(whorl::detail::SimKernel& kernel) {
     EXPECT_EQ(kernel.getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size), 0);
     const int near = kernel.socket(AF_INET, SOCK_STREAM, 0);
     static_cast<void>(kernel.connect(near, reinterpret_cast<sockaddr*>(&address), size));
-    kernel.sleep(1ms);
+    kernel.advance(1ms);
     const int far = kernel.accept4(listener, nullptr, nullptr, 0);
     EXPECT_GE(far, 0);
     return {near, far};
@@ -43,7 +43,7 @@ TEST(SimChannelRegress, sent_while_something_is_due) {
     kernel.at(kernel.clock() + 10us,
               [&kernel, fd = near] { EXPECT_EQ(kernel.send(fd, "b", 1, 0), 1); });
     ASSERT_EQ(kernel.send(near, "a", 1, 0), 1);
-    kernel.sleep(1ms);
+    kernel.advance(1ms);
     char text[4] = {};
     EXPECT_EQ(kernel.recv(far, text, sizeof text, 0), 2);
 }
@@ -58,7 +58,7 @@ TEST(SimChannelRegress, sent_to_a_peer_that_is_gone) {
         done = kernel.send(near, block.data(), block.size(), MSG_NOSIGNAL);
     }
     EXPECT_EQ(done, -EAGAIN);
-    kernel.sleep(1ms);
+    kernel.advance(1ms);
     EXPECT_LT(kernel.send(near, block.data(), block.size(), MSG_NOSIGNAL), 0);
     EXPECT_NE(kernel.send(near, block.data(), block.size(), MSG_NOSIGNAL), -EAGAIN);
 }

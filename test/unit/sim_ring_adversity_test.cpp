@@ -20,7 +20,7 @@ TEST(SimRing, cancellations_and_their_targets) {
         sqe->user_data = 1;
         bench.submit();
         if (seed % 3 != 0) bench.kernel.send(far, "abc", 3, 0);
-        bench.kernel.sleep(Nanoseconds(bench.kernel.choices.below(400'000)));
+        bench.kernel.advance(Nanoseconds(bench.kernel.choices.below(400'000)));
         sqe = bench.entry();
         io_uring_prep_cancel64(sqe, 1, 0);
         sqe->user_data = 2;
@@ -109,7 +109,7 @@ TEST(SimRing, memory_is_written_until_the_completion) {
         const auto written = [](char byte) { return byte != 0; };
         if (std::any_of(std::begin(text), std::end(text), written)) ++dirty;
         std::memset(text, 0, sizeof text);
-        bench.kernel.sleep(2s);
+        bench.kernel.advance(2s);
         EXPECT_TRUE(std::none_of(std::begin(text), std::end(text), written)) << "seed " << seed;
     }
     EXPECT_GT(dirty, seeds / 10);
@@ -128,7 +128,7 @@ TEST(SimRing, exit_does_not_stop_the_kernel) {
     std::memset(text, 0, sizeof text);
     bench.exit();
     EXPECT_EQ(text[0], 0);
-    bench.kernel.sleep(1s);
+    bench.kernel.advance(1s);
     EXPECT_NE(text[0], 0);
     EXPECT_NE(text[99], 0);
 }

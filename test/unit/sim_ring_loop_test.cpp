@@ -148,7 +148,7 @@ TEST(SimRingLoop, cancel) {
                     break;
                 default:
                     ASSERT_FALSE(loop.poll());
-                    if (step % 3 == 0) kernel.sleep(Nanoseconds(kernel.choices.below(100'000)));
+                    if (step % 3 == 0) kernel.advance(Nanoseconds(kernel.choices.below(100'000)));
             }
         }
         for (auto& line : lines) line->hang_up();  // what is not cancelled ends with its stream
@@ -182,13 +182,13 @@ TEST(SimRingLoop, cancelled_sends_tell_what_was_sent) {
                 static_cast<void>(loop.cancel(Operation{}));
                 line.cancel_some(loop);
                 ASSERT_FALSE(loop.poll());
-                kernel.sleep(10us);
+                kernel.advance(10us);
             }
         }
         for (auto& line : lines) {
             for (int round = 0; round < 1000 && line->arrived < line->told; ++round) {
                 line->read();
-                kernel.sleep(100us);
+                kernel.advance(100us);
             }
             EXPECT_EQ(line->arrived, line->told);
             EXPECT_FALSE(loop.close(line->socket));
@@ -223,7 +223,7 @@ TEST(SimRingLoop, close_with_operations_in_flight) {
         EXPECT_EQ(closed, 3);
         for (auto& line : lines) {
             for (int round = 0; round < 20; ++round) {
-                kernel.sleep(1ms);
+                kernel.advance(1ms);
                 line->read();
             }
             EXPECT_EQ(line->arrived, line->told);
@@ -260,7 +260,7 @@ TEST(SimRingLoop, streams_with_few_buffers) {
                 if (line->written == size) line->hang_up();
             }
             ASSERT_FALSE(loop.poll());
-            kernel.sleep(10us);
+            kernel.advance(10us);
             if (turn % 8 == 7) held.clear();
         }
         held.clear();
@@ -357,7 +357,7 @@ TEST(SimRingLoop, posts_from_other_threads) {
         const std::uint32_t thread = kernel.spawn([&kernel, remote = *remote, &ran] {
             for (int count = 0; count < 20; ++count) {
                 EXPECT_TRUE(remote.post([&ran](Loop&) { ++ran; }));
-                kernel.sleep(Nanoseconds(kernel.choices.below(20'000)));
+                kernel.advance(Nanoseconds(kernel.choices.below(20'000)));
             }
         });
         while (ran < 20) ASSERT_FALSE(loop.run_for(1s));

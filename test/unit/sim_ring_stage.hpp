@@ -90,7 +90,7 @@ void on_every_stage(Scenario scenario) {
                 if (::testing::Test::HasFatalFailure()) return;
             }
             EXPECT_TRUE(kernel.open_descriptors().empty()) << "a descriptor was left open";
-            kernel.sleep(2s);  // whatever the kernel still writes to is written now
+            kernel.advance(2s);  // whatever the kernel still writes to is written now
             if (::testing::Test::HasFailure()) return;
         }
     }

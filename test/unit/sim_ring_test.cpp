@@ -164,7 +164,7 @@ TEST(SimRing, deferred_work_runs_only_inside_enter) {
     io_uring_prep_recv(bench.entry(), near, &byte, 1, 0);
     bench.submit();
     ASSERT_EQ(bench.kernel.send(far, "x", 1, 0), 1);
-    bench.kernel.sleep(1ms);
+    bench.kernel.advance(1ms);
     EXPECT_EQ(io_uring_cq_ready(&bench.ring), 0u);
     EXPECT_NE(*bench.ring.sq.kflags & IORING_SQ_TASKRUN, 0u);
     pollfd asked{bench.ring.ring_fd, POLLIN, 0};
@@ -188,7 +188,7 @@ TEST(SimRing, other_rings_complete_without_enter_and_tell_their_eventfd) {
     ASSERT_EQ(bench.kernel.send(far, "x", 1, 0), 1);
     std::uint64_t count = 0;
     EXPECT_EQ(bench.kernel.read(event, &count, sizeof count), -EAGAIN);
-    bench.kernel.sleep(1ms);
+    bench.kernel.advance(1ms);
     EXPECT_EQ(bench.kernel.read(event, &count, sizeof count), 8);
     ASSERT_EQ(bench.reap().size(), 1u);
 }
@@ -424,7 +424,7 @@ TEST(SimRing, an_operation_holds_its_file) {
     EXPECT_EQ(bench.kernel.socket(AF_INET, SOCK_STREAM, 0), near) << "the number is free";
     EXPECT_EQ(bench.kernel.send(far, "abc", 3, 0), 3);
     EXPECT_EQ(bench.next().result, 3);
-    bench.kernel.sleep(1ms);
+    bench.kernel.advance(1ms);
     EXPECT_EQ(bench.kernel.recv(far, text, 4, 0), 0) << "now it has ended";
 }
 
