@@ -2,6 +2,7 @@
 // Floor: 3
 #include "backend/payload.hpp"
 #include "backend/sim_driver.hpp"
+#include "backend/sim_errors.hpp"
 
 #include <sys/socket.h>
 
@@ -18,14 +19,6 @@ namespace {
 SimSocket& socket_in(SimFile& file) noexcept { return static_cast<SimSocket&>(file); }
 
 // Errors that the manual pages name for an operation, and one that they do not.
-struct ErrorList {
-    const int* first;
-    std::uint32_t count;
-};
-template <std::size_t Count>
-ErrorList list_of(const int (&errors)[Count]) noexcept {
-    return {errors, static_cast<std::uint32_t>(Count)};
-}
 ErrorList errors_of(OpKind kind) noexcept {
     static constexpr int connect[] = {ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EXDEV};
     static constexpr int accept[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO, EPERM};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
+#include "backend/sim_errors.hpp"
 #include "backend/sim_ring_memory.hpp"
 #include "backend/sim_ring_state.hpp"
 
@@ -40,14 +41,6 @@ unsigned poll_mask_of(const io_uring_sqe& sqe) noexcept {
 }
 
 // Errors that the manual pages name for an operation, and one that they do not.
-struct ErrorList {
-    const int* first;
-    std::uint32_t count;
-};
-template <std::size_t Count>
-ErrorList list_of(const int (&errors)[Count]) noexcept {
-    return {errors, static_cast<std::uint32_t>(Count)};
-}
 ErrorList errors_of(unsigned opcode) noexcept {
     static constexpr int connect[] = {ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EXDEV};
     static constexpr int accept[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO, EPERM};
