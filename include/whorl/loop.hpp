@@ -76,11 +76,13 @@ class WHORL_EXPORT Loop {
     // Cost: no allocation, no system call; it reaches the kernel with the turn's one call.
     template <class Op, class Handler>
     Result<Operation> submit(Op&& operation, Handler&& handler) noexcept {
-        return submit(std::forward<Op>(operation), SubmitOptions{}, std::forward<Handler>(handler));
+        return submit_with(std::forward<Op>(operation), nullptr, std::forward<Handler>(handler));
     }
     template <class Op, class Handler>
     Result<Operation> submit(Op&& operation, const SubmitOptions& options,
-                             Handler&& handler) noexcept;
+                             Handler&& handler) noexcept {
+        return submit_with(std::forward<Op>(operation), &options, std::forward<Handler>(handler));
+    }
 
     // Asks that an operation end. Allowed any number of times, from everywhere on the loop's thread.
     // The operation still ends in its one final completion. Cost: O(1).
@@ -199,7 +201,8 @@ class WHORL_EXPORT Loop {
     // 64 KiB comes from the heap. Errors: a null buffer at buffer_bytes_max. Cost: about 5 ns.
     Buffer buffer(std::size_t capacity) noexcept;
 
-    // The clock reading of this turn; not for deadlines of new timers. Cost: none.
+    // The clock reading of this turn, made when it is first asked for; not for deadlines of new timers.
+    // Cost: none, or one clock reading in a turn that has no timers.
     Instant now() const noexcept;
     bool alive(Operation operation) const noexcept;
     const Statistics& statistics() const noexcept;
@@ -217,8 +220,9 @@ class WHORL_EXPORT Loop {
 
     explicit Loop(detail::LoopCore* core) noexcept;
 
-    // Claims a record, moving nothing yet. `target` is the descriptor's handle, 0 for none.
-    Error claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions& options,
+    // Claims a record, moving nothing yet. `target` is the descriptor's handle, 0 for none; without
+    // options it has no deadline and keeps run() going.
+    Error claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions* options,
                 detail::OpRecord*& claimed) noexcept;
     Operation commit(detail::OpRecord& record) noexcept;
     void abandon(detail::OpRecord& record) noexcept;
@@ -230,6 +234,9 @@ class WHORL_EXPORT Loop {
     Result<void*> claim_post(void (*run)(Loop& loop, void* closure, bool call)) noexcept;
     void release(detail::OpRecord& record) noexcept;
 
+    template <class Op, class Handler>
+    Result<Operation> submit_with(Op&& operation, const SubmitOptions* options,
+                                  Handler&& handler) noexcept;
     template <class Handler>
     Result<Timer> arm(std::int64_t time, std::int64_t interval, bool relative, Missed missed,
                       Handler&& handler) noexcept;
@@ -295,8 +302,8 @@ Stored& stored_in(OpRecord& record) noexcept {
 }  // namespace detail
 
 template <class Op, class Handler>
-Result<Operation> Loop::submit(Op&& operation, const SubmitOptions& options,
-                               Handler&& handler) noexcept {
+Result<Operation> Loop::submit_with(Op&& operation, const SubmitOptions* options,
+                                    Handler&& handler) noexcept {
     using Plain = std::decay_t<Op>;
     using Stored = std::decay_t<Handler>;
     static_assert(!std::is_lvalue_reference_v<Op>, "whorl: submit takes over: std::move it in");
@@ -324,11 +331,11 @@ void Loop::operation_thunk(Loop& loop, detail::OpRecord& record, detail::Deliver
         stored.~Stored();
         return;
     }
-    typename Op::Done done = Op::finish(record, *delivery);
     if (delivery->more) {
-        detail::handler_call(stored, loop, std::move(done));
+        detail::handler_call(stored, loop, Op::finish(record, *delivery));
         return;
     }
+    typename Op::Done done = Op::finish(record, *delivery);
     Stored handler(std::move(stored));
     stored.~Stored();
     loop.release(record);
@@ -365,7 +372,7 @@ Result<Timer> Loop::arm(std::int64_t time, std::int64_t interval, bool relative,
     using Stored = std::decay_t<Handler>;
     detail::handler_check<Stored, Loop&, Expired>();
     detail::OpRecord* claimed = nullptr;
-    if (Error error = claim(detail::OpKind::timer, 0, SubmitOptions{}, claimed)) return error;
+    if (Error error = claim(detail::OpKind::timer, 0, nullptr, claimed)) return error;
     detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::ExpiredEvent, Stored>;
@@ -378,7 +385,7 @@ Result<Watch> Loop::watch(int fd, Interest interest, Handler&& handler) noexcept
     detail::handler_check<Stored, Loop&, Watched>();
     if (fd < 0) return Error::invalid_argument;
     detail::OpRecord* claimed = nullptr;
-    if (Error error = claim(detail::OpKind::watch, 0, SubmitOptions{}, claimed)) return error;
+    if (Error error = claim(detail::OpKind::watch, 0, nullptr, claimed)) return error;
     detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::WatchedEvent, Stored>;
@@ -392,7 +399,7 @@ Result<Operation> Loop::hook(HookPoint point, Handler&& handler) noexcept {
     SubmitOptions options;
     options.background = true;
     detail::OpRecord* claimed = nullptr;
-    if (Error error = claim(detail::OpKind::hook, 0, options, claimed)) return error;
+    if (Error error = claim(detail::OpKind::hook, 0, &options, claimed)) return error;
     detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::PlainEvent, Stored>;
@@ -405,8 +412,7 @@ Error Loop::close(Handle<Tag> handle, Handler&& handler) noexcept {
     static_assert(descriptor_tag<Tag>, "close takes a Socket or a Listener; use cancel");
     detail::handler_check<Stored, Loop&>();
     detail::OpRecord* claimed = nullptr;
-    if (Error error = claim(detail::OpKind::close, handle.value(), SubmitOptions{}, claimed))
-        return error;
+    if (Error error = claim(detail::OpKind::close, handle.value(), nullptr, claimed)) return error;
     detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::PlainEvent, Stored>;

@@ -41,14 +41,15 @@ inline constexpr std::uint32_t op_kind_count = static_cast<std::uint32_t>(OpKind
 
 enum class Side : std::uint8_t { none, read, write };
 
-constexpr Side side_of(OpKind kind) noexcept {
-    constexpr Side sides[op_kind_count] = {
+// By kind; what never reaches a backend has no side.
+inline constexpr Side operation_sides[op_kind_count + 4] = {
 #define WHORL_OPERATION_SIDE(name, side) Side::side,
-        WHORL_OPERATION_LIST(WHORL_OPERATION_SIDE)
+    WHORL_OPERATION_LIST(WHORL_OPERATION_SIDE)
 #undef WHORL_OPERATION_SIDE
-    };
-    const auto index = static_cast<std::uint32_t>(kind);
-    return index < op_kind_count ? sides[index] : Side::none;
+};
+
+constexpr Side side_of(OpKind kind) noexcept {
+    return operation_sides[static_cast<std::uint32_t>(kind)];
 }
 
 constexpr const char* name_of(OpKind kind) noexcept {

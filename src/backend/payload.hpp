@@ -64,6 +64,19 @@ inline Span span_to_receive(OpRecord& record) noexcept {
     return {buffer.data() + record.progress, rest < transfer_max ? rest : transfer_max};
 }
 
+// The kernel would take an empty message for none at all.
+inline bool nothing_to_send(OpRecord& record) noexcept {
+    switch (record.kind) {
+        case OpKind::send:
+        case OpKind::send_all:
+            return record.as<Buffer>().empty();
+        case OpKind::send_chain:
+            return record.as<ChainPayload>().chain.size() == 0;
+        default:
+            return false;
+    }
+}
+
 // A peek finds the same bytes again, so it cannot go on where it ended.
 inline bool receives_all(const OpRecord& record) noexcept {
     return (record.extra & MSG_WAITALL) != 0 && (record.extra & MSG_PEEK) == 0;

@@ -76,18 +76,25 @@ class Ring {
     // A free submission entry, or null when the queue is full.
     io_uring_sqe* entry() noexcept { return io_uring_get_sqe(&ring_); }
     // Entries written and not yet taken by the kernel.
-    unsigned pending() const noexcept;
+    unsigned pending() const noexcept {
+        return ring_.sq.sqe_tail - io_uring_smp_load_acquire(ring_.sq.khead);
+    }
     // Hands over what is pending, runs deferred work, and waits for `complete` completions or until
     // `timeout` has passed (negative: no limit). Errors: errno; ETIME and EINTR count as success.
     Error enter(unsigned complete, Nanoseconds timeout) noexcept;
     // True when the kernel has something for us that only enter() brings out.
-    bool wants_enter() const noexcept;
-    bool overflowed() const noexcept;
+    bool wants_enter() const noexcept {
+        return (queue_flags() & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
+    }
+    bool overflowed() const noexcept { return (queue_flags() & IORING_SQ_CQ_OVERFLOW) != 0; }
 
-    bool has_completions() const noexcept { return io_uring_cq_ready(&ring_) != 0; }
-    // The oldest completion, or null.
-    const io_uring_cqe* peek() const noexcept;
-    void pop() noexcept { io_uring_cq_advance(&ring_, 1); }
+    // How many completions there are; completion(0) is the oldest. Their memory is the kernel's again
+    // with pop().
+    unsigned completions() const noexcept { return io_uring_cq_ready(&ring_); }
+    const io_uring_cqe& completion(unsigned index) const noexcept {
+        return ring_.cq.cqes[(*ring_.cq.khead + index) & ring_.cq.ring_mask];
+    }
+    void pop(unsigned count) noexcept { io_uring_cq_advance(&ring_, count); }
 
     bool opcode_supported(unsigned opcode) const noexcept;
     bool probe_refused() const noexcept { return !probed_; }
@@ -105,12 +112,23 @@ class Ring {
 
     // The ring of receive buffers, group 0. `entries` is a power of two.
     Error buffers_open(unsigned entries) noexcept;
-    void buffers_put(void* data, unsigned size, unsigned short id) noexcept;
-    void buffers_publish() noexcept;
+    void buffers_put(void* data, unsigned size, unsigned short id) noexcept {
+        io_uring_buf_ring_add(buffers_, data, size, id, io_uring_buf_ring_mask(buffers_entries_),
+                              static_cast<int>(buffers_added_++));
+    }
+    void buffers_publish() noexcept {
+        if (buffers_added_ == 0) return;
+        io_uring_buf_ring_advance(buffers_, static_cast<int>(buffers_added_));
+        buffers_added_ = 0;
+    }
     bool has_buffers() const noexcept { return buffers_ != nullptr; }
 
   private:
     Error setup_once(unsigned entries, const Setup& setup) noexcept;
+    int enter_until(int fd, unsigned complete, unsigned flags, Nanoseconds timeout) noexcept;
+    unsigned queue_flags() const noexcept {
+        return __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED);
+    }
     Error limit_to(RingLimit limit) noexcept;
     void unregister_index() noexcept;
     Error round_trip() noexcept;

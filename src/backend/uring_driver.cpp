@@ -113,34 +113,41 @@ Error UringDriver::reopen() noexcept {
 }
 
 Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept {
-    if (notify_fd_ >= 0) {  // the host has seen it
-        std::uint64_t count = 0;
-        static_cast<void>(!context_.system.read(notify_fd_, &count, sizeof count));
-    }
+    if (notify_fd_ >= 0) notify_heard();
     if (!ring_.is_open()) {
         if (Error error = reopen()) return error;
         register_index();
     }
-    collect_ended(batch);
+    if (!ended_.empty()) collect_ended(batch);
     if (buffers_lack()) buffers_fill();
-    stage_wake();
+    if (wake_fd_ >= 0 && !wake_armed_) stage_wake();
     // Cancellations that are to be repeated give the kernel a moment first, so that it is not asked
     // without end while it cannot let go.
     const bool repeats_later = std::exchange(cancels_repeat_, false);
-    if (!repeats_later) stage_cancels(batch.capacity);
-    stage_all(submissions, batch);
+    if (!cancels_.empty() && !repeats_later) stage_cancels(batch.capacity);
+    if (!again_.empty() || !submissions.empty()) stage_all(submissions, batch);
     // What the kernel would not take yet must be offered again soon, not after a wait.
     const bool all_staged =
         submissions.empty() && again_.empty() && (cancels_.empty() || repeats_later);
     const bool unlimited = timeout < Nanoseconds::zero();
     if (repeats_later && (unlimited || timeout > cancel_pause)) timeout = cancel_pause;
-    const bool waits = batch.empty() && !ring_.has_completions() && all_staged;
+    const bool waits = batch.empty() && ring_.completions() == 0 && all_staged;
     if (Error error = submit_and_wait(waits ? timeout : Nanoseconds::zero())) return error;
     collect(batch);
+    if (notify_fd_ >= 0) notify_of_rest();
+    return {};
+}
+
+// The host has seen it.
+void UringDriver::notify_heard() noexcept {
+    std::uint64_t count = 0;
+    static_cast<void>(!context_.system.read(notify_fd_, &count, sizeof count));
+}
+
+void UringDriver::notify_of_rest() noexcept {
     const bool hears_wakes = wake_fd_ < 0 || wake_armed_;
     const bool all_said = again_.empty() && ended_.empty() && cancels_.empty() && hears_wakes;
-    if (!all_said || ring_.has_completions()) notify();
-    return {};
+    if (!all_said || ring_.completions() != 0) notify();
 }
 
 // A guest's host sleeps until notify_fd is readable, and the kernel tells it of completions only: not
@@ -155,22 +162,21 @@ void UringDriver::notify() noexcept {
 // shared memory say that it has nothing for us, but not for more than a few turns in a row.
 Error UringDriver::submit_and_wait(Nanoseconds timeout) noexcept {
     const bool waits = timeout != Nanoseconds::zero();
-    const bool silent = ring_.pending() == 0 && !ring_.wants_enter();
-    if (!waits && silent && ring_.deferred() && ++idle_turns_ < idle_turns_max) return {};
+    if (!waits && ring_.pending() == 0 && !ring_.wants_enter() && ring_.deferred()) {
+        if (++idle_turns_ < idle_turns_max) return {};
+    }
     idle_turns_ = 0;
     ++context_.statistics.kernel_waits;
     const Error error = ring_.enter(waits ? 1 : 0, timeout);
     if (ring_.overflowed()) ++context_.statistics.completion_overflows;
-    if (ring_.pending() != 0) notify();
+    if (notify_fd_ >= 0 && ring_.pending() != 0) notify();
     // The kernel is short of memory or room for completions: reap, and submit the rest next time.
     if (error.value() == EAGAIN || error.value() == EBUSY) return {};
     return error;
 }
 
-// A free entry; when the queue is full it is flushed first. Null only if the kernel takes nothing now.
-io_uring_sqe* UringDriver::entry() noexcept {
-    io_uring_sqe* sqe = ring_.entry();
-    if (sqe != nullptr) return sqe;
+// The queue is full: it is flushed first. Null if the kernel takes nothing now.
+io_uring_sqe* UringDriver::entry_after_flush() noexcept {
     ++context_.statistics.queue_flushes;
     ++context_.statistics.kernel_waits;
     static_cast<void>(ring_.enter(0, Nanoseconds::zero()));

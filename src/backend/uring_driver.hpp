@@ -75,23 +75,34 @@ class UringDriver final : public Driver {
     void register_index() noexcept;
     Error submit_and_wait(Nanoseconds timeout) noexcept;
     void notify() noexcept;
-    io_uring_sqe* entry() noexcept;
+    void notify_heard() noexcept;
+    void notify_of_rest() noexcept;
+    // A free entry; null only if the kernel takes nothing now.
+    io_uring_sqe* entry() noexcept {
+        io_uring_sqe* sqe = ring_.entry();
+        return sqe != nullptr ? sqe : entry_after_flush();
+    }
+    io_uring_sqe* entry_after_flush() noexcept;
 
     void stage_all(OpList& submissions, CompletionBatch& batch) noexcept;
     void stage_cancels(std::uint32_t budget) noexcept;
     void stage_wake() noexcept;
     bool stage(OpRecord& record) noexcept;
+    bool answer_by_call(OpRecord& record, OpList& submissions, CompletionBatch& batch) noexcept;
     void stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
     void stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
     void stage_watch(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
     int inner_aim(OpRecord& record) noexcept;
     static unsigned poll_mask(const OpRecord& record) noexcept;
     static void clear_bits(OpRecord& record) noexcept;
+    static bool bits_consistent(const OpRecord& record) noexcept;
 
     void collect(CompletionBatch& batch) noexcept;
     void collect_ended(CompletionBatch& batch) noexcept;
+    void collect_bytes(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
     void collect_record(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
     void collect_inner(OpRecord& record, CompletionBatch& batch) noexcept;
+    void collect_other(const io_uring_cqe& cqe) noexcept;
     void collect_cancel(const io_uring_cqe& cqe) noexcept;
     void collect_wake(const io_uring_cqe& cqe) noexcept;
     void collect_polled_stream(OpRecord& record, CompletionBatch& batch) noexcept;

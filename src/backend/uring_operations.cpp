@@ -8,71 +8,13 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
 // How each operation is said to the ring, in the order of the operation list, and what an answer means.
 
 namespace whorl::detail {
 
-void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcept {
-    Slab<OpRecord>& operations = context_.operations;
-    while (!again_.empty()) {
-        OpRecord& record = operations.at(again_.head);
-        if (!stage(record)) return;
-        again_.remove(operations, record);
-        record.flags &= static_cast<std::uint16_t>(~op_in_again);
-    }
-    while (!submissions.empty()) {
-        OpRecord& record = operations.at(submissions.head);
-        if (record.kind == OpKind::shutdown) {
-            // io_uring hands shutdown to a worker thread; the plain call never blocks on a socket.
-            if (batch.full()) return;
-            submissions.remove(operations, record);
-            lend(record);
-            const int fd = context_.descriptors.at(record.descriptor).fd;
-            const int done = context_.system.shutdown(fd, static_cast<int>(record.extra));
-            push(record, done, false, nullptr, batch);
-            continue;
-        }
-        if (record.kind == OpKind::watch && (record.extra & POLLPRI) != 0) {
-            if (batch.full()) return;
-            if (const int refused = inner_aim(record)) {
-                submissions.remove(operations, record);
-                lend(record);
-                push(record, -refused, false, nullptr, batch);
-                continue;
-            }
-        }
-        if (!stage(record)) return;
-        submissions.remove(operations, record);
-        record.flags &= static_cast<std::uint16_t>(~op_in_again);
-        lend(record);
-        if (record.kind == OpKind::recv_stream) ++streams_;
-        ++context_.statistics.submissions;
-    }
-}
-
-// False when the kernel takes no more now; the record stays where it is.
-bool UringDriver::stage(OpRecord& record) noexcept {
-    io_uring_sqe* sqe = entry();
-    if (sqe == nullptr) return false;
-    const bool fresh = (record.flags & op_in_again) == 0;
-    if (fresh) clear_bits(record);
-    const int fd = record.descriptor == 0 || record.kind == OpKind::watch
-                       ? static_cast<int>(record.descriptor)
-                       : context_.descriptors.at(record.descriptor).fd;
-    if ((record.flags & op_polls) != 0 && record.kind != OpKind::watch) {
-        io_uring_prep_poll_add(sqe, fd, poll_mask(record));
-    } else {
-        stage_operation(record, fd, sqe);
-    }
-    sqe->user_data = context_.operations.handle_of(&record);
-    return true;
-}
-
-unsigned UringDriver::poll_mask(const OpRecord& record) noexcept {
-    return side_of(record.kind) == Side::write ? POLLOUT : POLLIN;
-}
-
-void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept {
+inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept {
     const int flags = static_cast<int>(record.extra) | MSG_NOSIGNAL;
     switch (record.kind) {
         case OpKind::connect: {
@@ -112,6 +54,76 @@ void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) n
             WHORL_ASSERT(record.kind == OpKind::nop);
             return io_uring_prep_nop(sqe);
     }
+}
+
+// False when the kernel takes no more now; the record stays where it is.
+bool UringDriver::stage(OpRecord& record) noexcept {
+    io_uring_sqe* sqe = entry();
+    if (sqe == nullptr) return false;
+    WHORL_VERIFY(bits_consistent(record));
+    const int fd = record.descriptor == 0 || record.kind == OpKind::watch
+                       ? static_cast<int>(record.descriptor)
+                       : context_.descriptors.at(record.descriptor).fd;
+    if ((record.flags & op_polls) != 0 && record.kind != OpKind::watch) {
+        io_uring_prep_poll_add(sqe, fd, poll_mask(record));
+    } else {
+        stage_operation(record, fd, sqe);
+    }
+    sqe->user_data = context_.operations.handle_of(&record);
+    return true;
+}
+
+void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcept {
+    Slab<OpRecord>& operations = context_.operations;
+    while (!again_.empty()) {
+        OpRecord& record = operations.at(again_.head);
+        if (!stage(record)) return;
+        again_.remove(operations, record);
+        record.flags &= static_cast<std::uint16_t>(~op_in_again);
+    }
+    while (!submissions.empty()) {
+        OpRecord& record = operations.at(submissions.head);
+        const bool by_call = record.kind == OpKind::shutdown ||
+                             (record.kind == OpKind::watch && (record.extra & POLLPRI) != 0);
+        if (by_call) {
+            if (batch.full()) return;
+            if (answer_by_call(record, submissions, batch)) continue;
+        }
+        if (!stage(record)) return;
+        submissions.remove(operations, record);
+        lend(record);
+        if (record.kind == OpKind::recv_stream) ++streams_;
+        ++context_.statistics.submissions;
+    }
+}
+
+// What a plain system call settles at once; false when the ring is to have it.
+bool UringDriver::answer_by_call(OpRecord& record, OpList& submissions,
+                                 CompletionBatch& batch) noexcept {
+    int result = 0;
+    if (record.kind == OpKind::shutdown) {
+        // io_uring hands shutdown to a worker thread; the plain call never blocks on a socket.
+        const int fd = context_.descriptors.at(record.descriptor).fd;
+        result = context_.system.shutdown(fd, static_cast<int>(record.extra));
+    } else {
+        result = -inner_aim(record);
+        if (result == 0) return false;
+    }
+    submissions.remove(context_.operations, record);
+    lend(record);
+    push(record, result, false, nullptr, batch);
+    return true;
+}
+
+unsigned UringDriver::poll_mask(const OpRecord& record) noexcept {
+    return side_of(record.kind) == Side::write ? POLLOUT : POLLIN;
+}
+
+// What comes from the loop has no bits of ours, apart from a watch's epoll.
+bool UringDriver::bits_consistent(const OpRecord& record) noexcept {
+    const unsigned kept = record.kind == OpKind::watch ? op_has_inner : 0;
+    const bool fresh = (record.flags & op_in_again) == 0;
+    return !fresh || (record.flags & (op_backend_all & ~kept)) == 0;
 }
 
 void UringDriver::clear_bits(OpRecord& record) noexcept {
@@ -180,7 +192,6 @@ void UringDriver::stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe)
 
 // Other threads wake us through an eventfd. A multishot poll hears each write and needs no read.
 void UringDriver::stage_wake() noexcept {
-    if (wake_fd_ < 0 || wake_armed_) return;
     io_uring_sqe* sqe = entry();
     if (sqe == nullptr) return;
     io_uring_prep_poll_add(sqe, wake_fd_, POLLIN);
@@ -189,23 +200,42 @@ void UringDriver::stage_wake() noexcept {
     wake_armed_ = true;
 }
 
-void UringDriver::collect(CompletionBatch& batch) noexcept {
-    while (!batch.full()) {
-        const io_uring_cqe* cqe = ring_.peek();
-        if (cqe == nullptr) break;
-        const std::uint64_t data = cqe->user_data;
-        if (data == data_wake) {
-            collect_wake(*cqe);
-        } else if (is_cancel(data)) {
-            collect_cancel(*cqe);
-        } else if (data != data_nothing) {
-            OpRecord* record = context_.operations.find(data);
-            if (record != nullptr) collect_record(*record, *cqe, batch);
-            else ++context_.statistics.completions_stale;
-        }
-        ring_.pop();
+// The usual answer: something was moved, and there is nothing to interpret.
+inline void UringDriver::collect_bytes(OpRecord& record, const io_uring_cqe& cqe,
+                                       CompletionBatch& batch) noexcept {
+    PoolBlock* block = nullptr;
+    if ((cqe.flags & IORING_CQE_F_BUFFER) != 0) {
+        block = buffer_take(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
     }
+    const bool more = (cqe.flags & IORING_CQE_F_MORE) != 0;
+    if (!more) {
+        if (record.kind == OpKind::recv_stream) --streams_;
+        give_back(record);
+    }
+    batch.push({cqe.user_data, cqe.res, more ? completion_more : 0, block});
+}
+
+void UringDriver::collect(CompletionBatch& batch) noexcept {
+    Slab<OpRecord>& operations = context_.operations;
+    const unsigned count = std::min(ring_.completions(), batch.room());
+    for (unsigned index = 0; index < count; ++index) {
+        const io_uring_cqe& cqe = ring_.completion(index);
+        OpRecord* record = operations.find(cqe.user_data);
+        if (record == nullptr) collect_other(cqe);
+        else if (cqe.res > 0 && (record->flags & op_backend_all) == 0)
+            collect_bytes(*record, cqe, batch);
+        else collect_record(*record, cqe, batch);
+    }
+    if (count != 0) ring_.pop(count);
     if (buffers_lack()) buffers_fill();
+}
+
+// What names no record, or one that is gone.
+void UringDriver::collect_other(const io_uring_cqe& cqe) noexcept {
+    const std::uint64_t data = cqe.user_data;
+    if (data == data_wake) collect_wake(cqe);
+    else if (is_cancel(data)) collect_cancel(cqe);
+    else if (data != data_nothing) ++context_.statistics.completions_stale;
 }
 
 // The kernel did not find it, or found it at work. It may be just between two of its places, such as the

@@ -44,28 +44,6 @@ bool accept_exhausted(std::int32_t result) noexcept {
 
 }  // namespace
 
-void LoopCore::advance(OpRecord& record, const Completion& completion) {
-    switch (record.kind) {
-        case OpKind::connect:
-            return advance_connect(record, completion);
-        case OpKind::accept:
-            return advance_accept(record, completion);
-        case OpKind::accept_stream:
-            return advance_accept_stream(record, completion);
-        case OpKind::recv:
-            return advance_recv(record, completion);
-        case OpKind::recv_stream:
-            return advance_recv_stream(record, completion);
-        case OpKind::send_all:
-        case OpKind::send_chain:
-            return advance_send_all(record, completion);
-        case OpKind::watch:
-            return advance_watch(record, completion);
-        default:
-            return advance_plain(record, completion);
-    }
-}
-
 // nop, send, shutdown: the kernel's answer is the operation's.
 void LoopCore::advance_plain(OpRecord& record, const Completion& completion) {
     const std::int32_t bytes = completion.result > 0 ? completion.result : 0;
@@ -187,51 +165,17 @@ void LoopCore::advance_recv(OpRecord& record, const Completion& completion) {
     finish(record, error_of(record, completion.result), completion.result);
 }
 
-void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completion) {
+inline void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completion) {
+    if (completion.block == nullptr) return advance_recv_stream_bare(record, completion);
+    WHORL_ASSERT(completion.result > 0);
     const bool more = (completion.flags & completion_more) != 0;
     Descriptor& descriptor = descriptors.at(record.descriptor);
-    if (completion.block == nullptr) {
-        WHORL_ASSERT(!more);
-        const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
-        const bool paused = (record.flags & op_pausing) != 0;
-        record.flags &= static_cast<std::uint16_t>(~(op_pausing | op_final_seen));
-        if (completion.result == -ENOBUFS && !ending) {
-            if (descriptor.buffers_out >= options.recv_buffers_per_stream) {
-                record.state = OpState::paused;  // it may not take another one anyway
-                return;
-            }
-            if (recv_hopeless()) return finish(record, Error::from_errno(ENOMEM), -ENOMEM);
-            ++statistics.recv_starved;
-            record.state = OpState::starved;
-            starved.push_back(operations, record);
-            return;
-        }
-        if (completion.result == -ECANCELED && paused && !ending) {
-            if (descriptor.buffers_out <= options.recv_buffers_per_stream / 2) return list(record);
-            record.state = OpState::paused;
-            return;
-        }
-        if (completion.result == -ENOBUFS) return finish(record, error_of(record, -ECANCELED), 0);
-        return finish(record, error_of(record, completion.result), completion.result);
-    }
-    WHORL_ASSERT(completion.result > 0);
     completion.block->tag = descriptors.handle_of(&descriptor);
     ++descriptor.buffers_out;
     record.flags |= op_fed;
     record.progress += static_cast<std::uint64_t>(completion.result);
-    // With its final record seen, the backend does not have it any more.
-    constexpr std::uint16_t leaving = op_pausing | op_cancelled | op_timed_out | op_final_seen;
     const bool share_taken = descriptor.buffers_out >= options.recv_buffers_per_stream;
-    if (share_taken && (record.flags & op_pausing) == 0) ++statistics.recv_paused;
-    if (!more && share_taken && (record.flags & (op_cancelled | op_timed_out)) == 0) {
-        record.flags &= static_cast<std::uint16_t>(~(op_pausing | op_final_seen));
-        record.state = OpState::paused;
-    } else if (!more) {
-        stream_resubmit(record);
-    } else if (share_taken && (record.flags & leaving) == 0) {
-        record.flags |= op_pausing;
-        driver->cancel(record);
-    }
+    if (!more || share_taken) recv_stream_rearm(record, more, share_taken);
     Delivery delivery;
     delivery.more = true;
     delivery.result = completion.result;
@@ -242,7 +186,50 @@ void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completio
     record.thunk(*loop, record, &delivery);
 }
 
-void LoopCore::advance_send_all(OpRecord& record, const Completion& completion) {
+// An answer without bytes: the end, an error, or a pause.
+void LoopCore::advance_recv_stream_bare(OpRecord& record, const Completion& completion) {
+    WHORL_ASSERT((completion.flags & completion_more) == 0);
+    const Descriptor& descriptor = descriptors.at(record.descriptor);
+    const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
+    const bool paused = (record.flags & op_pausing) != 0;
+    record.flags &= static_cast<std::uint16_t>(~(op_pausing | op_final_seen));
+    if (completion.result == -ENOBUFS && !ending) {
+        if (descriptor.buffers_out >= options.recv_buffers_per_stream) {
+            record.state = OpState::paused;  // it may not take another one anyway
+            return;
+        }
+        if (recv_hopeless()) return finish(record, Error::from_errno(ENOMEM), -ENOMEM);
+        ++statistics.recv_starved;
+        record.state = OpState::starved;
+        starved.push_back(operations, record);
+        return;
+    }
+    if (completion.result == -ECANCELED && paused && !ending) {
+        if (descriptor.buffers_out <= options.recv_buffers_per_stream / 2) return list(record);
+        record.state = OpState::paused;
+        return;
+    }
+    if (completion.result == -ENOBUFS) return finish(record, error_of(record, -ECANCELED), 0);
+    finish(record, error_of(record, completion.result), completion.result);
+}
+
+// The backend has let go of the stream, or the stream holds its share of the buffers.
+void LoopCore::recv_stream_rearm(OpRecord& record, bool more, bool share_taken) noexcept {
+    // With its final record seen, the backend does not have it any more.
+    constexpr std::uint16_t leaving = op_pausing | op_cancelled | op_timed_out | op_final_seen;
+    if (share_taken && (record.flags & op_pausing) == 0) ++statistics.recv_paused;
+    if (!more && share_taken && (record.flags & (op_cancelled | op_timed_out)) == 0) {
+        record.flags &= static_cast<std::uint16_t>(~(op_pausing | op_final_seen));
+        record.state = OpState::paused;
+    } else if (!more) {
+        stream_resubmit(record);
+    } else if ((record.flags & leaving) == 0) {
+        record.flags |= op_pausing;
+        driver->cancel(record);
+    }
+}
+
+inline void LoopCore::advance_send_all(OpRecord& record, const Completion& completion) {
     if (completion.result < 0) {
         return finish(record, error_of(record, completion.result), completion.result);
     }
@@ -253,6 +240,32 @@ void LoopCore::advance_send_all(OpRecord& record, const Completion& completion) 
     WHORL_ASSERT(record.progress <= size);
     if (record.progress == size) return finish(record, Error(), completion.result);
     stream_resubmit(record);  // keeps its place: it still has the descriptor's side
+}
+
+void LoopCore::dispatch_completion(const Completion& completion) {
+    OpRecord* found = operations.find(completion.operation);
+    if (found == nullptr || dropping) return drop_completion(found, completion);
+    OpRecord& record = *found;
+    if ((completion.flags & completion_more) == 0) record.state = OpState::ended;
+    switch (record.kind) {
+        case OpKind::connect:
+            return advance_connect(record, completion);
+        case OpKind::accept:
+            return advance_accept(record, completion);
+        case OpKind::accept_stream:
+            return advance_accept_stream(record, completion);
+        case OpKind::recv:
+            return advance_recv(record, completion);
+        case OpKind::recv_stream:
+            return advance_recv_stream(record, completion);
+        case OpKind::send_all:
+        case OpKind::send_chain:
+            return advance_send_all(record, completion);
+        case OpKind::watch:
+            return advance_watch(record, completion);
+        default:
+            return advance_plain(record, completion);
+    }
 }
 
 }  // namespace whorl::detail

@@ -56,9 +56,10 @@ struct LoopCore {
 
     // --- the turn (turn.cpp)
     Error turn(Nanoseconds wait_max);
-    Nanoseconds turn_timeout(Nanoseconds wait_max) noexcept;
+    Nanoseconds timer_timeout(Nanoseconds wait_max) noexcept;
     Error turn_wait(Nanoseconds wait_max) noexcept;
     void turn_hooks(OpList& hooks, std::uint32_t count);
+    Instant clock() noexcept;
     bool idle() const noexcept;
     bool work_is_ready() const noexcept;
     Instant next_deadline() noexcept;
@@ -71,8 +72,9 @@ struct LoopCore {
     [[noreturn]] void wrong_process() const noexcept;
 
     // --- submission and cancellation (submit.cpp)
-    Error claim(OpKind kind, std::uint64_t target, const SubmitOptions& options,
+    Error claim(OpKind kind, std::uint64_t target, const SubmitOptions* options,
                 OpRecord*& claimed) noexcept;
+    Error claim_options(OpRecord& record, const SubmitOptions& options) noexcept;
     Error claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept;
     Operation commit(OpRecord& record) noexcept;
     void start(OpRecord& record) noexcept;
@@ -95,13 +97,14 @@ struct LoopCore {
     void finish(OpRecord& record, Error error, std::int32_t result, std::uint64_t handle = 0);
     void deliver_in_place(OpRecord& record, Delivery& delivery);
     Error error_of(const OpRecord& record, std::int32_t result) const noexcept;
-    void advance(OpRecord& record, const Completion& completion);
     void advance_plain(OpRecord& record, const Completion& completion);
     void advance_connect(OpRecord& record, const Completion& completion);
     void advance_accept(OpRecord& record, const Completion& completion);
     void advance_accept_stream(OpRecord& record, const Completion& completion);
     void advance_recv(OpRecord& record, const Completion& completion);
     void advance_recv_stream(OpRecord& record, const Completion& completion);
+    void advance_recv_stream_bare(OpRecord& record, const Completion& completion);
+    void recv_stream_rearm(OpRecord& record, bool more, bool share_taken) noexcept;
     void advance_send_all(OpRecord& record, const Completion& completion);
     void advance_watch(OpRecord& record, const Completion& completion);
     bool accept_descriptor(int fd, std::uint64_t& handle) noexcept;
@@ -117,7 +120,8 @@ struct LoopCore {
     void descriptor_shut_all() noexcept;
     void descriptor_close(Descriptor& descriptor) noexcept;
     void descriptor_leave(OpRecord& record) noexcept;
-    void side_advance(Descriptor& descriptor, Side side) noexcept;
+    void side_leave(std::uint32_t& active, OpList& queue, std::uint32_t index) noexcept;
+    void side_advance(std::uint32_t& active, OpList& queue) noexcept;
 
     // --- received streams and the pool (streams.cpp)
     static void buffer_returned(void* context, PoolBlock& block) noexcept;
@@ -179,7 +183,8 @@ struct LoopCore {
     std::uint32_t forks = 0;  // forks_seen of the process that made the loop
 
     // Changed in every turn.
-    Instant now{};
+    Instant now{};  // the turn's clock reading, once now_read
+    bool now_read = true;
     CompletionBatch batch;
     OpList submissions;  // to be handed to the driver in this turn
     OpList ready;        // ended inside the loop; to be dispatched
@@ -209,5 +214,95 @@ struct LoopCore {
     GatherFrame* frames = nullptr;
     RemoteState* remote = nullptr;
 };
+
+// What runs for every turn or operation is inline: it is short and crosses the files of this floor.
+
+// The turn's one reading of the clock, made when somebody wants it: without a timer, nobody may.
+inline Instant LoopCore::clock() noexcept {
+    if (!now_read) {
+        now = system.now();
+        now_read = true;
+    }
+    return now;
+}
+
+inline bool LoopCore::work_is_ready() const noexcept {
+    return !ready.empty() || posts.count() != 0 || !batch.empty() ||
+           (remote != nullptr && remote_pending()) || (!starved.empty() && starved_may_resume());
+}
+
+// Nothing that could ever call a handler again, apart from other threads.
+inline bool LoopCore::idle() const noexcept { return alive == 0 && !work_is_ready(); }
+
+// Wakes the host of a guest loop when work arises outside of a turn.
+inline void LoopCore::note_work() noexcept {
+    if (guest && !in_turn) remote_wake();
+}
+
+inline Descriptor* LoopCore::descriptor_find(std::uint64_t handle) noexcept {
+    Descriptor* descriptor = descriptors.find(handle);
+    if (descriptor == nullptr || descriptor->state != DescriptorState::open) return nullptr;
+    return descriptor;
+}
+
+// Puts a record on the list that the next turn hands to the driver.
+inline void LoopCore::list(OpRecord& record) noexcept {
+    WHORL_ASSERT(record.state != OpState::listed && record.state != OpState::ready);
+    record.flags &= static_cast<std::uint16_t>(~(op_final_seen | op_pausing | op_fed));
+    if (record.kind == OpKind::send_chain) frame_fill(record);
+    record.state = OpState::listed;
+    submissions.push_back(operations, record);
+}
+
+// The record's turn on its side has come.
+inline void LoopCore::start(OpRecord& record) noexcept {
+    if (nothing_to_send(record)) complete_locally(record, Error());
+    else list(record);
+}
+
+inline void LoopCore::side_leave(std::uint32_t& active, OpList& queue,
+                                 std::uint32_t index) noexcept {
+    if (active != index) return;
+    active = 0;
+    if (!queue.empty()) side_advance(active, queue);
+}
+
+// An operation leaves its descriptor: the next one on its side goes to the backend.
+inline void LoopCore::descriptor_leave(OpRecord& record) noexcept {
+    Descriptor& descriptor = descriptors.at(record.descriptor);
+    WHORL_ASSERT(descriptor.operations > 0);
+    const std::uint32_t index = operations.index_of(&record);
+    --descriptor.operations;
+    side_leave(descriptor.read_active, descriptor.read_queue, index);
+    side_leave(descriptor.write_active, descriptor.write_queue, index);
+    const bool done = descriptor.operations == 0;
+    if (done && descriptor.state == DescriptorState::closing) descriptor_close(descriptor);
+}
+
+// Ends a record: its slot is free and its handle stale afterwards. The payload and the handler have
+// been moved out or destroyed before.
+inline void LoopCore::release(OpRecord& record) noexcept {
+    if (record.deadline != 0) deadline_release(record);
+    if ((record.flags & op_background) == 0) {
+        WHORL_ASSERT(alive > 0);
+        --alive;
+    }
+    if (record.descriptor != 0 && record.kind != OpKind::watch) descriptor_leave(record);
+    record.state = OpState::ended;
+    operations.release(&record);
+}
+
+// Hands a final completion to its handler. The thunk releases the record before it calls.
+inline void LoopCore::finish(OpRecord& record, Error error, std::int32_t result,
+                             std::uint64_t handle) {
+    Delivery delivery;
+    delivery.core = this;
+    delivery.error = error;
+    delivery.result = result;
+    delivery.bytes = record.progress;
+    delivery.handle = handle;
+    ++statistics.handlers;
+    record.thunk(*loop, record, &delivery);
+}
 
 }  // namespace whorl::detail

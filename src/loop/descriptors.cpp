@@ -31,12 +31,6 @@ Result<Descriptor*> LoopCore::descriptor_claim(int fd, DescriptorKind kind) noex
     return descriptor;
 }
 
-Descriptor* LoopCore::descriptor_find(std::uint64_t handle) noexcept {
-    Descriptor* descriptor = descriptors.find(handle);
-    if (descriptor == nullptr || descriptor->state != DescriptorState::open) return nullptr;
-    return descriptor;
-}
-
 Error LoopCore::descriptor_shut(std::uint64_t handle, OpRecord* close_record) noexcept {
     check_thread();
     Descriptor* descriptor = descriptors.find(handle);
@@ -74,24 +68,10 @@ void LoopCore::descriptor_close(Descriptor& descriptor) noexcept {
     if (close_record != 0) complete_locally(operations.at(close_record), Error());
 }
 
-// An operation leaves its descriptor: the next one on its side goes to the backend.
-void LoopCore::descriptor_leave(OpRecord& record) noexcept {
-    Descriptor& descriptor = descriptors.at(record.descriptor);
-    WHORL_ASSERT(descriptor.operations > 0);
-    const std::uint32_t index = operations.index_of(&record);
-    --descriptor.operations;
-    if (descriptor.read_active == index) side_advance(descriptor, Side::read);
-    if (descriptor.write_active == index) side_advance(descriptor, Side::write);
-    const bool done = descriptor.operations == 0;
-    if (done && descriptor.state == DescriptorState::closing) descriptor_close(descriptor);
-}
-
-void LoopCore::side_advance(Descriptor& descriptor, Side side) noexcept {
-    std::uint32_t& active = side == Side::read ? descriptor.read_active : descriptor.write_active;
-    OpList& queue = side == Side::read ? descriptor.read_queue : descriptor.write_queue;
-    active = 0;
+// Its place on its side is taken by the next one that waits for it.
+void LoopCore::side_advance(std::uint32_t& active, OpList& queue) noexcept {
     OpRecord* next = queue.pop_front(operations);
-    if (next == nullptr) return;
+    WHORL_ASSERT(next != nullptr);
     active = operations.index_of(next);
     start(*next);
 }

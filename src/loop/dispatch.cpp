@@ -10,22 +10,11 @@
 namespace whorl::detail {
 
 void LoopCore::dispatch() {
-    while (!batch.empty()) {
-        if (stopping) return;
-        const Completion completion = batch.entries[batch.taken++];
-        dispatch_completion(completion);
-    }
-    if (!stopping) dispatch_ready();
-    if (!stopping) dispatch_timers();
+    while (!stopping && !batch.empty()) dispatch_completion(batch.entries[batch.taken++]);
+    if (!stopping && !ready.empty()) dispatch_ready();
+    if (!stopping && wheel.size() != 0) dispatch_timers();
     if (!stopping && remote != nullptr) dispatch_remote();
-    if (!stopping) dispatch_posts();
-}
-
-void LoopCore::dispatch_completion(const Completion& completion) {
-    OpRecord* record = operations.find(completion.operation);
-    if (record == nullptr || dropping) return drop_completion(record, completion);
-    if ((completion.flags & completion_more) == 0) record->state = OpState::ended;
-    advance(*record, completion);
+    if (!stopping && posts.count() != 0) dispatch_posts();
 }
 
 // A completion that nobody hears: give back what it carries, end its record silently.
@@ -79,8 +68,7 @@ void LoopCore::dispatch_ready() {
 }
 
 void LoopCore::dispatch_timers() {
-    if (wheel.size() == 0) return;
-    const std::uint64_t tick = tick_before(now.time_since_epoch().count());
+    const std::uint64_t tick = tick_before(clock().time_since_epoch().count());
     std::uint32_t budget = options.timers_per_turn;
     while (budget-- > 0 && !stopping) {
         TimerNode* node = wheel.expire_one(tick);
@@ -106,18 +94,6 @@ void LoopCore::dispatch_posts() {
         ++statistics.posts_run;
         slot.run(*loop, slot.closure, !dropping);
     }
-}
-
-// Hands a final completion to its handler. The thunk releases the record before it calls.
-void LoopCore::finish(OpRecord& record, Error error, std::int32_t result, std::uint64_t handle) {
-    Delivery delivery;
-    delivery.core = this;
-    delivery.error = error;
-    delivery.result = result;
-    delivery.bytes = record.progress;
-    delivery.handle = handle;
-    ++statistics.handlers;
-    record.thunk(*loop, record, &delivery);
 }
 
 namespace {

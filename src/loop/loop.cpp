@@ -124,7 +124,7 @@ Loop::~Loop() {
     if (core_ != nullptr && core_->destroy()) delete core_;
 }
 
-Error Loop::claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions& options,
+Error Loop::claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions* options,
                   detail::OpRecord*& claimed) noexcept {
     return core_->claim(kind, target, options, claimed);
 }
@@ -260,7 +260,7 @@ Instant Loop::next_deadline() noexcept {
 }
 
 Buffer Loop::buffer(std::size_t capacity) noexcept { return core_->pool->get(capacity); }
-Instant Loop::now() const noexcept { return core_->now; }
+Instant Loop::now() const noexcept { return core_->clock(); }
 bool Loop::alive(Operation operation) const noexcept {
     return core_->operations.find(operation.value()) != nullptr;
 }

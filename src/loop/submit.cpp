@@ -10,17 +10,9 @@ namespace whorl::detail {
 
 namespace {
 
-// The kernel would take an empty message for none at all.
-bool nothing_to_send(OpRecord& record) noexcept {
-    switch (record.kind) {
-        case OpKind::send:
-        case OpKind::send_all:
-            return record.as<Buffer>().empty();
-        case OpKind::send_chain:
-            return record.as<ChainPayload>().chain.size() == 0;
-        default:
-            return false;
-    }
+// Whether an operation of this kind is refused without a descriptor.
+constexpr bool names_descriptor(OpKind kind) noexcept {
+    return kind == OpKind::close || (side_of(kind) != Side::none && kind != OpKind::connect);
 }
 
 // Whether the loop may hand the record over again after a final answer of the backend.
@@ -40,13 +32,12 @@ bool may_go_on(const OpRecord& record) noexcept {
 
 }  // namespace
 
-Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions& options,
+Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions* options,
                       OpRecord*& claimed) noexcept {
     check_thread();
     if (draining && kind != OpKind::close) return Error::loop_closed;
     Descriptor* descriptor = nullptr;
-    const bool names = kind == OpKind::close || side_of(kind) != Side::none;
-    if (target != 0 || (names && kind != OpKind::connect)) {
+    if (target != 0 || names_descriptor(kind)) {
         descriptor = descriptor_find(target);
         if (descriptor == nullptr) return Error::stale_handle;
     }
@@ -57,15 +48,14 @@ Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions& op
     if (record == nullptr) return Error::slots_exhausted;
     record->kind = kind;
     record->state = OpState::ended;
-    record->flags = options.background ? op_background : 0;
+    record->flags = 0;
     record->progress = 0;
     record->extra = 0;
     record->link_previous = 0;
     record->descriptor = 0;
     record->deadline = 0;
-    const bool limited = options.within != Nanoseconds::max() || options.deadline != instant_never;
-    if (limited) {
-        if (Error error = claim_deadline(*record, options)) {
+    if (options != nullptr) {
+        if (Error error = claim_options(*record, *options)) {
             operations.release(record);
             return error;
         }
@@ -74,9 +64,15 @@ Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions& op
         record->descriptor = descriptors.index_of(descriptor);
         ++descriptor->operations;
     }
-    if (!options.background) ++alive;
+    if ((record->flags & op_background) == 0) ++alive;
     claimed = record;
     return {};
+}
+
+Error LoopCore::claim_options(OpRecord& record, const SubmitOptions& options) noexcept {
+    if (options.background) record.flags = op_background;
+    const bool limited = options.within != Nanoseconds::max() || options.deadline != instant_never;
+    return limited ? claim_deadline(record, options) : Error();
 }
 
 // A deadline is a record of its own in the wheel, so that operations without one stay small.
@@ -123,21 +119,6 @@ Operation LoopCore::commit(OpRecord& record) noexcept {
     OpList& queue = side == Side::read ? descriptor.read_queue : descriptor.write_queue;
     queue.push_back(operations, record);
     return handle;
-}
-
-// The record's turn on its side has come.
-void LoopCore::start(OpRecord& record) noexcept {
-    if (nothing_to_send(record)) complete_locally(record, Error());
-    else list(record);
-}
-
-// Puts a record on the list that the next turn hands to the driver.
-void LoopCore::list(OpRecord& record) noexcept {
-    WHORL_ASSERT(record.state != OpState::listed && record.state != OpState::ready);
-    record.flags &= static_cast<std::uint16_t>(~(op_final_seen | op_pausing | op_fed));
-    if (record.kind == OpKind::send_chain) frame_fill(record);
-    record.state = OpState::listed;
-    submissions.push_back(operations, record);
 }
 
 // Ends a record that the backend does not have; its handler runs in the next dispatch.
@@ -204,19 +185,6 @@ void LoopCore::cancel_record(OpRecord& record, std::uint16_t reason) noexcept {
     complete_locally(record, error);
 }
 
-// Ends a record: its slot is free and its handle stale afterwards. The payload and the handler have
-// been moved out or destroyed before.
-void LoopCore::release(OpRecord& record) noexcept {
-    if (record.deadline != 0) deadline_release(record);
-    if ((record.flags & op_background) == 0) {
-        WHORL_ASSERT(alive > 0);
-        --alive;
-    }
-    if (record.descriptor != 0 && record.kind != OpKind::watch) descriptor_leave(record);
-    record.state = OpState::ended;
-    operations.release(&record);
-}
-
 // Destroys what a record owns besides its handler.
 void LoopCore::drop_payload(OpRecord& record) noexcept {
     switch (record.kind) {
@@ -258,11 +226,6 @@ void LoopCore::frame_fill(OpRecord& record) noexcept {
     frame.message = {};
     frame.message.msg_iov = frame.parts;
     frame.message.msg_iovlen = parts;
-}
-
-// Wakes the host of a guest loop when work arises outside of a turn.
-void LoopCore::note_work() noexcept {
-    if (guest && !in_turn) remote_wake();
 }
 
 }  // namespace whorl::detail

@@ -83,7 +83,7 @@ Error LoopCore::timer_move(std::uint64_t handle, Nanoseconds delay) noexcept {
 
 void LoopCore::timer_file(OpRecord& record, std::int64_t deadline_ns) noexcept {
     if (wheel.size() == 0) {  // an empty wheel is not kept up to date: catch up, at no cost
-        static_cast<void>(wheel.expire_one(tick_before(now.time_since_epoch().count())));
+        static_cast<void>(wheel.expire_one(tick_before(clock().time_since_epoch().count())));
     }
     record.extra = static_cast<std::uint64_t>(deadline_ns);
     wheel.insert(record.as<TimerNode>(), tick_at_or_after(deadline_ns));
@@ -101,7 +101,7 @@ void LoopCore::timer_unfile(OpRecord& record) noexcept {
 // Files what was armed since the last turn, counting from now. A deadline that has passed already ends
 // its operation before the backend sees it.
 void LoopCore::timers_file() noexcept {
-    const std::int64_t now_ns = now.time_since_epoch().count();
+    const std::int64_t now_ns = clock().time_since_epoch().count();
     while (OpRecord* record = unfiled.pop_front(operations)) {
         record->flags &= static_cast<std::uint16_t>(~op_unfiled);
         const auto time = static_cast<std::int64_t>(record->extra);
@@ -144,7 +144,7 @@ void LoopCore::timer_fire(OpRecord& record) {
 void LoopCore::timer_fire_periodic(OpRecord& record) {
     const auto due = static_cast<std::int64_t>(record.extra);
     const auto interval = static_cast<std::int64_t>(record.progress);
-    const std::int64_t now_ns = now.time_since_epoch().count();
+    const std::int64_t now_ns = clock().time_since_epoch().count();
     Delivery delivery;
     delivery.time_ns = due;
     std::int64_t next = add_ns(due, interval);

@@ -53,43 +53,36 @@ Error LoopCore::turn(Nanoseconds wait_max) {
 Error LoopCore::turn_wait(Nanoseconds wait_max) noexcept {
     if (!unfiled.empty() || wheel.size() != 0) {
         now = system.now();
+        now_read = true;
         timers_file();
         wheel.prepare(prepare_budget);
     }
-    resume_starved();
-    Nanoseconds timeout = turn_timeout(wait_max);
+    if (!starved.empty()) resume_starved();
+    Nanoseconds timeout = wait_max;
+    if (work_is_ready() || stopping) timeout = Nanoseconds::zero();
+    else if (wheel.size() != 0) timeout = timer_timeout(wait_max);
     const bool sleeps = remote != nullptr && timeout != Nanoseconds::zero();
     if (sleeps && !remote_sleep()) timeout = Nanoseconds::zero();
     batch.count = 0;
     batch.taken = 0;
     const Error error = driver->wait(submissions, timeout, batch);
     if (sleeps) remote_awake();
-    now = system.now();
+    now_read = false;
     statistics.completions += batch.count;
     statistics.completions_batch_high = std::max(statistics.completions_batch_high, batch.count);
     return error;
 }
 
-// How long the driver may wait: not at all while something is due, else until the next timer.
-Nanoseconds LoopCore::turn_timeout(Nanoseconds wait_max) noexcept {
-    if (work_is_ready() || stopping) return Nanoseconds::zero();
-    if (wheel.size() == 0) return wait_max;
+// How long the driver may wait: until the next timer.
+Nanoseconds LoopCore::timer_timeout(Nanoseconds wait_max) noexcept {
     const std::uint64_t tick = wheel.wake_tick();
     if (tick > static_cast<std::uint64_t>(INT64_MAX) >> 10) return wait_max;
     const Nanoseconds due =
-        Nanoseconds(static_cast<std::int64_t>(tick << 10)) - now.time_since_epoch();
+        Nanoseconds(static_cast<std::int64_t>(tick << 10)) - clock().time_since_epoch();
     if (due <= Nanoseconds::zero()) return Nanoseconds::zero();
     const Nanoseconds wait = due + options.timer_slack;
     return wait_max < Nanoseconds::zero() ? wait : std::min(wait, wait_max);
 }
-
-bool LoopCore::work_is_ready() const noexcept {
-    return !ready.empty() || posts.count() != 0 || !batch.empty() || remote_pending() ||
-           starved_may_resume();
-}
-
-// Nothing that could ever call a handler again, apart from other threads.
-bool LoopCore::idle() const noexcept { return alive == 0 && !work_is_ready(); }
 
 Instant LoopCore::next_deadline() noexcept {
     const bool work = work_is_ready() || !submissions.empty() || !unfiled.empty();

@@ -47,11 +47,10 @@ class RingLimited : public testing::TestWithParam<RingLimit> {
         prepare(sqe);
         sqe->user_data = 7;
         EXPECT_FALSE(ring_.enter(1, std::chrono::seconds(5)));
-        const io_uring_cqe* cqe = ring_.peek();
-        if (cqe == nullptr) return -ETIME;
-        EXPECT_EQ(cqe->user_data, 7u);
-        const int result = cqe->res;
-        ring_.pop();
+        if (ring_.completions() == 0) return -ETIME;
+        EXPECT_EQ(ring_.completion(0).user_data, 7u);
+        const int result = ring_.completion(0).res;
+        ring_.pop(1);
         return result;
     }
     static bool at_least(RingLimit level) { return !ring_limit_older(GetParam(), level); }
