@@ -145,6 +145,8 @@ int SimKernel::shutdown(int fd, int how) noexcept {
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
     if (how < SHUT_RD || how > SHUT_RDWR) return -EINVAL;
+    // Under a simulated ring this call is the operation.
+    if (const int scripted = take_scripted_fault(OpKind::shutdown)) return -scripted;
     return found->shutdown(how);
 }
 

@@ -193,9 +193,9 @@ void SimKernel::script_fault(OpKind kind, int error, std::uint32_t times) {
     scripted_.push_back({kind, error, times});
 }
 
-int SimKernel::take_scripted_fault(OpKind kind) noexcept {
+int SimKernel::take_scripted_fault(OpKind kind, OpKind or_kind) noexcept {
     for (ScriptedFault& fault : scripted_) {
-        if (fault.kind != kind || fault.times == 0) continue;
+        if ((fault.kind != kind && fault.kind != or_kind) || fault.times == 0) continue;
         --fault.times;
         ++counters.faults;
         return fault.error;

@@ -131,10 +131,13 @@ class SimKernel final : public System {
 
     // --- choices and the trace
     SimChoices choices;
-    // The next `times` operations of this kind, once they could begin, fail with this errno value.
+    // The next `times` operations of this kind, once they could begin, fail with this errno value:
+    // those of the simulator, and those of a simulated ring, as far as their entries tell the kind
+    // (SimRing::kinds_of).
     void script_fault(OpKind kind, int error, std::uint32_t times);
-    int take_scripted_fault(OpKind kind) noexcept;  // 0: none
-    bool faulty(double chance);                     // draws, and counts a fault when it happens
+    int take_scripted_fault(OpKind kind, OpKind or_kind) noexcept;  // 0: none
+    int take_scripted_fault(OpKind kind) noexcept { return take_scripted_fault(kind, kind); }
+    bool faulty(double chance);  // draws, and counts a fault when it happens
     const testing::SimulationOptions& options() const noexcept { return options_; }
     testing::SimulationOptions& options() noexcept { return options_; }
     SimCounters counters;

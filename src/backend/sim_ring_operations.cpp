@@ -238,8 +238,37 @@ SimRing::Outcome SimRing::try_op(SimRingOp& op) {
     }
 }
 
+// Which operations of the list an entry may stand for. A level without multishots or rings of buffers has
+// the same entry for an operation and for its stream; polling a descriptor that somebody made
+// non-blocking is taken for a watch.
+SimRing::Kinds SimRing::kinds_of(const SimRingOp& op) const noexcept {
+    const auto one = [](OpKind kind) { return Kinds{kind, kind}; };
+    switch (op.opcode) {
+        case IORING_OP_CONNECT:
+            return one(OpKind::connect);
+        case IORING_OP_ACCEPT:
+            if (op.multishot) return one(OpKind::accept_stream);
+            return {OpKind::accept, level_.multishots ? OpKind::accept : OpKind::accept_stream};
+        case IORING_OP_RECV:
+            return one(op.selects ? OpKind::recv_stream : OpKind::recv);
+        case IORING_OP_SEND:
+            return one((op.message_flags & MSG_WAITALL) != 0 ? OpKind::send_all : OpKind::send);
+        case IORING_OP_SENDMSG:
+            return one(OpKind::send_chain);
+        default:
+            if (op.multishot)
+                return one(OpKind::hook);  // the driver's own, for wake-ups: no operation
+            return {OpKind::watch, level_.buffer_rings ? OpKind::watch : OpKind::recv_stream};
+    }
+}
+
 // An error in place of the operation, or would_block for none.
 int SimRing::fault(SimRingOp& op) {
+    const Kinds kinds = kinds_of(op);
+    // A part that was moved would stand for the error, and nobody would be told of it.
+    const bool begins = op.moved == 0;
+    const int scripted = begins ? kernel_.take_scripted_fault(kinds.first, kinds.second) : 0;
+    if (scripted != 0) return -scripted;
     if (!kernel_.faulty(kernel_.options().operation_error)) return would_block;
     const ErrorList list = errors_of(op.opcode);
     const int error = list.first[kernel_.choices.below(list.count)];

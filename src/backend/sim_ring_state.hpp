@@ -170,6 +170,10 @@ class SimRing final : public SimFile, private SimWatcher {
     Outcome try_send(SimRingOp& op);
     Outcome try_sendmsg(SimRingOp& op);
     Outcome try_poll(SimRingOp& op);
+    struct Kinds {
+        OpKind first, second;
+    };
+    Kinds kinds_of(const SimRingOp& op) const noexcept;
     int fault(SimRingOp& op);
     bool ends_stream();
     std::size_t shortened(std::size_t size);
