@@ -327,7 +327,11 @@ void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
         record.flags |= op_polls;
         return again(record);
     }
-    if (cqe.res == -EINTR && pollable && !more && !cancelled) return again(record);
+    // Interrupted by its cancellation, or by a signal.
+    if (cqe.res == -EINTR && pollable && !more) {
+        if (cancelled) return push(record, -ECANCELED, false, nullptr, batch);
+        return again(record);
+    }
     push(record, cqe.res, more, block, batch);
 }
 
