@@ -30,8 +30,10 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
             }
             return io_uring_prep_multishot_accept(sqe, fd, nullptr, nullptr, SOCK_CLOEXEC);
         case OpKind::recv: {
+            // The loop waits for all itself. A ring that has received a part tells its size, keeps the error
+            // that came then, and the next receive finds the end: a reset would look like an orderly one.
             const Span span = span_to_receive(record);
-            return io_uring_prep_recv(sqe, fd, span.data, span.size, flags);
+            return io_uring_prep_recv(sqe, fd, span.data, span.size, flags & ~MSG_WAITALL);
         }
         case OpKind::recv_stream:
             return stage_recv_stream(fd, record, sqe);

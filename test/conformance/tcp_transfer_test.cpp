@@ -363,6 +363,25 @@ TEST_P(TcpTransfer, receive_flags) {
     expect_clean(loop);
 }
 
+// A ring that waits for all itself tells the part and keeps the error, and the next receive then finds an
+// orderly end: a connection that broke must not look finished.
+TEST_P(TcpTransfer, receive_of_all_tells_of_a_reset_after_a_part) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_pair(loop);
+    End part;
+    ASSERT_TRUE(loop.submit(Recv{pair.socket, Buffer::allocate(8), MSG_WAITALL}, into(part)));
+    pair.peer.send("half");
+    turns(loop, 5);
+    EXPECT_EQ(part.finals, 0);
+    pair.peer.reset();
+    run_until(loop, [&] { return part.finals == 1; });
+    EXPECT_EQ(part.error, Error::from_errno(ECONNRESET));
+    EXPECT_EQ(part.text, "half");
+    close_and_wait(loop, pair.socket);
+    expect_clean(loop);
+}
+
 TEST_P(TcpTransfer, empty_send_completes_and_sends_nothing) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
