@@ -70,7 +70,7 @@ constexpr bool has(Interest set, Interest bit) noexcept {
 // was asked for, and by its own flag.
 struct Watched {
     Watch watch;
-    Error error;  // the descriptor cannot be watched (EBADF): final, the watch is gone
+    Error error;  // it cannot be watched (EBADF, ENOMEM): final, the watch is gone
     bool readable = false;
     bool writable = false;
     bool priority = false;

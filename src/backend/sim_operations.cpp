@@ -24,6 +24,7 @@ ErrorList errors_of(OpKind kind) noexcept {
     static constexpr int accept[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO, EPERM};
     static constexpr int recv[] = {ECONNRESET, ENOMEM, ETIMEDOUT, EXDEV};
     static constexpr int send[] = {ECONNRESET, EPIPE, ENOBUFS, ENOMEM, EXDEV};
+    static constexpr int watch[] = {ENOMEM};
     switch (kind) {
         case OpKind::connect:
             return list_of(connect);
@@ -37,6 +38,8 @@ ErrorList errors_of(OpKind kind) noexcept {
         case OpKind::send_all:
         case OpKind::send_chain:
             return list_of(send);
+        case OpKind::watch:
+            return list_of(watch);
         default:
             return {nullptr, 0};
     }

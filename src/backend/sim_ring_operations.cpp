@@ -120,7 +120,9 @@ bool SimRing::start_at_once(const io_uring_sqe& sqe) {
             return false;
     }
     const bool silent = (sqe.flags & IOSQE_CQE_SKIP_SUCCESS) != 0 && result >= 0;
-    if (!silent) post(sqe.user_data, result, 0);
+    const bool cancels =
+        sqe.opcode == IORING_OP_ASYNC_CANCEL || sqe.opcode == IORING_OP_POLL_REMOVE;
+    if (!silent) post(sqe.user_data, result, 0, cancels && result < 0);
     return true;
 }
 

@@ -199,14 +199,15 @@ void SimRing::flag(unsigned bit, bool on) noexcept {
     __atomic_store_n(&queues_.sq_flags, flags, __ATOMIC_RELEASE);
 }
 
-void SimRing::post(std::uint64_t user_data, int result, unsigned flags) {
+void SimRing::post(std::uint64_t user_data, int result, unsigned flags, bool futile) {
     io_uring_cqe cqe{};
     cqe.user_data = user_data;
     cqe.res = result;
     cqe.flags = flags;
     kernel_.trace("cqe %llx result %d flags %x", static_cast<unsigned long long>(user_data), result,
                   flags);
-    ++kernel_.counters.events;
+    // A cancellation that found nothing is no news: whoever repeats it would keep the clock standing still.
+    if (!futile) ++kernel_.counters.events;
     // One that came after another does not overtake it.
     if (overflow_.empty() && ready() < queues_.cq_entries) {
         put(cqe);

@@ -123,7 +123,7 @@ class SimRing final : public SimFile, private SimWatcher {
     // sim_ring_queues.cpp
     int take(unsigned count);
     int wait(unsigned complete, Instant deadline);
-    void post(std::uint64_t user_data, int result, unsigned flags);
+    void post(std::uint64_t user_data, int result, unsigned flags, bool futile = false);
     void put(const io_uring_cqe& cqe) noexcept;
     void overflow_flush();
     void signal();

@@ -49,7 +49,10 @@ const char* name_of(End end) {
 }
 
 std::uint32_t Program::add_loop(const whorl::LoopOptions& options) {
+    // A loop that is refused is no program.
+    const double chance = std::exchange(world.options().call_error, 0);
     loops.push_back(&world.add_loop(options));
+    world.options().call_error = chance;
     loop_options.push_back(options);
     return static_cast<std::uint32_t>(loops.size() - 1);
 }
@@ -433,7 +436,10 @@ void Program::verify_streams() {
         std::uint64_t sent = 0;
         for (const Stream::Send& send : stream.sends) sent += send.bytes;
         const bool whole = stream.ended && !stream.broken && !scripted_breaks;
-        check(!whole || at == sent, "the end came before the last byte");
+        if (!whole || at == sent) continue;
+        world.note((stream.from_client ? "from port " : "to port ") + std::to_string(stream.port) +
+                   ": " + std::to_string(at) + " of " + std::to_string(sent));
+        check(false, "the end came before the last byte");
     }
 }
 

@@ -256,8 +256,9 @@ class Program {
     void close_all();
     void end_by_itself();
     void broken(const Op& op);
+    void hidden(const Op& op, Error error, std::uint64_t bytes);
     bool all_ended() const;
-    void check_loop(Loop& loop, bool holders_gone);
+    void check_loop(Loop& loop, const whorl::LoopOptions& options, bool holders_gone);
 
     std::vector<Loop*> loops;
     std::vector<whorl::LoopOptions> loop_options;

@@ -3,7 +3,10 @@
 // operation, cancelled, closed, timed out, drained and destroyed at random points, on one loop or two,
 // with small tables and pools. program.hpp says what is checked.
 //
-//   schedules [first seed [count [trace|canary]]]      one hundredth of the seeds is run twice
+//   schedules [--ring] [first seed [count [trace|canary]]]      one hundredth of the seeds is run twice
+//
+// The loops' backend is the simulator, or with --ring the io_uring driver on the simulated ring, at each
+// level, with and without each feature, with tiny queues, and a ring that refuses submissions.
 //
 // It prints how many schedules a second, how many faults each had, and how often each way to end was
 // seen for each kind of operation; a way that the contract makes possible and that was not seen is a
@@ -49,6 +52,21 @@ struct Setting {
         loop.completions_per_turn = static_cast<std::uint32_t>(pick({1, 2, 16}));
         loop.posts_per_turn = static_cast<std::uint32_t>(pick({1, 16}));
         loop.timers_per_turn = static_cast<std::uint32_t>(pick({1, 16}));
+    }
+
+    void on_ring() {
+        using whorl::testing::RingLevel;
+        constexpr std::uint32_t features_all = 2 * feature_bit(whorl::Feature::no_iowait);
+        const RingLevel levels[] = {RingLevel::linux_5_15, RingLevel::linux_6_1,
+                                    RingLevel::linux_6_18};
+        loop.backend = whorl::Backend::io_uring;
+        options.ring_level = levels[random.below(3)];
+        options.ring_refusal = chance(0.3);
+        if (random.below(3) == 0) {
+            loop.submission_queue_depth = 2;
+            loop.completion_queue_depth = 4;
+        }
+        if (random.below(3) == 0) loop.features_off = random.below(features_all);
     }
 
     whorl::detail::SimChoices random;
@@ -274,8 +292,16 @@ struct Total {
 
 enum class Mode { quiet, trace, canary };
 
-std::uint64_t run_seed(std::uint64_t seed, Total& total, Mode mode) {
+struct Plan {
+    bool ring = false;
+    std::uint64_t first = 1;
+    std::uint64_t count = 8000;
+    Mode mode = Mode::quiet;
+};
+
+std::uint64_t run_seed(std::uint64_t seed, Total& total, const Plan& plan, Mode mode) {
     Setting setting(seed);
+    if (plan.ring) setting.on_ring();
     setting.canary = mode == Mode::canary;
     World world(setting.options);
     if (mode == Mode::trace) world.trace_to(stdout);
@@ -285,19 +311,20 @@ std::uint64_t run_seed(std::uint64_t seed, Total& total, Mode mode) {
     total.events += world.events();
     if (world.failed()) {
         std::printf("%s", world.failure().text().c_str());
-        std::printf("repeat with: schedules %llu 1 trace\n", static_cast<unsigned long long>(seed));
+        std::printf("repeat with: schedules %s%llu 1 trace\n", plan.ring ? "--ring " : "",
+                    static_cast<unsigned long long>(seed));
         std::exit(1);
     }
     return world.trace_hash();
 }
 
-int run(std::uint64_t first, std::uint64_t count, Mode mode) {
+int run(const Plan& plan) {
     Total total;
     const std::clock_t start = std::clock();
-    for (std::uint64_t seed = first; seed - first < count; ++seed) {
-        const std::uint64_t hash = run_seed(seed, total, mode);
+    for (std::uint64_t seed = plan.first; seed - plan.first < plan.count; ++seed) {
+        const std::uint64_t hash = run_seed(seed, total, plan, plan.mode);
         if (seed % 100 != 0) continue;
-        if (run_seed(seed, total, Mode::quiet) != hash) {
+        if (run_seed(seed, total, plan, Mode::quiet) != hash) {
             std::printf("seed %llu gave two different traces\n",
                         static_cast<unsigned long long>(seed));
             return 1;
@@ -305,25 +332,30 @@ int run(std::uint64_t first, std::uint64_t count, Mode mode) {
     }
     const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     const auto runs = static_cast<double>(total.runs);
-    const int missing = print_table(total.table);
+    const int missing = print_table(total.table, plan.ring);
     std::printf(
         "schedules: %llu in %.1f s of processor time, %.0f a second, %.0f a minute; each "
         "%.0f faults and %.0f events\n",
         static_cast<unsigned long long>(total.runs), seconds, runs / seconds, runs / seconds * 60,
         static_cast<double>(total.faults) / runs, static_cast<double>(total.events) / runs);
-    return missing == 0 || count < 2000 ? 0 : 1;
+    return missing == 0 || plan.count < 2000 ? 0 : 1;
 }
 
 }  // namespace
 }  // namespace world_test
 
 int main(int argc, char** argv) {
-    const std::uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 0) : 1;
-    const std::uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 0) : 8000;
-    const char* const mode = argc > 3 ? argv[3] : "";
     using world_test::Mode;
-    return world_test::run(first, count,
-                           std::strcmp(mode, "trace") == 0    ? Mode::trace
-                           : std::strcmp(mode, "canary") == 0 ? Mode::canary
-                                                              : Mode::quiet);
+    world_test::Plan plan;
+    plan.ring = argc > 1 && std::strcmp(argv[1], "--ring") == 0;
+    if (plan.ring) {
+        --argc;
+        ++argv;
+    }
+    if (argc > 1) plan.first = std::strtoull(argv[1], nullptr, 0);
+    if (argc > 2) plan.count = std::strtoull(argv[2], nullptr, 0);
+    const char* const mode = argc > 3 ? argv[3] : "";
+    if (std::strcmp(mode, "trace") == 0) plan.mode = Mode::trace;
+    if (std::strcmp(mode, "canary") == 0) plan.mode = Mode::canary;
+    return world_test::run(plan);
 }
