@@ -23,6 +23,13 @@
 #endif
 #endif
 
+#if defined(FAULT_SANITIZED)
+// sanitizer/allocator_interface.h, which gcc does not install.
+extern "C" int __sanitizer_install_malloc_and_free_hooks(
+    void (*on_malloc)(const volatile void* memory, std::size_t size),
+    void (*on_free)(const volatile void* memory));
+#endif
+
 namespace {
 
 std::atomic<std::int64_t> blocks{0};
@@ -31,19 +38,15 @@ int allocation_call = -1;
 
 bool refuse() noexcept { return fault::moment_of(allocation_call); }
 
-// Each block is counted once: where malloc is ours, there, else where the library asks.
-void* counted(void* memory) noexcept {
 #if defined(FAULT_SANITIZED)
+// malloc is the sanitizer's: it tells of each block, whoever asks for it and gives it back.
+void on_malloc(const volatile void* memory, std::size_t) {
     if (memory != nullptr) ++blocks;
-#endif
-    return memory;
 }
-
-void count_freed([[maybe_unused]] void* memory) noexcept {
-#if defined(FAULT_SANITIZED)
+void on_free(const volatile void* memory) {
     if (memory != nullptr) --blocks;
-#endif
 }
+#endif
 
 // The code of the libraries that allocate on the library's behalf.
 struct Range {
@@ -83,6 +86,9 @@ void allocation_faults_prepare() noexcept {
     allocation_call = call_find("allocation");
     ranges_count = 0;
     dl_iterate_phdr(&note_range, nullptr);
+#if defined(FAULT_SANITIZED)
+    if (__sanitizer_install_malloc_and_free_hooks(&on_malloc, &on_free) == 0) std::abort();
+#endif
 }
 
 }  // namespace fault
@@ -144,35 +150,31 @@ void free(void* memory) noexcept {
 
 extern "C" {
 void* __real_aligned_alloc(std::size_t alignment, std::size_t size);
-void __real_free(void* memory);
 }
 
 // --- operator new as the library uses it. The plain one is the test's own and never fails.
 
 [[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
     if (refuse()) return nullptr;
-    return counted(std::malloc(size));
+    return std::malloc(size);
 }
 [[gnu::noinline]] void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
     if (refuse()) return nullptr;
-    return counted(std::malloc(size));
+    return std::malloc(size);
 }
 [[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment,
                                      const std::nothrow_t&) noexcept {
     if (refuse()) return nullptr;
     void* memory = nullptr;
     const int failed = posix_memalign(&memory, static_cast<std::size_t>(alignment), size);
-    return failed == 0 ? counted(memory) : nullptr;
+    return failed == 0 ? memory : nullptr;
 }
 [[gnu::noinline]] void* operator new(std::size_t size) {
-    if (void* memory = counted(std::malloc(size))) return memory;
+    if (void* memory = std::malloc(size)) return memory;
     std::abort();
 }
 [[gnu::noinline]] void* operator new[](std::size_t size) { return operator new(size); }
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-    count_freed(memory);
-    __real_free(memory);
-}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete[](void* memory) noexcept { operator delete(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
     operator delete(memory);
@@ -200,12 +202,7 @@ int __real_mprotect(void* start, std::size_t size, int protection);
 
 void* __wrap_aligned_alloc(std::size_t alignment, std::size_t size) {
     if (refuse()) return nullptr;
-    return counted(__real_aligned_alloc(alignment, size));
-}
-
-void __wrap_free(void* memory) {
-    count_freed(memory);
-    __real_free(memory);
+    return __real_aligned_alloc(alignment, size);
 }
 
 void* __wrap_mmap(void* start, std::size_t size, int protection, int flags, int fd, off_t offset) {
