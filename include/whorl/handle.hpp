@@ -45,6 +45,7 @@ struct Timer;
 struct Watch;
 struct Socket;
 struct Listener;
+struct UdpSocket;
 }  // namespace tag
 
 using Operation = Handle<tag::Operation>;  // one submitted operation
@@ -52,6 +53,19 @@ using Timer = Handle<tag::Timer>;          // one armed timer, one-shot or perio
 using Watch = Handle<tag::Watch>;          // one watched foreign descriptor
 using Socket = Handle<tag::Socket>;        // a connected stream socket
 using Listener = Handle<tag::Listener>;    // a listening socket
+using UdpSocket = Handle<tag::UdpSocket>;  // a datagram socket of the Internet
+
+namespace detail {
+// Whether handles with this tag name a descriptor, which Loop::close() closes.
+template <class Tag>
+inline constexpr bool names_descriptor = false;
+template <>
+inline constexpr bool names_descriptor<tag::Socket> = true;
+template <>
+inline constexpr bool names_descriptor<tag::Listener> = true;
+template <>
+inline constexpr bool names_descriptor<tag::UdpSocket> = true;
+}  // namespace detail
 
 static_assert(sizeof(Operation) == 8, "a handle is 64 bits");
 

@@ -155,7 +155,8 @@ class WHORL_EXPORT Loop {
     // Note: unsent data follows SO_LINGER; the default lets the kernel send it in the background.
     template <class Tag>
     Error close(Handle<Tag> handle) noexcept {
-        static_assert(descriptor_tag<Tag>, "close takes a Socket or a Listener; use cancel");
+        static_assert(detail::names_descriptor<Tag>,
+                      "close takes a Socket or a Listener; use cancel");
         return close_descriptor(handle.value(), nullptr);
     }
     template <class Tag, class Handler>
@@ -214,10 +215,6 @@ class WHORL_EXPORT Loop {
     detail::LoopCore& core() noexcept { return *core_; }
 
   private:
-    template <class Tag>
-    static constexpr bool descriptor_tag =
-        std::is_same_v<Tag, tag::Socket> || std::is_same_v<Tag, tag::Listener>;
-
     explicit Loop(detail::LoopCore* core) noexcept;
 
     // Claims a record, moving nothing yet. `target` is the descriptor's handle, 0 for none; without
@@ -409,7 +406,7 @@ Result<Operation> Loop::hook(HookPoint point, Handler&& handler) noexcept {
 template <class Tag, class Handler>
 Error Loop::close(Handle<Tag> handle, Handler&& handler) noexcept {
     using Stored = std::decay_t<Handler>;
-    static_assert(descriptor_tag<Tag>, "close takes a Socket or a Listener; use cancel");
+    static_assert(detail::names_descriptor<Tag>, "close takes a Socket or a Listener; use cancel");
     detail::handler_check<Stored, Loop&>();
     detail::OpRecord* claimed = nullptr;
     if (Error error = claim(detail::OpKind::close, handle.value(), nullptr, claimed)) return error;

@@ -22,6 +22,9 @@
     X(send_all, write)          \
     X(send_chain, write)        \
     X(shutdown, write)          \
+    X(recv_message, read)       \
+    X(message_stream, read)     \
+    X(send_message, write)      \
     X(watch, none)
 
 namespace whorl::detail {

@@ -42,6 +42,8 @@ struct SimulationOptions {
     double late_completion = 0;  // what has happened is told later, so that a cancel comes too late
     double lateness_max_us = 50;  // how much later at most
     double reordering = 0;        // completions of one turn come in another order
+    double datagram_loss = 0;     // a datagram never arrives
+    double datagram_copy = 0;     // a datagram arrives twice
     double stream_end = 0;        // an accepting or receiving stream ends without need
     double cancel_loses = 0;      // a cancel finds its operation already under way
     // How likely it fails an operation or call with an error that its manual page names.
@@ -65,6 +67,8 @@ struct SimulationOptions {
         options.short_transfer = 0.3;
         options.late_completion = 0.2;
         options.reordering = 0.5;
+        options.datagram_loss = 0.05;
+        options.datagram_copy = 0.05;
         options.stream_end = 0.1;
         options.cancel_loses = 0.3;
         options.ring_refusal = 0.05;

@@ -10,4 +10,5 @@
 #include <whorl/remote.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/tcp.hpp>
+#include <whorl/udp.hpp>
 #include <whorl/version.hpp>

@@ -2,6 +2,7 @@
 // Floor: 3
 #pragma once
 
+#include "backend/message.hpp"
 #include "backend/payload.hpp"
 #include "base/guard.hpp"
 
@@ -16,6 +17,9 @@ namespace whorl::detail {
 inline void guard(const GatherFrame& frame) noexcept { guard(&frame, sizeof frame); }
 inline void unguard(const GatherFrame& frame) noexcept { unguard(&frame, sizeof frame); }
 
+inline void guard(const MessageFrame& frame) noexcept { guard(&frame.wire, sizeof frame.wire); }
+inline void unguard(const MessageFrame& frame) noexcept { unguard(&frame.wire, sizeof frame.wire); }
+
 // Calls visit() for each buffer, and the frame, that the record's system call reads or writes.
 template <class Visit>
 void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
@@ -28,6 +32,11 @@ void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
         case OpKind::send_chain:
             visit(*record.as<ChainPayload>().frame);
             for (Buffer& part : record.as<ChainPayload>().chain) visit(part);
+            break;
+        case OpKind::recv_message:
+        case OpKind::send_message:
+            visit(record.as<MessagePayload>().frame->buffer);
+            visit(*record.as<MessagePayload>().frame);
             break;
         default:
             break;

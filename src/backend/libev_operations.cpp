@@ -65,6 +65,28 @@ std::int32_t call_send_chain(int fd, OpRecord& record) noexcept {
     return answer(::sendmsg(fd, &frame.message, transfer_flags(record)));
 }
 
+std::int32_t call_recv_message(int fd, OpRecord& record) noexcept {
+    msghdr& message = record.as<MessagePayload>().frame->wire.message;
+    return answer(::recvmsg(fd, &message, transfer_flags(record)));
+}
+
+std::int32_t call_send_message(int fd, OpRecord& record) noexcept {
+    const msghdr& message = record.as<MessagePayload>().frame->wire.message;
+    return answer(::sendmsg(fd, &message, transfer_flags(record)));
+}
+
+// Into a block of the pool, for a stream.
+std::int32_t call_recv_block(int fd, const OpRecord& record, PoolBlock& block,
+                             std::size_t message_size) noexcept {
+    const int flags = transfer_flags(record);
+    if (record.kind == OpKind::recv_stream) {
+        return answer(::recv(fd, block.base, block.capacity, flags));
+    }
+    return answer(receive_into_block(block.base, message_size, [&](msghdr* message) {
+        return ::recvmsg(fd, message, flags | MSG_CMSG_CLOEXEC);
+    }));
+}
+
 std::int32_t call_shutdown(int fd, const OpRecord& record) noexcept {
     return answer(::shutdown(fd, static_cast<int>(record.extra)));
 }
@@ -90,8 +112,7 @@ void LibevDriver::start(OpRecord& record) noexcept {
             break;
     }
     if (error) return push(record, -error.value());
-    const bool is_stream =
-        record.kind == OpKind::accept_stream || record.kind == OpKind::recv_stream;
+    const bool is_stream = record.kind == OpKind::accept_stream || fills_blocks(record.kind);
     const std::int32_t result = is_stream ? would_block : attempt(record);
     if (result == would_block) arm(record);
     else push(record, result);
@@ -136,6 +157,12 @@ std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
             case OpKind::send_chain:
                 result = call_send_chain(fd, record);
                 break;
+            case OpKind::recv_message:
+                result = call_recv_message(fd, record);
+                break;
+            case OpKind::send_message:
+                result = call_send_message(fd, record);
+                break;
             default:
                 WHORL_ASSERT(record.kind == OpKind::shutdown);
                 result = call_shutdown(fd, record);
@@ -149,7 +176,7 @@ std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
 void LibevDriver::serve_operation(std::uint32_t& side) noexcept {
     OpRecord& record = context_.operations.at(side);
     if (record.kind == OpKind::accept_stream) return serve_accept_stream(side);
-    if (record.kind == OpKind::recv_stream) return serve_recv_stream(side);
+    if (fills_blocks(record.kind)) return serve_recv_stream(side);
     const std::int32_t result = attempt(record);
     if (result != would_block) finish(side, result);
 }
@@ -173,7 +200,7 @@ void LibevDriver::serve_recv_stream(std::uint32_t& side) noexcept {
     }
 }
 
-// True when a whole block was received.
+// True when a whole block was received, or a message: there may be more.
 bool LibevDriver::receive_block(std::uint32_t& side) noexcept {
     OpRecord& record = context_.operations.at(side);
     const std::uint32_t size_class = BufferPool::class_for(context_.options.recv_buffer_size);
@@ -184,12 +211,12 @@ bool LibevDriver::receive_block(std::uint32_t& side) noexcept {
     }
     std::int32_t result = -EINTR;
     while (result == -EINTR) {
-        result =
-            answer(::recv(fd_of(record), block->base, block->capacity, transfer_flags(record)));
+        result = call_recv_block(fd_of(record), record, *block, context_.options.recv_buffer_size);
     }
     if (result > 0) {
         push(record, result, completion_more, block);
-        return static_cast<std::size_t>(result) == block->capacity;
+        return record.kind == OpKind::message_stream ||
+               static_cast<std::size_t>(result) == block->capacity;
     }
     Buffer::from_owner(block, block->base, 0).reset();
     if (result != would_block) finish(side, result);

@@ -25,6 +25,10 @@
 //   send_all       Buffer          data() + progress, size() - progress; extra: MSG_ flags
 //   send_chain     ChainPayload    frame->message, set up by the loop before each submission
 //   shutdown       –               extra: SHUT_RD, SHUT_WR or SHUT_RDWR
+//   recv_message   MessagePayload  frame->wire.message, set up by the loop before each submission;
+//                                  extra: MSG_ flags (message.hpp)
+//   message_stream –               extra: MSG_ flags
+//   send_message   MessagePayload  as recv_message
 //   watch          –               descriptor: the descriptor's number; extra: POLL… bits wanted;
 //                                  the result is the POLL… bits seen
 //

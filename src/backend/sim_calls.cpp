@@ -118,13 +118,19 @@ int SimKernel::socket(int family, int type, int) noexcept {
     if (family != AF_INET && family != AF_INET6 && family != AF_UNIX) return -EAFNOSUPPORT;
     if (kind != SOCK_STREAM && kind != SOCK_DGRAM) return -ESOCKTNOSUPPORT;
     if (const int error = fault_in_call("socket", {EMFILE, ENFILE, ENOBUFS, ENOMEM})) return error;
-    const auto made = std::make_shared<SimSocket>(*this, family, kind);
+    SimFilePtr made;
+    if (kind == SOCK_DGRAM) made = std::make_shared<SimDatagram>(*this, family);
+    else made = std::make_shared<SimSocket>(*this, family, kind);
     made->nonblocking = (type & SOCK_NONBLOCK) != 0;
     return install(made);
 }
 
 int SimKernel::bind(int fd, const sockaddr* address, socklen_t length) noexcept {
     int error = 0;
+    if (const auto datagram = datagram_of(fd)) {
+        if ((error = fault_in_call("bind", {EADDRINUSE, EACCES})) != 0) return error;
+        return datagram->bind(address, length);
+    }
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
     if (length < sizeof(sockaddr_in)) return -EINVAL;
@@ -152,6 +158,7 @@ int SimKernel::shutdown(int fd, int how) noexcept {
 
 int SimKernel::connect(int fd, const sockaddr* address, socklen_t length) noexcept {
     int error = 0;
+    if (const auto datagram = datagram_of(fd)) return datagram->connect(address, length);
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
     if (length < sizeof(sockaddr_in)) return -EINVAL;
@@ -194,12 +201,17 @@ int SimKernel::accept(SimSocket& listener) noexcept {
 
 int SimKernel::getsockname(int fd, sockaddr* address, socklen_t* length) noexcept {
     int error = 0;
+    if (const auto datagram = datagram_of(fd)) return copy_out(datagram->local(), address, length);
     const auto found = socket_of(fd, error);
     return found != nullptr ? copy_out(found->local(), address, length) : error;
 }
 
 int SimKernel::getpeername(int fd, sockaddr* address, socklen_t* length) noexcept {
     int error = 0;
+    if (const auto datagram = datagram_of(fd)) {
+        if (datagram->peer().length == 0) return -ENOTCONN;
+        return copy_out(datagram->peer(), address, length);
+    }
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
     if (found->role() != SimSocket::Role::connected) return -ENOTCONN;
@@ -208,6 +220,10 @@ int SimKernel::getpeername(int fd, sockaddr* address, socklen_t* length) noexcep
 
 int SimKernel::setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {
     int error = 0;
+    if (const auto datagram = datagram_of(fd)) {
+        if ((error = fault_in_call("setsockopt", {ENOBUFS, ENOMEM})) != 0) return error;
+        return datagram->set_option(level, name, value, size);
+    }
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
     if ((error = fault_in_call("setsockopt", {ENOBUFS, ENOMEM})) != 0) return error;
@@ -216,6 +232,9 @@ int SimKernel::setsockopt(int fd, int level, int name, const void* value, sockle
 
 int SimKernel::getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
     int error = 0;
+    if (const auto datagram = datagram_of(fd)) {
+        return datagram->get_option(level, name, value, size);
+    }
     const auto found = socket_of(fd, error);
     return found != nullptr ? found->get_option(level, name, value, size) : error;
 }
@@ -224,14 +243,26 @@ int SimKernel::getsockopt(int fd, int level, int name, void* value, socklen_t* s
 
 ssize_t SimKernel::recv(int fd, void* data, std::size_t size, int flags) noexcept {
     int error = 0;
+    if (const auto datagram = datagram_of(fd)) return datagram->read(data, size, flags);
     const auto found = socket_of(fd, error);
     return found != nullptr ? found->read(data, size, flags) : error;
 }
 
 ssize_t SimKernel::send(int fd, const void* data, std::size_t size, int flags) noexcept {
     int error = 0;
+    if (const auto datagram = datagram_of(fd)) return datagram->write(data, size, flags);
     const auto found = socket_of(fd, error);
     return found != nullptr ? found->write(data, size, flags) : error;
+}
+
+ssize_t SimKernel::recvmsg(int fd, msghdr* message, int flags) noexcept {
+    const SimFilePtr found = file(fd);
+    return found != nullptr ? found->receive_message(*message, flags) : -EBADF;
+}
+
+ssize_t SimKernel::sendmsg(int fd, const msghdr* message, int flags) noexcept {
+    const SimFilePtr found = file(fd);
+    return found != nullptr ? found->send_message(*message, flags) : -EBADF;
 }
 
 ssize_t SimKernel::read(int fd, void* data, std::size_t size) noexcept {

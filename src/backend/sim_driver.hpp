@@ -71,6 +71,9 @@ class SimDriver final : public Driver, private SimWatcher {
     std::int32_t call_send(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_send_chain(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_shutdown(OpRecord& record, SimFile& file) noexcept;
+    std::int32_t call_recv_message(OpRecord& record, SimFile& file) noexcept;
+    std::int32_t call_message_stream(OpRecord& record, SimFile& file) noexcept;
+    std::int32_t call_send_message(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_watch(OpRecord& record, SimFile& file) noexcept;
     std::int32_t fault(const OpRecord& record, SimFile& file) noexcept;
     std::size_t shortened(std::size_t size) noexcept;

@@ -47,6 +47,11 @@ class SimFile : public std::enable_shared_from_this<SimFile> {
     virtual unsigned poll_bits() const noexcept = 0;  // POLL… bits that hold now
     virtual ssize_t read(void* data, std::size_t size, int flags);
     virtual ssize_t write(const void* data, std::size_t size, int flags);
+    // sendmsg(2) and recvmsg(2); without an address or control data streams do as read() and write().
+    virtual ssize_t receive_message(msghdr& message, int flags);
+    virtual ssize_t send_message(const msghdr& message, int flags);
+    // Whether what is sent in one piece arrives in one piece: it is never cut.
+    virtual bool keeps_messages() const noexcept { return false; }
 
     void watch(SimWatcher& watcher, std::uint64_t token) { watchers_.push_back({&watcher, token}); }
     void unwatch(SimWatcher& watcher, std::uint64_t token) noexcept;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/sim_choices.hpp"
+#include "backend/sim_datagram.hpp"
 #include "backend/sim_events.hpp"
 #include "backend/sim_file.hpp"
 #include "backend/sim_trace.hpp"
@@ -56,6 +57,7 @@ class SimKernel final : public System {
     int socket(int family, int type, int protocol) noexcept override;
     int bind(int fd, const sockaddr* address, socklen_t length) noexcept override;
     int listen(int fd, int backlog) noexcept override;
+    int connect(int fd, const sockaddr* address, socklen_t length) noexcept override;
     int shutdown(int fd, int how) noexcept override;
     int close(int fd) noexcept override;
     int getsockname(int fd, sockaddr* address, socklen_t* length) noexcept override;
@@ -64,6 +66,7 @@ class SimKernel final : public System {
                    socklen_t size) noexcept override;
     int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept override;
     ssize_t recv(int fd, void* data, std::size_t size, int flags) noexcept override;
+    ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept override;
     ssize_t read(int fd, void* data, std::size_t size) noexcept override;
     ssize_t write(int fd, const void* data, std::size_t size) noexcept override;
     int eventfd(unsigned initial, int flags) noexcept override;
@@ -73,9 +76,9 @@ class SimKernel final : public System {
     RingCalls& ring_calls() noexcept override;
 
     // --- further system calls, for peers that a test writes by hand; none of these blocks
-    int connect(int fd, const sockaddr* address, socklen_t length) noexcept;
     int accept4(int fd, sockaddr* address, socklen_t* length, int flags) noexcept;
     ssize_t send(int fd, const void* data, std::size_t size, int flags) noexcept;
+    ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept;
     int pipe2(int fds[2], int flags) noexcept;
     int socketpair(int family, int type, int protocol, int fds[2]) noexcept;
     int fcntl(int fd, int command, int argument) noexcept;
@@ -88,6 +91,7 @@ class SimKernel final : public System {
     // --- descriptors
     SimFilePtr file(int fd) const noexcept;                                   // null: EBADF
     std::shared_ptr<SimSocket> socket_of(int fd, int& error) const noexcept;  // -EBADF, -ENOTSOCK
+    std::shared_ptr<SimDatagram> datagram_of(int fd) const noexcept;          // null: it is none
     int accept(SimSocket& listener) noexcept;               // a number, or an error
     int install(SimFilePtr file, int lowest = 0) noexcept;  // a number, or -EMFILE
     // The descriptors 0 to 2 that a process starts with. Without them these numbers are never given.
@@ -100,6 +104,11 @@ class SimKernel final : public System {
     void network_remove(SimSocket& socket) noexcept;
     const std::vector<SimSocket*>& sockets() const noexcept { return sockets_; }
     std::uint16_t free_port() noexcept;
+    // Datagram sockets have ports of their own.
+    SimDatagram* datagram_for(const SimAddress& address, const SimDatagram* but) const noexcept;
+    void datagrams_add(SimDatagram& socket) { datagrams_.push_back(&socket); }
+    void datagrams_remove(SimDatagram& socket) noexcept;
+    std::uint16_t free_datagram_port() noexcept;
     bool is_local(const SimAddress& address) const noexcept;
     SimAddress host_for(const SimAddress& peer, std::uint16_t port) const noexcept;
     SimAddress seen_as(const SimAddress& address, int family) const noexcept;
@@ -179,6 +188,7 @@ class SimKernel final : public System {
     std::vector<SimFilePtr> files_;
     int lowest_descriptor_ = 3;
     std::vector<SimSocket*> sockets_;
+    std::vector<SimDatagram*> datagrams_;
     std::uint16_t port_next_ = 32768;
     std::unique_ptr<RingCalls> ring_calls_;
 

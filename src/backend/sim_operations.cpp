@@ -25,6 +25,8 @@ ErrorList errors_of(OpKind kind) noexcept {
     static constexpr int recv[] = {ECONNRESET, ENOMEM, ETIMEDOUT, EXDEV};
     static constexpr int send[] = {ECONNRESET, EPIPE, ENOBUFS, ENOMEM, EXDEV};
     static constexpr int watch[] = {ENOMEM};
+    static constexpr int recv_message[] = {ECONNREFUSED, EHOSTUNREACH, EXDEV};
+    static constexpr int send_message[] = {ECONNREFUSED, ENOBUFS, EPERM, EXDEV};
     switch (kind) {
         case OpKind::connect:
             return list_of(connect);
@@ -40,6 +42,11 @@ ErrorList errors_of(OpKind kind) noexcept {
             return list_of(send);
         case OpKind::watch:
             return list_of(watch);
+        case OpKind::recv_message:
+        case OpKind::message_stream:
+            return list_of(recv_message);
+        case OpKind::send_message:
+            return list_of(send_message);
         default:
             return {nullptr, 0};
     }
@@ -66,6 +73,12 @@ std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
             return call_send_chain(record, file);
         case OpKind::shutdown:
             return call_shutdown(record, file);
+        case OpKind::recv_message:
+            return call_recv_message(record, file);
+        case OpKind::message_stream:
+            return call_message_stream(record, file);
+        case OpKind::send_message:
+            return call_send_message(record, file);
         default:
             WHORL_ASSERT(record.kind == OpKind::watch);
             return call_watch(record, file);

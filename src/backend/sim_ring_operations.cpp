@@ -46,6 +46,7 @@ ErrorList errors_of(unsigned opcode) noexcept {
     static constexpr int accept[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO, EPERM};
     static constexpr int recv[] = {ECONNRESET, ENOMEM, ETIMEDOUT, EINTR, EXDEV};
     static constexpr int send[] = {ECONNRESET, EPIPE, ENOBUFS, ENOMEM, EINTR, EXDEV};
+    static constexpr int message[] = {ECONNREFUSED, EINTR, EXDEV};
     static constexpr int poll[] = {ENOMEM};
     switch (opcode) {
         case IORING_OP_CONNECT:
@@ -54,6 +55,8 @@ ErrorList errors_of(unsigned opcode) noexcept {
             return list_of(accept);
         case IORING_OP_RECV:
             return list_of(recv);
+        case IORING_OP_RECVMSG:
+            return list_of(message);
         case IORING_OP_SEND:
         case IORING_OP_SENDMSG:
             return list_of(send);
@@ -90,7 +93,8 @@ int SimRing::refuse(const io_uring_sqe& sqe) const noexcept {
     if (sqe.opcode > level_.opcode_last) return -EINVAL;
     if ((sqe.flags & ~(level_.entry_flags & entry_flags_simulated)) != 0) return -EINVAL;
     const bool selects = (sqe.flags & IOSQE_BUFFER_SELECT) != 0;
-    if (selects && sqe.opcode != IORING_OP_RECV) return -EOPNOTSUPP;
+    const bool receives = sqe.opcode == IORING_OP_RECV || sqe.opcode == IORING_OP_RECVMSG;
+    if (selects && !receives) return -EOPNOTSUPP;
     if (!restrictions_.on || disabled_) return 0;
     const Restrictions& allowed = restrictions_;
     if (!allowed.entries[sqe.opcode]) return -EACCES;
@@ -135,6 +139,10 @@ int SimRing::prepare_op(const io_uring_sqe& sqe, SimRingOp& op) {
     if (op.file == nullptr) return -EBADF;
     op.nowait = op.file->nonblocking;
     if (sqe.opcode == IORING_OP_POLL_ADD) return prepare_poll(sqe, op);
+    const bool sends = sqe.opcode == IORING_OP_SENDMSG;
+    if (sqe.opcode == IORING_OP_RECVMSG || (sends && op.file->keeps_messages())) {
+        return prepare_message(sqe, op);
+    }
     if (std::strcmp(op.file->name(), "socket") != 0) return -ENOTSOCK;
     switch (sqe.opcode) {
         case IORING_OP_CONNECT:
@@ -233,8 +241,10 @@ SimRing::Outcome SimRing::try_op(SimRingOp& op) {
             return try_recv(op);
         case IORING_OP_SEND:
             return try_send(op);
+        case IORING_OP_RECVMSG:
+            return op.multishot ? try_message_stream(op) : try_message(op);
         case IORING_OP_SENDMSG:
-            return try_sendmsg(op);
+            return op.message != nullptr ? try_message(op) : try_sendmsg(op);
         default:
             return try_poll(op);
     }
@@ -272,7 +282,8 @@ int SimRing::fault(SimRingOp& op) {
     const int scripted = begins ? kernel_.take_scripted_fault(kinds.first, kinds.second) : 0;
     if (scripted != 0) return -scripted;
     if (!kernel_.faulty(kernel_.options().operation_error)) return would_block;
-    const ErrorList list = errors_of(op.opcode);
+    const bool message = op.message != nullptr;
+    const ErrorList list = errors_of(message ? unsigned{IORING_OP_RECVMSG} : op.opcode);
     const int error = list.first[kernel_.choices.below(list.count)];
     kernel_.trace("fault %d", error);
     // What says that the connection is gone is followed by a connection that is gone.

@@ -58,8 +58,9 @@ struct SimRingOp {
     char* data = nullptr;     // what a transfer reads or writes
     std::size_t size = 0;
     std::size_t moved = 0;
-    std::vector<iovec> parts;  // of a gathering send
-    SimAddress address;        // of a connect
+    std::vector<iovec> parts;   // of a gathering send
+    SimAddress address;         // of a connect
+    msghdr* message = nullptr;  // of a message that is received or sent as one
     std::uint32_t index = 0;
     std::uint32_t next = 0;  // in its chain of table_, or in the free list
     unsigned wanted = 0;     // POLL… bits that it waits for
@@ -162,6 +163,7 @@ class SimRing final : public SimFile, private SimWatcher {
     int prepare_recv(const io_uring_sqe& sqe, SimRingOp& op) const;
     int prepare_send(const io_uring_sqe& sqe, SimRingOp& op) const;
     int prepare_sendmsg(const io_uring_sqe& sqe, SimRingOp& op) const;
+    int prepare_message(const io_uring_sqe& sqe, SimRingOp& op) const;
     int prepare_poll(const io_uring_sqe& sqe, SimRingOp& op) const;
     Outcome try_op(SimRingOp& op);
     Outcome try_accept(SimRingOp& op);
@@ -169,6 +171,8 @@ class SimRing final : public SimFile, private SimWatcher {
     Outcome try_recv_part(SimRingOp& op, bool whole);
     Outcome try_send(SimRingOp& op);
     Outcome try_sendmsg(SimRingOp& op);
+    Outcome try_message(SimRingOp& op);
+    Outcome try_message_stream(SimRingOp& op);
     Outcome try_poll(SimRingOp& op);
     struct Kinds {
         OpKind first, second;

@@ -30,6 +30,9 @@ class RealSystem final : public System {
         return answered(::bind(fd, address, length));
     }
     int listen(int fd, int backlog) noexcept override { return answered(::listen(fd, backlog)); }
+    int connect(int fd, const sockaddr* address, socklen_t length) noexcept override {
+        return answered(::connect(fd, address, length));
+    }
     int shutdown(int fd, int how) noexcept override { return answered(::shutdown(fd, how)); }
     int close(int fd) noexcept override { return answered(::close(fd)); }
     int getsockname(int fd, sockaddr* address, socklen_t* length) noexcept override {
@@ -48,6 +51,9 @@ class RealSystem final : public System {
 
     ssize_t recv(int fd, void* data, std::size_t size, int flags) noexcept override {
         return answered(::recv(fd, data, size, flags));
+    }
+    ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept override {
+        return answered(::recvmsg(fd, message, flags));
     }
     ssize_t read(int fd, void* data, std::size_t size) noexcept override {
         return answered(::read(fd, data, size));

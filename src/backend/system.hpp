@@ -32,6 +32,7 @@ class System {
     virtual int socket(int family, int type, int protocol) noexcept = 0;
     virtual int bind(int fd, const sockaddr* address, socklen_t length) noexcept = 0;
     virtual int listen(int fd, int backlog) noexcept = 0;
+    virtual int connect(int fd, const sockaddr* address, socklen_t length) noexcept = 0;
     virtual int shutdown(int fd, int how) noexcept = 0;
     virtual int close(int fd) noexcept = 0;
     virtual int getsockname(int fd, sockaddr* address, socklen_t* length) noexcept = 0;
@@ -41,6 +42,7 @@ class System {
     virtual int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept = 0;
 
     virtual ssize_t recv(int fd, void* data, std::size_t size, int flags) noexcept = 0;
+    virtual ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept = 0;
     virtual ssize_t read(int fd, void* data, std::size_t size) noexcept = 0;
     virtual ssize_t write(int fd, const void* data, std::size_t size) noexcept = 0;
 

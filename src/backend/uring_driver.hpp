@@ -91,6 +91,7 @@ class UringDriver final : public Driver {
     bool answer_by_call(OpRecord& record, OpList& submissions, CompletionBatch& batch) noexcept;
     void stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
     void stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
+    void stage_message_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
     void stage_watch(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
     int inner_aim(OpRecord& record) noexcept;
     static unsigned poll_mask(const OpRecord& record) noexcept;
@@ -101,6 +102,8 @@ class UringDriver final : public Driver {
     void collect_ended(CompletionBatch& batch) noexcept;
     void collect_bytes(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
     void collect_record(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
+    bool polls_for_blocks(OpKind kind) const noexcept;
+    ssize_t receive_message(int fd, PoolBlock& block, int flags) noexcept;
     void collect_inner(OpRecord& record, CompletionBatch& batch) noexcept;
     void collect_other(const io_uring_cqe& cqe) noexcept;
     void collect_cancel(const io_uring_cqe& cqe) noexcept;

@@ -50,6 +50,14 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
             return io_uring_prep_sendmsg(sqe, fd, &payload.frame->message,
                                          static_cast<unsigned>(flags | MSG_WAITALL));
         }
+        case OpKind::recv_message:
+            return io_uring_prep_recvmsg(sqe, fd, &record.as<MessagePayload>().frame->wire.message,
+                                         static_cast<unsigned>(flags));
+        case OpKind::message_stream:
+            return stage_message_stream(fd, record, sqe);
+        case OpKind::send_message:
+            return io_uring_prep_sendmsg(sqe, fd, &record.as<MessagePayload>().frame->wire.message,
+                                         static_cast<unsigned>(flags));
         case OpKind::watch:
             return stage_watch(fd, record, sqe);
         default:
@@ -94,7 +102,7 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
         if (!stage(record)) return;
         submissions.remove(operations, record);
         lend(record);
-        if (record.kind == OpKind::recv_stream) ++streams_;
+        if (fills_blocks(record.kind)) ++streams_;
         ++context_.statistics.submissions;
     }
 }
@@ -211,7 +219,7 @@ inline void UringDriver::collect_bytes(OpRecord& record, const io_uring_cqe& cqe
     }
     const bool more = (cqe.flags & IORING_CQE_F_MORE) != 0;
     if (!more) {
-        if (record.kind == OpKind::recv_stream) --streams_;
+        if (fills_blocks(record.kind)) --streams_;
         give_back(record);
     }
     batch.push({cqe.user_data, cqe.res, more ? completion_more : 0, block});
@@ -274,7 +282,7 @@ void UringDriver::collect_ended(CompletionBatch& batch) noexcept {
 void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlock* block,
                        CompletionBatch& batch) noexcept {
     if (!more) {
-        if (record.kind == OpKind::recv_stream) {
+        if (fills_blocks(record.kind)) {
             if (result == -ENOBUFS) buffers_deepen();
             --streams_;
         }
@@ -317,7 +325,7 @@ void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
     if ((record.flags & op_polls) != 0 && record.kind != OpKind::watch) {
         record.flags &= static_cast<std::uint16_t>(~op_polls);
         if (cqe.res < 0) return push(record, cqe.res, false, nullptr, batch);
-        if (record.kind == OpKind::recv_stream && !has(Feature::buffer_ring)) {
+        if (polls_for_blocks(record.kind)) {
             return collect_polled_stream(record, batch);
         }
         return again(record);
@@ -348,7 +356,9 @@ void UringDriver::collect_polled_stream(OpRecord& record, CompletionBatch& batch
     const int flags = static_cast<int>(record.extra) | MSG_DONTWAIT;
     ssize_t got = 0;
     do {
-        got = context_.system.recv(fd, block->base, context_.options.recv_buffer_size, flags);
+        got = record.kind == OpKind::message_stream
+                  ? receive_message(fd, *block, flags)
+                  : context_.system.recv(fd, block->base, context_.options.recv_buffer_size, flags);
     } while (got == -EINTR);
     if (got > 0) return push(record, static_cast<std::int32_t>(got), false, block, batch);
     Buffer::from_owner(block, block->base, 0).reset();

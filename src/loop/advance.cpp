@@ -166,28 +166,34 @@ void LoopCore::advance_recv(OpRecord& record, const Completion& completion) {
 }
 
 inline void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completion) {
-    if (completion.block == nullptr) return advance_recv_stream_bare(record, completion);
-    WHORL_ASSERT(completion.result > 0);
+    if (completion.block == nullptr) return advance_stream_bare(record, completion);
+    advance_block(record, completion, 0);
+}
+
+// A block of the pool holds what arrived, behind `head` bytes of the backend's.
+inline void LoopCore::advance_block(OpRecord& record, const Completion& completion,
+                                    std::size_t head) {
+    const std::size_t size = static_cast<std::size_t>(completion.result) - head;
+    WHORL_ASSERT(size <= completion.block->capacity);
     const bool more = (completion.flags & completion_more) != 0;
     Descriptor& descriptor = descriptors.at(record.descriptor);
     completion.block->tag = descriptors.handle_of(&descriptor);
     ++descriptor.buffers_out;
     record.flags |= op_fed;
-    record.progress += static_cast<std::uint64_t>(completion.result);
+    record.progress += size;
     const bool share_taken = descriptor.buffers_out >= options.recv_buffers_per_stream;
-    if (!more || share_taken) recv_stream_rearm(record, more, share_taken);
+    if (!more || share_taken) stream_rearm(record, more, share_taken);
     Delivery delivery;
     delivery.more = true;
     delivery.result = completion.result;
     delivery.bytes = record.progress;
-    delivery.buffer = Buffer::from_owner(completion.block, completion.block->base,
-                                         static_cast<std::size_t>(completion.result));
+    delivery.buffer = Buffer::from_owner(completion.block, completion.block->base + head, size);
     ++statistics.handlers;
     record.thunk(*loop, record, &delivery);
 }
 
 // An answer without bytes: the end, an error, or a pause.
-void LoopCore::advance_recv_stream_bare(OpRecord& record, const Completion& completion) {
+void LoopCore::advance_stream_bare(OpRecord& record, const Completion& completion) {
     WHORL_ASSERT((completion.flags & completion_more) == 0);
     const Descriptor& descriptor = descriptors.at(record.descriptor);
     const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
@@ -214,7 +220,7 @@ void LoopCore::advance_recv_stream_bare(OpRecord& record, const Completion& comp
 }
 
 // The backend has let go of the stream, or the stream holds its share of the buffers.
-void LoopCore::recv_stream_rearm(OpRecord& record, bool more, bool share_taken) noexcept {
+void LoopCore::stream_rearm(OpRecord& record, bool more, bool share_taken) noexcept {
     // With its final record seen, the backend does not have it any more.
     constexpr std::uint16_t leaving = op_pausing | op_cancelled | op_timed_out | op_final_seen;
     if (share_taken && (record.flags & op_pausing) == 0) ++statistics.recv_paused;
@@ -227,6 +233,19 @@ void LoopCore::recv_stream_rearm(OpRecord& record, bool more, bool share_taken) 
         record.flags |= op_pausing;
         driver->cancel(record);
     }
+}
+
+// What the network reports of messages sent before ends no stream.
+void LoopCore::advance_message_stream(OpRecord& record, const Completion& completion) {
+    if (completion.block != nullptr) return advance_block(record, completion, message_payload_at);
+    const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
+    if (ending || !passes_by(completion.result)) return advance_stream_bare(record, completion);
+    stream_resubmit(record);
+    Delivery delivery;
+    delivery.more = true;
+    delivery.error = Error::from_errno(completion.result);
+    ++statistics.handlers;
+    record.thunk(*loop, record, &delivery);
 }
 
 inline void LoopCore::advance_send_all(OpRecord& record, const Completion& completion) {
@@ -258,6 +277,10 @@ void LoopCore::dispatch_completion(const Completion& completion) {
             return advance_recv(record, completion);
         case OpKind::recv_stream:
             return advance_recv_stream(record, completion);
+        case OpKind::message_stream:
+            return advance_message_stream(record, completion);
+        case OpKind::recv_message:
+            return advance_message(record, completion);
         case OpKind::send_all:
         case OpKind::send_chain:
             return advance_send_all(record, completion);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/driver.hpp"
+#include "backend/message.hpp"
 #include "backend/payload.hpp"
 #include "base/process.hpp"
 #include "loop/post_queue.hpp"
@@ -103,8 +104,11 @@ struct LoopCore {
     void advance_accept_stream(OpRecord& record, const Completion& completion);
     void advance_recv(OpRecord& record, const Completion& completion);
     void advance_recv_stream(OpRecord& record, const Completion& completion);
-    void advance_recv_stream_bare(OpRecord& record, const Completion& completion);
-    void recv_stream_rearm(OpRecord& record, bool more, bool share_taken) noexcept;
+    void advance_message_stream(OpRecord& record, const Completion& completion);
+    void advance_block(OpRecord& record, const Completion& completion, std::size_t head);
+    void advance_stream_bare(OpRecord& record, const Completion& completion);
+    void stream_rearm(OpRecord& record, bool more, bool share_taken) noexcept;
+    void advance_message(OpRecord& record, const Completion& completion);
     void advance_send_all(OpRecord& record, const Completion& completion);
     void advance_watch(OpRecord& record, const Completion& completion);
     bool accept_descriptor(int fd, std::uint64_t& handle) noexcept;
@@ -128,6 +132,11 @@ struct LoopCore {
     bool starved_may_resume() const noexcept;
     bool recv_hopeless() noexcept;
     void resume_starved() noexcept;
+
+    // --- messages with addresses and control data (messages.cpp)
+    Error message_claim(OpRecord& record) noexcept;
+    void message_fill(OpRecord& record) noexcept;
+    void message_release(MessageFrame& frame) noexcept;
 
     // --- timers and watches (timers.cpp, watches.cpp)
     Timer timer_commit(OpRecord& record, std::int64_t time, std::int64_t interval, bool relative,
@@ -212,6 +221,7 @@ struct LoopCore {
     Slab<OpRecord> operations;
     Slab<Descriptor> descriptors;
     GatherFrame* frames = nullptr;
+    MessageFrame* message_frames = nullptr;
     RemoteState* remote = nullptr;
 };
 
@@ -250,6 +260,7 @@ inline void LoopCore::list(OpRecord& record) noexcept {
     WHORL_ASSERT(record.state != OpState::listed && record.state != OpState::ready);
     record.flags &= static_cast<std::uint16_t>(~(op_final_seen | op_pausing | op_fed));
     if (record.kind == OpKind::send_chain) frame_fill(record);
+    if (has_message(record.kind)) message_fill(record);
     record.state = OpState::listed;
     submissions.push_back(operations, record);
 }

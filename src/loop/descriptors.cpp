@@ -19,7 +19,7 @@ Result<Descriptor*> LoopCore::descriptor_claim(int fd, DescriptorKind kind) noex
     descriptor->fd = fd;
     descriptor->kind = kind;
     descriptor->state = DescriptorState::open;
-    descriptor->flags = 0;
+    descriptor->family = 0;
     descriptor->read_queue = {};
     descriptor->write_queue = {};
     descriptor->read_active = 0;

@@ -23,6 +23,11 @@ LoopCore::LoopCore(const LoopOptions& given) noexcept
 LoopCore::~LoopCore() {
     delete driver;
     delete[] batch.entries;
+    while (message_frames != nullptr) {
+        MessageFrame* frame = message_frames;
+        message_frames = frame->next;
+        delete frame;
+    }
     while (frames != nullptr) {
         GatherFrame* frame = frames;
         frames = frame->next;

@@ -19,7 +19,7 @@ void LoopCore::buffer_returned(void* context, PoolBlock& block) noexcept {
     if (descriptor->read_active == 0) return;
     OpRecord& stream = core.operations.at(descriptor->read_active);
     const bool low = descriptor->buffers_out <= core.options.recv_buffers_per_stream / 2;
-    if (stream.state == OpState::paused && stream.kind == OpKind::recv_stream && low) {
+    if (stream.state == OpState::paused && fills_blocks(stream.kind) && low) {
         core.list(stream);
         core.note_work();
     }

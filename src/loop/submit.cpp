@@ -20,6 +20,7 @@ bool may_go_on(const OpRecord& record) noexcept {
     switch (record.kind) {
         case OpKind::accept_stream:
         case OpKind::recv_stream:
+        case OpKind::message_stream:
         case OpKind::send_all:
         case OpKind::send_chain:
             return true;
@@ -199,6 +200,10 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
             frames = payload.frame;
             break;
         }
+        case OpKind::recv_message:
+        case OpKind::send_message:
+            message_release(*record.as<MessagePayload>().frame);
+            break;
         default:
             break;
     }

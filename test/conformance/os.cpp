@@ -312,6 +312,18 @@ ssize_t send(int fd, const void* data, std::size_t size, int flags) {
                                  }));
 }
 
+ssize_t recvmsg(int fd, msghdr* message, int flags) {
+    if (present == nullptr) return ::recvmsg(fd, message, flags);
+    return answer(blocking(fd, (flags & MSG_DONTWAIT) == 0,
+                           [&] { return present->recvmsg(fd, message, flags); }));
+}
+
+ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+    if (present == nullptr) return ::sendmsg(fd, message, flags);
+    return answer(blocking(fd, (flags & MSG_DONTWAIT) == 0,
+                           [&] { return present->sendmsg(fd, message, flags); }));
+}
+
 int shutdown(int fd, int how) {
     return present != nullptr ? answer(present->shutdown(fd, how)) : ::shutdown(fd, how);
 }

@@ -121,6 +121,8 @@ int connect(int fd, const sockaddr* address, socklen_t length);
 int accept4(int fd, sockaddr* address, socklen_t* length, int flags);
 ssize_t recv(int fd, void* data, std::size_t size, int flags);
 ssize_t send(int fd, const void* data, std::size_t size, int flags);
+ssize_t recvmsg(int fd, msghdr* message, int flags);
+ssize_t sendmsg(int fd, const msghdr* message, int flags);
 int shutdown(int fd, int how);
 int getsockname(int fd, sockaddr* address, socklen_t* length);
 int getpeername(int fd, sockaddr* address, socklen_t* length);

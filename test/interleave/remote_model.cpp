@@ -249,6 +249,8 @@ class ModelSystem final : public System {
     int bind(int, const sockaddr*, socklen_t) noexcept override { return -ENOSYS; }
     int listen(int, int) noexcept override { return -ENOSYS; }
     int shutdown(int, int) noexcept override { return -ENOSYS; }
+    int connect(int, const sockaddr*, socklen_t) noexcept override { return -ENOSYS; }
+    ssize_t recvmsg(int, msghdr*, int) noexcept override { return -ENOSYS; }
     int getsockname(int, sockaddr*, socklen_t*) noexcept override { return -ENOSYS; }
     int getpeername(int, sockaddr*, socklen_t*) noexcept override { return -ENOSYS; }
     int setsockopt(int, int, int, const void*, socklen_t) noexcept override { return -ENOSYS; }

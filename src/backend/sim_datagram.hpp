@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#pragma once
+
+#include "backend/sim_file.hpp"
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+// Datagram sockets of the simulated kernel. Each datagram takes its own time, so that they overtake each
+// other, and is lost or arrives twice as the seed decides.
+
+namespace whorl::detail {
+
+class SimDatagram final : public SimFile {
+  public:
+    SimDatagram(SimKernel& kernel, int family) noexcept;
+    ~SimDatagram() override;
+
+    const char* name() const noexcept override { return "datagram"; }
+    unsigned poll_bits() const noexcept override;
+    ssize_t read(void* data, std::size_t size, int flags) override;
+    ssize_t write(const void* data, std::size_t size, int flags) override;
+    ssize_t receive_message(msghdr& message, int flags) override;
+    ssize_t send_message(const msghdr& message, int flags) override;
+    bool keeps_messages() const noexcept override { return true; }
+
+    int bind(const sockaddr* address, socklen_t length);
+    int connect(const sockaddr* address, socklen_t length);
+    int set_option(int level, int name, const void* value, socklen_t size);
+    int get_option(int level, int name, void* value, socklen_t* size);
+
+    int family() const noexcept { return family_; }
+    const SimAddress& local() const noexcept { return local_; }
+    const SimAddress& peer() const noexcept { return peer_; }
+    bool covers(const SimAddress& address) const noexcept;
+
+  private:
+    struct Datagram {
+        std::string bytes;
+        SimAddress from;
+    };
+    struct Letter {
+        Datagram datagram;
+        SimAddress to;
+    };
+    static void land(SimKernel& kernel, const std::weak_ptr<SimFile>& sender, const Letter& letter);
+    void arrive(Datagram datagram);
+    void refused();  // the network answers that nobody is there
+    void depart(const SimAddress& to, const std::string& bytes);
+    void bind_to_any();
+    int option(int level, int name) const noexcept;
+    int take_error() noexcept { return std::exchange(error_, 0); }
+
+    int family_;
+    int error_ = 0;  // SO_ERROR, positive
+    bool bound_ = false;
+    bool port_chosen_ = false;  // by the kernel
+    SimAddress local_;
+    SimAddress peer_;  // length 0: not connected
+    std::deque<Datagram> arrived_;
+    std::size_t arrived_bytes_ = 0;
+    std::size_t receive_buffer_;
+    std::map<std::pair<int, int>, int> options_;
+};
+
+// The bytes that a message describes, as one.
+std::string gathered(const msghdr& message);
+// Puts bytes where a message describes; answers how many found room.
+std::size_t scattered(const std::string& bytes, const msghdr& message);
+
+}  // namespace whorl::detail
