@@ -18,7 +18,7 @@ namespace whorl {
     X(slots_exhausted, 4099, "slots exhausted: raise LoopOptions::ops_max or handles_max")         \
     X(loop_closed, 4101, "loop closed: it is draining or gone and takes nothing new")              \
     X(invalid_argument, 4102, "invalid argument: see the operation's header for its limits")       \
-    X(queue_full, 4103, "queue full: raise LoopOptions::posts_max or post less")                   \
+    X(queue_full, 4103, "queue full: raise LoopOptions::posts_max or work_max, or ask for less")   \
     X(backend_unavailable, 4104, "backend unavailable: see backend_report() for the reason")       \
     X(libev_missing, 4105, "libev.so.4 could not be loaded: install the package libev4")           \
     X(nothing_to_wait_for, 4106, "nothing to wait for: no operation, timer or watch is pending")   \

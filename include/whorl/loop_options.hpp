@@ -99,6 +99,11 @@ struct LoopOptions {
     // connection cannot take every buffer.
     std::uint32_t recv_buffers_per_stream = 64;
 
+    // Blocking work (work.hpp): how many may be alive at once (beyond it submit() answers queue_full),
+    // and the threads that they share with files on a backend that needs threads for them.
+    std::uint32_t work_max = 1024;
+    std::uint32_t work_threads = 4;  // 1 to 1024
+
     // Kernel queue sizes (io_uring). Smaller than a burst is no error: the queue is flushed in between.
     std::uint32_t submission_queue_depth = 256;  // 1 to 32768
     std::uint32_t completion_queue_depth = 0;    // 0: four times the submission queue

@@ -25,6 +25,7 @@
     X(recv_message, read)       \
     X(message_stream, read)     \
     X(send_message, write)      \
+    X(work, none)               \
     X(watch, none)
 
 namespace whorl::detail {

@@ -32,6 +32,7 @@ struct Statistics {
     std::uint32_t handles = 0;  // open now: sockets and listeners
     std::uint32_t handles_high = 0;
     std::uint32_t posts_high = 0;
+    std::uint32_t works_high = 0;   // blocking works alive
     std::uint32_t buffers_out = 0;  // pool buffers that the program or the kernel holds now
     std::uint32_t buffers_out_high = 0;
     std::uint32_t completions_batch_high = 0;  // most records collected in one turn

@@ -12,3 +12,4 @@
 #include <whorl/tcp.hpp>
 #include <whorl/udp.hpp>
 #include <whorl/version.hpp>
+#include <whorl/work.hpp>

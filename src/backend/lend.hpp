@@ -27,6 +27,7 @@ void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
         case OpKind::recv:
         case OpKind::send:
         case OpKind::send_all:
+        case OpKind::work:
             visit(record.as<Buffer>());
             break;
         case OpKind::send_chain:

@@ -4,6 +4,7 @@
 
 #include "backend/lend.hpp"
 #include "backend/select.hpp"
+#include "backend/work_calls.hpp"
 
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -80,6 +81,7 @@ Error LibevDriver::open(BackendReport& report) noexcept {
 }
 
 LibevDriver::~LibevDriver() {
+    delete work_;
     if (loop_ != nullptr) libev_.ev_loop_destroy(loop_);
     watchers_.for_each_live([](Watcher& watcher) {
         if (watcher.inner_fd >= 0) ::close(watcher.inner_fd);
@@ -111,6 +113,7 @@ Error LibevDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
         if (looked) run_libev(EVRUN_NOWAIT);
     }
     deliver_cancelled();
+    if (work_left_) work_collect();
     run_backlog();
     serve_deferred();
     if (batch.count == 0) {
@@ -124,7 +127,7 @@ Error LibevDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     crowded_ = batch.full() && !readiness_first;
     batch_ = nullptr;
     batch.capacity = capacity;
-    if (!backlog_.empty() || !cancelled_.empty()) notify_host();
+    if (!backlog_.empty() || !cancelled_.empty() || work_left_) notify_host();
     if (refused_) return std::exchange(refused_, Error());
     return rebuilt_ ? notify_attach() : Error();
 }
@@ -261,7 +264,13 @@ Error LibevDriver::watch_wake(int event_fd) noexcept {
 void LibevDriver::cancel(OpRecord& record) noexcept {
     WHORL_ASSERT(record.state == OpState::kernel);
     if ((record.flags & op_ending) != 0) return;
-    if (!disarm(record)) backlog_.remove(context_.operations, record);
+    if (is_blocking(record.kind) && (record.flags & op_in_pool) != 0) {
+        if (!work_->cancel(record)) return;  // it has begun: its end will be told
+        record.flags &= static_cast<std::uint16_t>(~op_in_pool);
+        --work_out_;
+    } else if (!disarm(record)) {
+        backlog_.remove(context_.operations, record);
+    }
     record.flags |= op_ending;
     cancelled_.push_back(context_.operations, record);
     notify_host();

@@ -4,6 +4,7 @@
 
 #include "backend/driver.hpp"
 #include "backend/libev_library.hpp"
+#include "backend/work_pool.hpp"
 
 #include <whorl/slab.hpp>
 
@@ -20,6 +21,7 @@
 //   backlog_          handed over and not yet tried, because the batch was full
 //   armed             Watcher::read or Watcher::write of its descriptor (a watch: its own Watcher's
 //                     read) holds its index
+//   the work pool     op_in_pool
 //   cancelled_        op_ending; its -ECANCELED is due in the next wait()
 //
 // Invariants:
@@ -34,8 +36,9 @@
 namespace whorl::detail {
 
 inline constexpr std::uint16_t op_watched =
-    op_backend_1;                                         // a watch whose payload names its Watcher
-inline constexpr std::uint16_t op_ending = op_backend_2;  // in cancelled_
+    op_backend_1;  // a watch whose payload names its Watcher
+inline constexpr std::uint16_t op_in_pool = op_backend_1;  // one of the blocking kinds
+inline constexpr std::uint16_t op_ending = op_backend_2;   // in cancelled_
 
 class LibevDriver final : public Driver {
   public:
@@ -116,6 +119,12 @@ class LibevDriver final : public Driver {
     static void on_descriptor(struct ev_loop*, ev_io* io, int events) noexcept;
     static void on_watch(struct ev_loop*, ev_io* io, int events) noexcept;
 
+    // --- what blocks (libev_work.cpp)
+    void work_start(OpRecord& record) noexcept;
+    Error work_open() noexcept;
+    void work_collect() noexcept;
+    static void on_work(struct ev_loop*, ev_io* io, int events) noexcept;
+
     // --- operations (libev_operations.cpp)
     void start(OpRecord& record) noexcept;
     Error prepare_connect(OpRecord& record) noexcept;
@@ -143,7 +152,12 @@ class LibevDriver final : public Driver {
     ev_io wake_io_{};
     ev_fork rebuild_{};
 
+    WorkPool* work_ = nullptr;  // made with the first record that needs it
+    ev_io work_io_{};
+
     // Changed by wait() and cancel().
+    std::uint32_t work_out_ = 0;  // records that the pool has
+    bool work_left_ = false;      // more may have ended than the last batch had room for
     Slab<Watcher> watchers_;
     OpList backlog_;
     OpList cancelled_;

@@ -3,6 +3,7 @@
 #include "backend/lend.hpp"
 #include "backend/libev_driver.hpp"
 #include "backend/payload.hpp"
+#include "backend/work_calls.hpp"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -96,6 +97,7 @@ std::int32_t call_shutdown(int fd, const OpRecord& record) noexcept {
 // A record comes from the loop: tried at once or armed.
 void LibevDriver::start(OpRecord& record) noexcept {
     Error error;
+    if (is_blocking(record.kind)) return work_start(record);
     switch (record.kind) {
         case OpKind::nop:
             return push(record, 0);

@@ -5,12 +5,14 @@
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
 #include <whorl/op_record.hpp>
+#include <whorl/work_block.hpp>
 
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 
 // What an operation's payload is, by kind, and where a backend finds its arguments:
 //
@@ -29,6 +31,7 @@
 //                                  extra: MSG_ flags (message.hpp)
 //   message_stream –               extra: MSG_ flags
 //   send_message   MessagePayload  as recv_message
+//   work           Buffer          a WorkBlock and the callable behind it
 //   watch          –               descriptor: the descriptor's number; extra: POLL… bits wanted;
 //                                  the result is the POLL… bits seen
 //
@@ -61,6 +64,10 @@ struct Span {
     std::byte* data;
     std::size_t size;
 };
+
+inline WorkBlock& work_block_of(OpRecord& record) noexcept {
+    return *std::launder(reinterpret_cast<WorkBlock*>(record.as<Buffer>().data()));
+}
 
 inline Span span_to_receive(OpRecord& record) noexcept {
     Buffer& buffer = record.as<Buffer>();

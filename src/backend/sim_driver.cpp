@@ -5,6 +5,7 @@
 #include "backend/lend.hpp"
 #include "backend/payload.hpp"
 #include "backend/select.hpp"
+#include "backend/work_calls.hpp"
 
 #include <sys/eventfd.h>
 
@@ -92,6 +93,7 @@ void SimDriver::start(OpRecord& record) noexcept {
     place.losing = false;
     kernel_.trace("start %s %u", name_of(record.kind), index);
     if (record.kind == OpKind::nop) return complete(record, 0);
+    if (is_blocking(record.kind)) return start_blocking(record);
     const int fd = record.kind == OpKind::watch ? static_cast<int>(record.descriptor)
                                                 : context_.descriptors.at(record.descriptor).fd;
     place.file = kernel_.file(fd);
@@ -102,6 +104,25 @@ void SimDriver::start(OpRecord& record) noexcept {
         scribble(record);
     }
     attempt(index);
+}
+
+// What would block a thread elsewhere happens as a whole, now or some time later. Until then it can be
+// cancelled.
+void SimDriver::start_blocking(OpRecord& record) noexcept {
+    const std::uint32_t index = context_.operations.index_of(&record);
+    Pending& place = pending_[index];
+    place.file = std::make_shared<SimNull>(kernel_);
+    place.file->watch(*this, index);
+    Instant when = kernel_.clock();
+    if (kernel_.faulty(kernel_.options().late_completion)) {
+        const auto most = static_cast<std::uint32_t>(kernel_.options().lateness_max_us * 1000);
+        when += Nanoseconds(1 + kernel_.choices.below(most));
+    }
+    kernel_.at(when, [this, alive = alive_, index, flight = place.flight] {
+        if (!*alive) return;
+        Pending& then = pending_[index];
+        if (then.flight == flight && then.file != nullptr) file_changed(*then.file, index);
+    });
 }
 
 void SimDriver::attempt(std::uint32_t index) noexcept {

@@ -58,6 +58,7 @@ class SimDriver final : public Driver, private SimWatcher {
     static constexpr std::uint32_t parts_per_try = 4;
 
     void start(OpRecord& record) noexcept;
+    void start_blocking(OpRecord& record) noexcept;
     void attempt(std::uint32_t index) noexcept;
     void attempt_candidates() noexcept;
     bool may_fill(std::uint32_t index) noexcept;
@@ -74,6 +75,7 @@ class SimDriver final : public Driver, private SimWatcher {
     std::int32_t call_recv_message(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_message_stream(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_send_message(OpRecord& record, SimFile& file) noexcept;
+    std::int32_t call_blocking(OpRecord& record) noexcept;
     std::int32_t call_watch(OpRecord& record, SimFile& file) noexcept;
     std::int32_t fault(const OpRecord& record, SimFile& file) noexcept;
     std::size_t shortened(std::size_t size) noexcept;

@@ -3,7 +3,9 @@
 #include "backend/payload.hpp"
 #include "backend/sim_driver.hpp"
 #include "backend/sim_errors.hpp"
+#include "backend/work_calls.hpp"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -55,6 +57,7 @@ ErrorList errors_of(OpKind kind) noexcept {
 }  // namespace
 
 std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
+    if (is_blocking(record.kind)) return call_blocking(record);
     switch (record.kind) {
         case OpKind::connect:
             return call_connect(record, file);
@@ -195,6 +198,12 @@ std::int32_t SimDriver::call_send_chain(OpRecord& record, SimFile& file) noexcep
 
 std::int32_t SimDriver::call_shutdown(OpRecord& record, SimFile& file) noexcept {
     return socket_in(file).shutdown(static_cast<int>(record.extra));
+}
+
+std::int32_t SimDriver::call_blocking(OpRecord& record) noexcept {
+    const int fd =
+        record.descriptor == 0 ? AT_FDCWD : context_.descriptors.at(record.descriptor).fd;
+    return perform(kernel_, fd, record);
 }
 
 std::int32_t SimDriver::call_watch(OpRecord& record, SimFile& file) noexcept {

@@ -3,6 +3,7 @@
 #include "backend/uring_driver.hpp"
 
 #include "backend/select.hpp"
+#include "backend/work_calls.hpp"
 
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -25,6 +26,7 @@ Result<Driver*> make_uring_driver(const DriverContext& context, std::uint32_t fe
 }
 
 UringDriver::~UringDriver() {
+    delete work_;
     ring_.close();
     buffers_drop();
     delete[] blocks_;
@@ -121,6 +123,7 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     if (!ended_.empty()) collect_ended(batch);
     if (buffers_lack()) buffers_fill();
     if (wake_fd_ >= 0 && !wake_armed_) stage_wake();
+    if (!work_heard()) work_stage();
     // Cancellations that are to be repeated give the kernel a moment first, so that it is not asked
     // without end while it cannot let go.
     const bool repeats_later = std::exchange(cancels_repeat_, false);
@@ -131,7 +134,8 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
         submissions.empty() && again_.empty() && (cancels_.empty() || repeats_later);
     const bool unlimited = timeout < Nanoseconds::zero();
     if (repeats_later && (unlimited || timeout > cancel_pause)) timeout = cancel_pause;
-    const bool waits = batch.empty() && ring_.completions() == 0 && all_staged;
+    const bool waits =
+        batch.empty() && ring_.completions() == 0 && all_staged && !work_left_ && work_heard();
     if (Error error = submit_and_wait(waits ? timeout : Nanoseconds::zero())) return error;
     collect(batch);
     if (notify_fd_ >= 0) notify_of_rest();
@@ -145,7 +149,7 @@ void UringDriver::notify_heard() noexcept {
 }
 
 void UringDriver::notify_of_rest() noexcept {
-    const bool hears_wakes = wake_fd_ < 0 || wake_armed_;
+    const bool hears_wakes = (wake_fd_ < 0 || wake_armed_) && work_heard() && !work_left_;
     const bool all_said = again_.empty() && ended_.empty() && cancels_.empty() && hears_wakes;
     if (!all_said || ring_.completions() != 0) notify();
 }
@@ -186,6 +190,12 @@ io_uring_sqe* UringDriver::entry_after_flush() noexcept {
 void UringDriver::cancel(OpRecord& record) noexcept {
     WHORL_ASSERT(record.state == OpState::kernel);
     if ((record.flags & (op_in_cancels | op_in_ended)) != 0) return;
+    if (is_blocking(record.kind)) {
+        if (!work_cancel(record)) return;  // it has begun: its end will be told
+        record.flags |= op_in_ended;
+        ended_.push_back(context_.operations, record);
+        return;
+    }
     if ((record.flags & op_in_again) != 0) {  // the kernel does not have it
         again_.remove(context_.operations, record);
         record.flags = static_cast<std::uint16_t>((record.flags & ~op_in_again) | op_in_ended);

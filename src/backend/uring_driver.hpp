@@ -4,6 +4,7 @@
 
 #include "backend/driver.hpp"
 #include "backend/ring.hpp"
+#include "backend/work_pool.hpp"
 
 #include <cstdint>
 
@@ -56,6 +57,7 @@ class UringDriver final : public Driver {
     // User data that names no record: index 0 is never handed out.
     static constexpr std::uint64_t data_nothing = 0;
     static constexpr std::uint64_t data_wake = std::uint64_t{1} << 32;
+    static constexpr std::uint64_t data_work = std::uint64_t{2} << 32;
     // A cancellation's data names the record by the even generation before its own.
     static constexpr std::uint64_t data_of_cancel(std::uint64_t handle) noexcept {
         return handle - (std::uint64_t{1} << 32);
@@ -113,6 +115,13 @@ class UringDriver final : public Driver {
               CompletionBatch& batch) noexcept;
     void again(OpRecord& record) noexcept;
 
+    // --- what blocks (uring_work.cpp)
+    void work_start(OpRecord& record, CompletionBatch& batch) noexcept;
+    bool work_cancel(OpRecord& record) noexcept;
+    void work_stage() noexcept;
+    bool work_heard() const noexcept { return work_out_ == 0 || work_armed_; }
+    void work_collect(CompletionBatch& batch) noexcept;
+
     void buffers_fill() noexcept;
     void buffers_deepen() noexcept;
     bool buffers_lack() const noexcept { return blocks_count_ - missing_count_ < blocks_wanted_; }
@@ -135,6 +144,11 @@ class UringDriver final : public Driver {
     std::uint32_t missing_count_ = 0;
     std::uint32_t blocks_wanted_ = 0;  // how many should lie with the kernel; blocks_count_ at most
     std::uint32_t streams_ = 0;        // received streams that the driver has
+
+    WorkPool* work_ = nullptr;    // made with the first record that needs it
+    std::uint32_t work_out_ = 0;  // records that it has
+    bool work_armed_ = false;     // its eventfd is polled
+    bool work_left_ = false;      // more may have ended than the last batch had room for
 
     int wake_fd_ = -1;
     int notify_fd_ = -1;

@@ -3,6 +3,7 @@
 #include "backend/lend.hpp"
 #include "backend/payload.hpp"
 #include "backend/uring_driver.hpp"
+#include "backend/work_calls.hpp"
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -93,7 +94,7 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
     }
     while (!submissions.empty()) {
         OpRecord& record = operations.at(submissions.head);
-        const bool by_call = record.kind == OpKind::shutdown ||
+        const bool by_call = record.kind == OpKind::shutdown || is_blocking(record.kind) ||
                              (record.kind == OpKind::watch && (record.extra & POLLPRI) != 0);
         if (by_call) {
             if (batch.full()) return;
@@ -110,6 +111,11 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
 // What a plain system call settles at once; false when the ring is to have it.
 bool UringDriver::answer_by_call(OpRecord& record, OpList& submissions,
                                  CompletionBatch& batch) noexcept {
+    if (is_blocking(record.kind)) {
+        submissions.remove(context_.operations, record);
+        work_start(record, batch);
+        return true;
+    }
     int result = 0;
     if (record.kind == OpKind::shutdown) {
         // io_uring hands shutdown to a worker thread; the plain call never blocks on a socket.
@@ -237,6 +243,7 @@ void UringDriver::collect(CompletionBatch& batch) noexcept {
         else collect_record(*record, cqe, batch);
     }
     if (count != 0) ring_.pop(count);
+    if (work_out_ != 0) work_collect(batch);
     if (buffers_lack()) buffers_fill();
 }
 
@@ -244,6 +251,7 @@ void UringDriver::collect(CompletionBatch& batch) noexcept {
 void UringDriver::collect_other(const io_uring_cqe& cqe) noexcept {
     const std::uint64_t data = cqe.user_data;
     if (data == data_wake) collect_wake(cqe);
+    else if (data == data_work) work_armed_ = (cqe.flags & IORING_CQE_F_MORE) != 0;
     else if (is_cancel(data)) collect_cancel(cqe);
     else if (data != data_nothing) ++context_.statistics.completions_stale;
 }

@@ -206,6 +206,7 @@ struct LoopCore {
     RemotePost* remote_taken = nullptr;  // taken from other threads, in order, not yet run
     std::uint32_t ready_count = 0;
     std::uint32_t alive = 0;  // records that keep run() going
+    std::uint32_t works = 0;  // Work operations alive
     std::uint32_t hooks_before_count = 0;
     std::uint32_t hooks_after_count = 0;
     std::uint32_t executing = 0;  // record whose handler runs in place, 0 for none
@@ -298,6 +299,7 @@ inline void LoopCore::release(OpRecord& record) noexcept {
         WHORL_ASSERT(alive > 0);
         --alive;
     }
+    if (record.kind == OpKind::work) --works;
     if (record.descriptor != 0 && record.kind != OpKind::watch) descriptor_leave(record);
     record.state = OpState::ended;
     operations.release(&record);

@@ -57,9 +57,11 @@ bool options_valid(const LoopOptions& options) noexcept {
                          options.completion_queue_depth >= options.submission_queue_depth);
     const bool turns = options.completions_per_turn >= 1 && options.posts_per_turn >= 1 &&
                        options.timers_per_turn >= 1;
+    const bool work =
+        options.work_max >= 1 && options.work_threads >= 1 && options.work_threads <= 1024;
     const bool times = options.timer_slack >= Nanoseconds::zero();
     const bool limit = options.ring_limit <= RingLimit::linux_6_18;
-    return tables && buffers && queues && turns && times && limit;
+    return tables && buffers && queues && turns && work && times && limit;
 }
 
 }  // namespace

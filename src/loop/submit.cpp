@@ -2,6 +2,7 @@
 // Floor: 4
 #include "loop/core.hpp"
 
+#include <algorithm>
 #include <new>
 
 // Submission and cancellation: claim a record, list it for the backend, and take it back again.
@@ -45,6 +46,7 @@ Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions* op
     if (kind == OpKind::hook && hooks_before_count + hooks_after_count == hooks_max) {
         return Error::slots_exhausted;
     }
+    if (kind == OpKind::work && works >= this->options.work_max) return Error::queue_full;
     OpRecord* record = operations.claim();
     if (record == nullptr) return Error::slots_exhausted;
     record->kind = kind;
@@ -66,6 +68,10 @@ Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions* op
         ++descriptor->operations;
     }
     if ((record->flags & op_background) == 0) ++alive;
+    if (kind == OpKind::work) {
+        ++works;
+        statistics.works_high = std::max(statistics.works_high, works);
+    }
     claimed = record;
     return {};
 }
@@ -204,6 +210,12 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
         case OpKind::send_message:
             message_release(*record.as<MessagePayload>().frame);
             break;
+        case OpKind::work: {
+            const Buffer memory = record.take<Buffer>();
+            auto& block = *reinterpret_cast<WorkBlock*>(const_cast<std::byte*>(memory.data()));
+            block.end(block);
+            break;
+        }
         default:
             break;
     }
