@@ -98,6 +98,11 @@ struct LoopOptions {
     // Buffers of one received stream that the program may hold before that stream pauses, so that one
     // connection cannot take every buffer.
     std::uint32_t recv_buffers_per_stream = 64;
+    // A stream whose buffers come full goes on with buffers of this size, which stay warm because there
+    // are few, until what arrives would fit the small ones again. It may hold as many bytes as before.
+    // At most recv_buffer_size, or an eighth of buffer_bytes_max smaller than it: no stream does.
+    std::uint32_t recv_bulk_buffer_size = 65536;  // 0 to 65536
+    std::uint32_t recv_bulk_ring_depth = 8;       // power of two, 2 to 32768
 
     // Blocking work (work.hpp): how many may be alive at once (beyond it submit() answers queue_full),
     // and the threads that they share with files on a backend that needs threads for them.

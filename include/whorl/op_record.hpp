@@ -73,6 +73,7 @@ inline constexpr std::uint16_t op_told = 1 << 6;        // the handler knows of 
 inline constexpr std::uint16_t op_unfiled = 1 << 7;     // a timer not yet in the wheel
 inline constexpr std::uint16_t op_late_free = 1 << 8;   // ended inside its own handler
 inline constexpr std::uint16_t op_fed = 1 << 9;  // a stream has got data since it was handed over
+inline constexpr std::uint16_t op_bulk = 1 << 10;  // a stream that receives into large buffers
 inline constexpr std::uint16_t op_absolute = 1 << 11;   // an unfiled deadline given as an instant
 inline constexpr std::uint16_t op_backend_1 = 1 << 12;  // for the backend alone
 inline constexpr std::uint16_t op_backend_2 = 1 << 13;

@@ -24,6 +24,7 @@ struct Statistics {
     std::uint64_t completion_overflows =
         0;                             // the kernel's completion queue overflowed (nothing lost)
     std::uint64_t recv_starved = 0;    // a received stream found no buffer and paused
+    std::uint64_t recv_resized = 0;    // a received stream changed to large buffers, or back
     std::uint64_t recv_paused = 0;     // a received stream held its share of buffers and paused
     std::uint64_t accept_paused = 0;   // an accept found no descriptor or slot and backed off
     std::uint64_t accept_aborted = 0;  // connections that were gone before they could be accepted

@@ -93,6 +93,13 @@ struct DriverContext {
     System& system;
 };
 
+// How many bytes a received stream takes at a time: op_bulk changes only while no backend has it.
+inline std::uint32_t stream_buffer_size(const LoopOptions& options,
+                                        const OpRecord& record) noexcept {
+    const bool bulk = (record.flags & op_bulk) != 0;
+    return bulk ? options.recv_bulk_buffer_size : options.recv_buffer_size;
+}
+
 class Driver {
   public:
     Driver() = default;
@@ -127,6 +134,8 @@ class Driver {
     // Whether there are buffers for received streams that left the pool and are not filled: a stream
     // that answered -ENOBUFS may find one when it is handed over again.
     virtual bool buffers_ready() const noexcept { return false; }
+    // The same of large ones (op_bulk).
+    virtual bool bulk_buffers_ready() const noexcept { return false; }
 
     // Ends a wait() whenever the eventfd becomes readable (once for each write to it, at least).
     virtual Error watch_wake(int event_fd) noexcept = 0;

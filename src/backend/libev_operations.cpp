@@ -205,8 +205,8 @@ void LibevDriver::serve_recv_stream(std::uint32_t& side) noexcept {
 // True when a whole block was received, or a message: there may be more.
 bool LibevDriver::receive_block(std::uint32_t& side) noexcept {
     OpRecord& record = context_.operations.at(side);
-    const std::uint32_t size_class = BufferPool::class_for(context_.options.recv_buffer_size);
-    PoolBlock* block = context_.pool.take(size_class);
+    const std::uint32_t size = stream_buffer_size(context_.options, record);
+    PoolBlock* block = context_.pool.take(BufferPool::class_for(size));
     if (block == nullptr) {
         finish(side, -ENOBUFS);
         return false;

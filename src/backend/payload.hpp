@@ -22,7 +22,8 @@
 //   accept…        –               (a TimerNode while it backs off)
 //   recv           Buffer          receive into data() + progress, capacity() - progress bytes;
 //                                  extra: MSG_ flags
-//   recv_stream    –               extra: MSG_ flags
+//   recv_stream    –               extra: MSG_ flags; above them, for the loop, how often in a row
+//                                  the other size of buffers would have suited better
 //   send           Buffer          data(), size(); extra: MSG_ flags
 //   send_all       Buffer          data() + progress, size() - progress; extra: MSG_ flags
 //   send_chain     ChainPayload    frame->message, set up by the loop before each submission

@@ -239,9 +239,10 @@ void Ring::close() noexcept {
     if (!open_) return;
     unregister_index();
     calls_.exit(ring_);
-    if (buffers_ != nullptr) munmap(buffers_, buffers_entries_ * sizeof(io_uring_buf));
-    buffers_ = nullptr;
-    buffers_added_ = 0;
+    for (Buffers& buffers : buffers_) {
+        if (buffers.ring != nullptr) munmap(buffers.ring, buffers.entries * sizeof(io_uring_buf));
+        buffers = {};
+    }
     index_ = -1;
     open_ = false;
     ring_ = io_uring{};
@@ -281,24 +282,23 @@ Error Ring::register_event_fd(int fd) noexcept {
     return done < 0 ? Error::from_errno(done) : Error();
 }
 
-Error Ring::buffers_open(unsigned entries) noexcept {
-    WHORL_ASSERT(buffers_ == nullptr && (entries & (entries - 1)) == 0);
+Error Ring::buffers_open(unsigned group, unsigned entries) noexcept {
+    WHORL_ASSERT(group < groups_max && buffers_[group].ring == nullptr);
+    WHORL_ASSERT((entries & (entries - 1)) == 0);
     const std::size_t bytes = entries * sizeof(io_uring_buf);
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return Error::from_errno(ENOMEM);
     io_uring_buf_reg registration{};
     registration.ring_addr = reinterpret_cast<std::uintptr_t>(memory);
     registration.ring_entries = entries;
-    registration.bgid = 0;
+    registration.bgid = static_cast<std::uint16_t>(group);
     const int done = register_call(IORING_REGISTER_PBUF_RING, &registration, 1);
     if (done < 0) {
         munmap(memory, bytes);
         return Error::from_errno(done);
     }
-    buffers_ = static_cast<io_uring_buf_ring*>(memory);
-    buffers_entries_ = entries;
-    buffers_added_ = 0;
-    io_uring_buf_ring_init(buffers_);
+    buffers_[group] = {static_cast<io_uring_buf_ring*>(memory), entries, 0};
+    io_uring_buf_ring_init(buffers_[group].ring);
     return {};
 }
 

@@ -110,18 +110,21 @@ class Ring {
     bool register_index() noexcept;
     Error register_event_fd(int fd) noexcept;
 
-    // The ring of receive buffers, group 0. `entries` is a power of two.
-    Error buffers_open(unsigned entries) noexcept;
-    void buffers_put(void* data, unsigned size, unsigned short id) noexcept {
-        io_uring_buf_ring_add(buffers_, data, size, id, io_uring_buf_ring_mask(buffers_entries_),
-                              static_cast<int>(buffers_added_++));
+    // Groups of receive buffers. `entries` is a power of two.
+    static constexpr unsigned groups_max = 2;
+    Error buffers_open(unsigned group, unsigned entries) noexcept;
+    void buffers_put(unsigned group, void* data, unsigned size, unsigned short id) noexcept {
+        Buffers& buffers = buffers_[group];
+        io_uring_buf_ring_add(buffers.ring, data, size, id, io_uring_buf_ring_mask(buffers.entries),
+                              static_cast<int>(buffers.added++));
     }
-    void buffers_publish() noexcept {
-        if (buffers_added_ == 0) return;
-        io_uring_buf_ring_advance(buffers_, static_cast<int>(buffers_added_));
-        buffers_added_ = 0;
+    void buffers_publish(unsigned group) noexcept {
+        Buffers& buffers = buffers_[group];
+        if (buffers.added == 0) return;
+        io_uring_buf_ring_advance(buffers.ring, static_cast<int>(buffers.added));
+        buffers.added = 0;
     }
-    bool has_buffers() const noexcept { return buffers_ != nullptr; }
+    bool has_buffers(unsigned group) const noexcept { return buffers_[group].ring != nullptr; }
 
   private:
     Error setup_once(unsigned entries, const Setup& setup) noexcept;
@@ -140,9 +143,12 @@ class Ring {
 
     RingCalls& calls_;
     io_uring ring_{};
-    io_uring_buf_ring* buffers_ = nullptr;
-    unsigned buffers_entries_ = 0;
-    unsigned buffers_added_ = 0;
+    struct Buffers {
+        io_uring_buf_ring* ring = nullptr;
+        unsigned entries = 0;
+        unsigned added = 0;  // put and not yet published
+    };
+    Buffers buffers_[groups_max];
     int index_ = -1;  // the registered index, which belongs to the thread that registered it
     unsigned long thread_ = 0;
     bool open_ = false;

@@ -144,7 +144,7 @@ std::int32_t SimDriver::call_recv(OpRecord& record, SimFile& file) noexcept {
 }
 
 std::int32_t SimDriver::call_recv_stream(OpRecord& record, SimFile& file) noexcept {
-    const std::uint32_t size = context_.options.recv_buffer_size;
+    const std::uint32_t size = stream_buffer_size(context_.options, record);
     for (std::uint32_t count = 0; count < parts_per_try; ++count) {
         if ((file.poll_bits() & POLLIN) == 0) return would_block;
         if (!may_fill(context_.operations.index_of(&record))) return would_block;

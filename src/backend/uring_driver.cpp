@@ -28,9 +28,6 @@ Result<Driver*> make_uring_driver(const DriverContext& context, std::uint32_t fe
 UringDriver::~UringDriver() {
     delete work_;
     ring_.close();
-    buffers_drop();
-    delete[] blocks_;
-    delete[] missing_;
     if (notify_fd_ >= 0) context_.system.close(notify_fd_);
 }
 
@@ -76,9 +73,11 @@ std::uint32_t UringDriver::choose_features() noexcept {
         const std::size_t half = context_.pool.bytes_max() / context_.options.recv_buffer_size / 2;
         std::uint32_t depth = context_.options.recv_ring_depth_max;
         while (depth > 1 && depth > half) depth /= 2;
-        if (!ring_.has_buffers() && !ring_.buffers_open(depth)) blocks_count_ = depth;
-        blocks_wanted_ = std::min(context_.options.recv_ring_depth, depth);
-        if (ring_.has_buffers()) found |= feature_bit(Feature::buffer_ring);
+        const std::uint32_t wanted = std::min(context_.options.recv_ring_depth, depth);
+        if (!buffers_.is_open()) {
+            static_cast<void>(buffers_.open(depth, wanted, context_.options.recv_buffer_size));
+        }
+        if (buffers_.is_open()) found |= feature_bit(Feature::buffer_ring);
     }
     features_ = found & ~features_off_;
     return found;
@@ -121,7 +120,8 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
         register_index();
     }
     if (!ended_.empty()) collect_ended(batch);
-    if (buffers_lack()) buffers_fill();
+    if (buffers_.lacks()) buffers_.fill();
+    if (bulk_.lacks()) bulk_.fill();
     if (wake_fd_ >= 0 && !wake_armed_) stage_wake();
     if (!work_heard()) work_stage();
     // Cancellations that are to be repeated give the kernel a moment first, so that it is not asked

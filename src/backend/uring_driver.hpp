@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/driver.hpp"
+#include "backend/receive_ring.hpp"
 #include "backend/ring.hpp"
 #include "backend/work_pool.hpp"
 
@@ -46,9 +47,8 @@ class UringDriver final : public Driver {
     void flush() noexcept override;
     void forget(Descriptor&) noexcept override {}
     void forget_watch(OpRecord& record) noexcept override;
-    bool buffers_ready() const noexcept override {
-        return blocks_ != nullptr && missing_count_ < blocks_count_;
-    }
+    bool buffers_ready() const noexcept override { return buffers_.ready(); }
+    bool bulk_buffers_ready() const noexcept override { return bulk_.ready(); }
     Error watch_wake(int event_fd) noexcept override;
     Result<int> notify_fd() noexcept override;
     std::uint32_t features() const noexcept override { return features_; }
@@ -122,11 +122,14 @@ class UringDriver final : public Driver {
     bool work_heard() const noexcept { return work_out_ == 0 || work_armed_; }
     void work_collect(CompletionBatch& batch) noexcept;
 
-    void buffers_fill() noexcept;
-    void buffers_deepen() noexcept;
-    bool buffers_lack() const noexcept { return blocks_count_ - missing_count_ < blocks_wanted_; }
-    PoolBlock* buffer_take(std::uint32_t id) noexcept;
-    void buffers_drop() noexcept;
+    void buffers_start() noexcept;
+    void bulk_start() noexcept;
+    ReceiveRing& buffers_for(const OpRecord& record) noexcept {
+        return (record.flags & op_bulk) != 0 && bulk_.started() ? bulk_ : buffers_;
+    }
+    PoolBlock* block_of(std::uint32_t id) noexcept {
+        return (ReceiveRing::group_of(id) == 0 ? buffers_ : bulk_).take(id);
+    }
 
     DriverContext context_;
     Ring ring_;
@@ -137,13 +140,9 @@ class UringDriver final : public Driver {
     OpList again_;
     OpList ended_;
 
-    // Receive buffers that lie with the kernel, by id; `missing_` holds the ids without one.
-    PoolBlock** blocks_ = nullptr;
-    std::uint16_t* missing_ = nullptr;
-    std::uint32_t blocks_count_ = 0;
-    std::uint32_t missing_count_ = 0;
-    std::uint32_t blocks_wanted_ = 0;  // how many should lie with the kernel; blocks_count_ at most
-    std::uint32_t streams_ = 0;        // received streams that the driver has
+    ReceiveRing buffers_{ring_, context_.pool, 0};
+    ReceiveRing bulk_{ring_, context_.pool, 1};
+    std::uint32_t streams_ = 0;  // received streams that the driver has
 
     WorkPool* work_ = nullptr;    // made with the first record that needs it
     std::uint32_t work_out_ = 0;  // records that it has
@@ -154,7 +153,7 @@ class UringDriver final : public Driver {
     int notify_fd_ = -1;
     bool wake_armed_ = false;
     bool wake_multishot_ = true;
-    bool buffers_wanted_ = false;
+    bool bulk_refused_ = false;
     bool cancels_repeat_ = false;   // the kernel has not found what was to be cancelled
     std::uint32_t idle_turns_ = 0;  // since the kernel was entered last
 };

@@ -39,10 +39,7 @@ bool UringDriver::polls_for_blocks(OpKind kind) const noexcept {
 }
 
 void UringDriver::stage_message_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept {
-    if (!polls_for_blocks(record.kind) && !buffers_wanted_) {
-        buffers_wanted_ = true;
-        buffers_fill();
-    }
+    if (!polls_for_blocks(record.kind)) buffers_start();
     if (polls_for_blocks(record.kind)) {
         record.flags |= op_polls;
         return io_uring_prep_poll_add(sqe, fd, POLLIN);

@@ -191,19 +191,33 @@ void UringDriver::collect_inner(OpRecord& record, CompletionBatch& batch) noexce
 
 // With a ring of buffers an idle connection holds none; without one it is polled first.
 void UringDriver::stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept {
+    if (has(Feature::buffer_ring)) buffers_start();
     if (!has(Feature::buffer_ring)) {
         record.flags |= op_polls;
         return io_uring_prep_poll_add(sqe, fd, POLLIN);
     }
-    if (!buffers_wanted_) {
-        buffers_wanted_ = true;
-        buffers_fill();
-        if (!has(Feature::buffer_ring)) return stage_recv_stream(fd, record, sqe);
-    }
+    if ((record.flags & op_bulk) != 0) bulk_start();
     io_uring_prep_recv(sqe, fd, nullptr, 0, static_cast<int>(record.extra));
     sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = 0;
+    sqe->buf_group = static_cast<std::uint16_t>(buffers_for(record).group());
     if (has(Feature::multishot_recv)) sqe->ioprio |= IORING_RECV_MULTISHOT;
+}
+
+// Memory for the ring of buffers is taken with the first stream; without it streams are polled.
+void UringDriver::buffers_start() noexcept {
+    if (buffers_.started() || buffers_.start()) return;
+    features_ &= ~feature_bit(Feature::buffer_ring);
+}
+
+// The ring of large buffers is made with the first stream that wants it, and takes at most a quarter of
+// the pool. When it is refused, such streams go on with small ones.
+void UringDriver::bulk_start() noexcept {
+    if (bulk_.started() || bulk_refused_) return;
+    const std::uint32_t size = context_.options.recv_bulk_buffer_size;
+    std::uint32_t depth = context_.options.recv_bulk_ring_depth;
+    while (depth > 2 && depth > context_.pool.bytes_max() / 4 / size) depth /= 2;
+    const Error error = bulk_.is_open() ? Error() : bulk_.open(depth, depth, size);
+    bulk_refused_ = error || !bulk_.start();
 }
 
 // Other threads wake us through an eventfd. A multishot poll hears each write and needs no read.
@@ -221,7 +235,7 @@ inline void UringDriver::collect_bytes(OpRecord& record, const io_uring_cqe& cqe
                                        CompletionBatch& batch) noexcept {
     PoolBlock* block = nullptr;
     if ((cqe.flags & IORING_CQE_F_BUFFER) != 0) {
-        block = buffer_take(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
+        block = block_of(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
     }
     const bool more = (cqe.flags & IORING_CQE_F_MORE) != 0;
     if (!more) {
@@ -244,7 +258,8 @@ void UringDriver::collect(CompletionBatch& batch) noexcept {
     }
     if (count != 0) ring_.pop(count);
     if (work_out_ != 0) work_collect(batch);
-    if (buffers_lack()) buffers_fill();
+    if (buffers_.lacks()) buffers_.fill();
+    if (bulk_.lacks()) bulk_.fill();
 }
 
 // What names no record, or one that is gone.
@@ -291,7 +306,7 @@ void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlo
                        CompletionBatch& batch) noexcept {
     if (!more) {
         if (fills_blocks(record.kind)) {
-            if (result == -ENOBUFS) buffers_deepen();
+            if (result == -ENOBUFS) buffers_for(record).deepen(streams_);
             --streams_;
         }
         if ((record.flags & op_in_cancels) != 0) cancels_.remove(context_.operations, record);
@@ -321,7 +336,7 @@ void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
     const bool cancelled = (record.flags & (op_cancelled | op_timed_out | op_pausing)) != 0;
     PoolBlock* block = nullptr;
     if ((cqe.flags & IORING_CQE_F_BUFFER) != 0) {
-        block = buffer_take(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
+        block = block_of(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
         if (cqe.res <= 0) {  // end of stream with a buffer that holds nothing
             Buffer::from_owner(block, block->base, 0).reset();
             block = nullptr;
@@ -355,10 +370,10 @@ void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
 
 // The socket is readable and there is no ring of buffers: receive here, into a block of the pool.
 void UringDriver::collect_polled_stream(OpRecord& record, CompletionBatch& batch) noexcept {
-    const std::uint32_t size_class = BufferPool::class_for(context_.options.recv_buffer_size);
+    const std::uint32_t size = stream_buffer_size(context_.options, record);
     const bool cancelled = (record.flags & (op_cancelled | op_timed_out | op_pausing)) != 0;
     if (cancelled) return push(record, -ECANCELED, false, nullptr, batch);
-    PoolBlock* block = context_.pool.take(size_class);
+    PoolBlock* block = context_.pool.take(BufferPool::class_for(size));
     if (block == nullptr) return push(record, -ENOBUFS, false, nullptr, batch);
     const int fd = context_.descriptors.at(record.descriptor).fd;
     const int flags = static_cast<int>(record.extra) | MSG_DONTWAIT;
@@ -366,7 +381,7 @@ void UringDriver::collect_polled_stream(OpRecord& record, CompletionBatch& batch
     do {
         got = record.kind == OpKind::message_stream
                   ? receive_message(fd, *block, flags)
-                  : context_.system.recv(fd, block->base, context_.options.recv_buffer_size, flags);
+                  : context_.system.recv(fd, block->base, size, flags);
     } while (got == -EINTR);
     if (got > 0) return push(record, static_cast<std::int32_t>(got), false, block, batch);
     Buffer::from_owner(block, block->base, 0).reset();
@@ -375,61 +390,6 @@ void UringDriver::collect_polled_stream(OpRecord& record, CompletionBatch& batch
         return again(record);
     }
     push(record, static_cast<std::int32_t>(got), false, nullptr, batch);
-}
-
-// --- receive buffers
-
-void UringDriver::buffers_fill() noexcept {
-    if (!buffers_wanted_ || !ring_.has_buffers()) return;
-    if (blocks_ == nullptr) {
-        blocks_ = new (std::nothrow) PoolBlock*[blocks_count_]();
-        missing_ = new (std::nothrow) std::uint16_t[blocks_count_];
-        if (blocks_ == nullptr || missing_ == nullptr) {
-            delete[] blocks_;
-            delete[] missing_;
-            blocks_ = nullptr;
-            missing_ = nullptr;
-            features_ &= ~feature_bit(Feature::buffer_ring);  // without it streams are polled
-            return;
-        }
-        for (std::uint32_t id = 0; id < blocks_count_; ++id) {
-            missing_[missing_count_++] = static_cast<std::uint16_t>(blocks_count_ - 1 - id);
-        }
-    }
-    const std::uint32_t size = context_.options.recv_buffer_size;
-    const std::uint32_t size_class = BufferPool::class_for(size);
-    while (buffers_lack()) {
-        PoolBlock* block = context_.pool.take(size_class);
-        if (block == nullptr) break;
-        const std::uint16_t id = missing_[--missing_count_];
-        blocks_[id] = block;
-        guard(block->base, block->capacity);
-        ring_.buffers_put(block->base, size, id);
-    }
-    ring_.buffers_publish();
-}
-
-// More streams than buffers became readable together: twice as many from now on.
-void UringDriver::buffers_deepen() noexcept {
-    const bool room = blocks_wanted_ < blocks_count_ && blocks_wanted_ < streams_;
-    if (room && missing_count_ == blocks_count_) blocks_wanted_ *= 2;
-}
-
-PoolBlock* UringDriver::buffer_take(std::uint32_t id) noexcept {
-    WHORL_ASSERT(id < blocks_count_ && blocks_[id] != nullptr);
-    PoolBlock* block = blocks_[id];
-    blocks_[id] = nullptr;
-    missing_[missing_count_++] = static_cast<std::uint16_t>(id);
-    unguard(block->base, block->capacity);
-    return block;
-}
-
-void UringDriver::buffers_drop() noexcept {
-    if (blocks_ == nullptr) return;
-    for (std::uint32_t id = 0; id < blocks_count_; ++id) {
-        if (blocks_[id] != nullptr) Buffer::from_owner(blocks_[id], blocks_[id]->base, 0).reset();
-        blocks_[id] = nullptr;
-    }
 }
 
 }  // namespace whorl::detail

@@ -167,12 +167,19 @@ void LoopCore::advance_recv(OpRecord& record, const Completion& completion) {
 
 inline void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completion) {
     if (completion.block == nullptr) return advance_stream_bare(record, completion);
-    advance_block(record, completion, 0);
+    const bool large = static_cast<std::uint32_t>(completion.result) >= options.recv_buffer_size;
+    const bool fits = large == ((record.flags & op_bulk) != 0);
+    // What is decided stays decided while the backend is asked for the stream.
+    if (fits && (record.flags & op_pausing) == 0) {
+        record.extra = static_cast<std::uint32_t>(record.extra);
+    }
+    const bool resize = !fits && stream_misfits(record);
+    advance_block(record, completion, 0, resize);
 }
 
 // A block of the pool holds what arrived, behind `head` bytes of the backend's.
 inline void LoopCore::advance_block(OpRecord& record, const Completion& completion,
-                                    std::size_t head) {
+                                    std::size_t head, bool resize) {
     const std::size_t size = static_cast<std::size_t>(completion.result) - head;
     WHORL_ASSERT(size <= completion.block->capacity);
     const bool more = (completion.flags & completion_more) != 0;
@@ -181,8 +188,8 @@ inline void LoopCore::advance_block(OpRecord& record, const Completion& completi
     ++descriptor.buffers_out;
     record.flags |= op_fed;
     record.progress += size;
-    const bool share_taken = descriptor.buffers_out >= options.recv_buffers_per_stream;
-    if (!more || share_taken) stream_rearm(record, more, share_taken);
+    const bool share_taken = descriptor.buffers_out >= stream_share(record);
+    if (!more || share_taken || resize) stream_rearm(record, more, share_taken);
     Delivery delivery;
     delivery.more = true;
     delivery.result = completion.result;
@@ -200,7 +207,7 @@ void LoopCore::advance_stream_bare(OpRecord& record, const Completion& completio
     const bool paused = (record.flags & op_pausing) != 0;
     record.flags &= static_cast<std::uint16_t>(~(op_pausing | op_final_seen));
     if (completion.result == -ENOBUFS && !ending) {
-        if (descriptor.buffers_out >= options.recv_buffers_per_stream) {
+        if (descriptor.buffers_out >= stream_share(record)) {
             record.state = OpState::paused;  // it may not take another one anyway
             return;
         }
@@ -211,7 +218,7 @@ void LoopCore::advance_stream_bare(OpRecord& record, const Completion& completio
         return;
     }
     if (completion.result == -ECANCELED && paused && !ending) {
-        if (descriptor.buffers_out <= options.recv_buffers_per_stream / 2) return list(record);
+        if (descriptor.buffers_out <= stream_share(record) / 2) return stream_list(record);
         record.state = OpState::paused;
         return;
     }
@@ -219,7 +226,8 @@ void LoopCore::advance_stream_bare(OpRecord& record, const Completion& completio
     finish(record, error_of(record, completion.result), completion.result);
 }
 
-// The backend has let go of the stream, or the stream holds its share of the buffers.
+// The backend has let go of the stream, or the stream holds its share of the buffers, or it is to go on
+// with buffers of the other size.
 void LoopCore::stream_rearm(OpRecord& record, bool more, bool share_taken) noexcept {
     // With its final record seen, the backend does not have it any more.
     constexpr std::uint16_t leaving = op_pausing | op_cancelled | op_timed_out | op_final_seen;
@@ -228,6 +236,7 @@ void LoopCore::stream_rearm(OpRecord& record, bool more, bool share_taken) noexc
         record.flags &= static_cast<std::uint16_t>(~(op_pausing | op_final_seen));
         record.state = OpState::paused;
     } else if (!more) {
+        stream_resize(record);
         stream_resubmit(record);
     } else if ((record.flags & leaving) == 0) {
         record.flags |= op_pausing;
@@ -237,7 +246,8 @@ void LoopCore::stream_rearm(OpRecord& record, bool more, bool share_taken) noexc
 
 // What the network reports of messages sent before ends no stream.
 void LoopCore::advance_message_stream(OpRecord& record, const Completion& completion) {
-    if (completion.block != nullptr) return advance_block(record, completion, message_payload_at);
+    if (completion.block != nullptr)
+        return advance_block(record, completion, message_payload_at, false);
     const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
     if (ending || !passes_by(completion.result)) return advance_stream_bare(record, completion);
     stream_resubmit(record);

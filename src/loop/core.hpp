@@ -105,7 +105,8 @@ struct LoopCore {
     void advance_recv(OpRecord& record, const Completion& completion);
     void advance_recv_stream(OpRecord& record, const Completion& completion);
     void advance_message_stream(OpRecord& record, const Completion& completion);
-    void advance_block(OpRecord& record, const Completion& completion, std::size_t head);
+    void advance_block(OpRecord& record, const Completion& completion, std::size_t head,
+                       bool resize);
     void advance_stream_bare(OpRecord& record, const Completion& completion);
     void stream_rearm(OpRecord& record, bool more, bool share_taken) noexcept;
     void advance_message(OpRecord& record, const Completion& completion);
@@ -132,6 +133,15 @@ struct LoopCore {
     bool starved_may_resume() const noexcept;
     bool recv_hopeless() noexcept;
     void resume_starved() noexcept;
+    void bulk_limit() noexcept;
+    bool bulk_possible() const noexcept;
+    bool stream_misfits(OpRecord& record) noexcept;
+    void stream_resize(OpRecord& record) noexcept;
+    void stream_list(OpRecord& record) noexcept;
+    // How many of its buffers the program may hold.
+    std::uint32_t stream_share(const OpRecord& record) const noexcept {
+        return (record.flags & op_bulk) != 0 ? bulk_share : options.recv_buffers_per_stream;
+    }
 
     // --- messages with addresses and control data (messages.cpp)
     Error message_claim(OpRecord& record) noexcept;
@@ -189,7 +199,8 @@ struct LoopCore {
     unsigned long thread = 0;
     long thread_id = 0;
     bool bound = false;
-    std::uint32_t forks = 0;  // forks_seen of the process that made the loop
+    std::uint32_t bulk_share = 0;  // recv_buffers_per_stream, of large ones
+    std::uint32_t forks = 0;       // forks_seen of the process that made the loop
 
     // Changed in every turn.
     Instant now{};  // the turn's clock reading, once now_read

@@ -51,6 +51,9 @@ bool options_valid(const LoopOptions& options) noexcept {
                          options.recv_ring_depth_max >= options.recv_ring_depth &&
                          options.recv_ring_depth_max <= 32768 &&
                          options.recv_buffers_per_stream >= 1;
+    const bool bulk = options.recv_bulk_buffer_size <= 65536 &&
+                      power_of_two(options.recv_bulk_ring_depth) &&
+                      options.recv_bulk_ring_depth >= 2 && options.recv_bulk_ring_depth <= 32768;
     const bool queues = options.submission_queue_depth >= 1 &&
                         options.submission_queue_depth <= 32768 &&
                         (options.completion_queue_depth == 0 ||
@@ -61,7 +64,7 @@ bool options_valid(const LoopOptions& options) noexcept {
         options.work_max >= 1 && options.work_threads >= 1 && options.work_threads <= 1024;
     const bool times = options.timer_slack >= Nanoseconds::zero();
     const bool limit = options.ring_limit <= RingLimit::linux_6_18;
-    return tables && buffers && queues && turns && work && times && limit;
+    return tables && buffers && bulk && queues && turns && work && times && limit;
 }
 
 }  // namespace
@@ -82,6 +85,7 @@ Error LoopCore::open(BackendReport& result) noexcept {
         say("no address space for the slots; lower ops_max or handles_max, or raise RLIMIT_AS");
         return refused;
     }
+    bulk_limit();
     pool = BufferPool::create(options.buffer_bytes_max);
     batch.entries = new (std::nothrow) Completion[options.completions_per_turn];
     if (pool == nullptr || batch.entries == nullptr) return Error::from_errno(ENOMEM);

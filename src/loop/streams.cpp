@@ -18,9 +18,9 @@ void LoopCore::buffer_returned(void* context, PoolBlock& block) noexcept {
     --descriptor->buffers_out;
     if (descriptor->read_active == 0) return;
     OpRecord& stream = core.operations.at(descriptor->read_active);
-    const bool low = descriptor->buffers_out <= core.options.recv_buffers_per_stream / 2;
+    const bool low = descriptor->buffers_out <= core.stream_share(stream) / 2;
     if (stream.state == OpState::paused && fills_blocks(stream.kind) && low) {
-        core.list(stream);
+        core.stream_list(stream);
         core.note_work();
     }
 }
@@ -56,9 +56,61 @@ void LoopCore::resume_starved() noexcept {
             starved.push_back(operations, *stream);
             continue;
         }
-        list(*stream);
+        stream_list(*stream);
         --budget;
     }
+}
+
+// --- the size of a stream's buffers
+//
+// Small buffers in good number serve many streams of small messages; they make a bulk stream walk through
+// more memory than a cache holds, a part at a time. A few large ones are the other way round. So a stream
+// that fills its buffers is taken back from the backend and handed over again for large ones, and back.
+
+namespace {
+// How many answers in a row say that the other size would suit better: changing costs a cancellation.
+constexpr std::uint32_t full_max = 2;
+constexpr std::uint32_t short_max = 8;
+}  // namespace
+
+void LoopCore::bulk_limit() noexcept {
+    const std::uint64_t small = options.recv_buffer_size;
+    const std::uint64_t large = options.recv_bulk_buffer_size;
+    if (large <= small || large > options.buffer_bytes_max / 8) options.recv_bulk_buffer_size = 0;
+    if (options.recv_bulk_buffer_size == 0) return;
+    const std::uint64_t share = options.recv_buffers_per_stream * small / large;
+    bulk_share = share == 0 ? 1 : static_cast<std::uint32_t>(share);
+}
+
+bool LoopCore::bulk_possible() const noexcept {
+    if (options.recv_bulk_buffer_size == 0) return false;
+    return driver->bulk_buffers_ready() ||
+           pool->available(BufferPool::class_for(options.recv_bulk_buffer_size));
+}
+
+// Notes that an answer would have suited the other size; true when it is time to change.
+bool LoopCore::stream_misfits(OpRecord& record) noexcept {
+    if (options.recv_bulk_buffer_size == 0) return false;
+    record.extra += std::uint64_t{1} << 32;
+    const bool bulk = (record.flags & op_bulk) != 0;
+    if (record.extra >> 32 < (bulk ? short_max : full_max)) return false;
+    return bulk || bulk_possible();
+}
+
+// Chooses the size before the stream is handed over. No backend has it now.
+void LoopCore::stream_resize(OpRecord& record) noexcept {
+    const bool bulk = (record.flags & op_bulk) != 0;
+    const bool misfits = record.extra >> 32 >= (bulk ? short_max : full_max);
+    if (misfits) record.extra = static_cast<std::uint32_t>(record.extra);
+    const bool next = (misfits ? !bulk : bulk) && bulk_possible();
+    if (next == bulk) return;
+    record.flags ^= op_bulk;
+    ++statistics.recv_resized;
+}
+
+void LoopCore::stream_list(OpRecord& record) noexcept {
+    stream_resize(record);
+    list(record);
 }
 
 }  // namespace whorl::detail

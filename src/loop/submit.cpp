@@ -12,7 +12,7 @@ namespace whorl::detail {
 namespace {
 
 // Whether an operation of this kind is refused without a descriptor.
-constexpr bool names_descriptor(OpKind kind) noexcept {
+constexpr bool needs_descriptor(OpKind kind) noexcept {
     return kind == OpKind::close || (side_of(kind) != Side::none && kind != OpKind::connect);
 }
 
@@ -39,7 +39,7 @@ Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions* op
     check_thread();
     if (draining && kind != OpKind::close) return Error::loop_closed;
     Descriptor* descriptor = nullptr;
-    if (target != 0 || names_descriptor(kind)) {
+    if (target != 0 || needs_descriptor(kind)) {
         descriptor = descriptor_find(target);
         if (descriptor == nullptr) return Error::stale_handle;
     }

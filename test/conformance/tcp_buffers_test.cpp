@@ -174,6 +174,7 @@ TEST_P(TcpBuffers, stream_pauses_at_its_share_and_goes_on_when_buffers_are_dropp
         Loop loop = make_loop([&](LoopOptions& options) {
             options.recv_buffers_per_stream = share;
             options.recv_buffer_size = 1024;
+            options.recv_bulk_buffer_size = 0;
             options.recv_ring_depth = std::min(options.recv_ring_depth, 16u);
         });
         Pair pair = make_local_pair(loop);
@@ -331,6 +332,7 @@ TEST_P(TcpBuffers, a_paused_stream_waits_until_half_of_its_share_is_home) {
     Loop loop = make_loop([&](LoopOptions& options) {
         options.recv_buffers_per_stream = share;
         options.recv_buffer_size = 256;
+        options.recv_bulk_buffer_size = 0;
         options.recv_ring_depth = 2;
         options.recv_ring_depth_max = 2;
     });

@@ -182,7 +182,8 @@ void Machine::expect_nothing_left() {
     const whorl::Statistics& statistics = loop_->statistics();
     expect(statistics.operations == hooks, "a slot is left after drain()");
     expect(statistics.handles == 0, "a descriptor is left after drain()");
-    expect(statistics.buffers_out <= held_.size() + loop_options_.recv_ring_depth_max,
+    expect(statistics.buffers_out <= held_.size() + loop_options_.recv_ring_depth_max +
+                                         loop_options_.recv_bulk_ring_depth,
            "buffers are left after drain()");
     for (const Socket& socket : sockets_) {
         expect(socket.operations == 0, "an operation on a socket is left");

@@ -212,7 +212,8 @@ bool Soak::finish(Loop& loop, std::size_t live) {
     const whorl::Error error = loop.drain(20s);
     const whorl::Statistics& statistics = loop.statistics();
     const bool clean = !error && statistics.operations == 0 && statistics.handles == 0 &&
-                       statistics.buffers_out <= whorl::LoopOptions().recv_ring_depth_max;
+                       statistics.buffers_out <= whorl::LoopOptions().recv_ring_depth_max +
+                                                     whorl::LoopOptions().recv_bulk_ring_depth;
     if (!clean) {
         std::printf(
             "soak: a loop ends with %s, %u slots, %u descriptors, %u buffers, %zu objects\n",

@@ -156,7 +156,9 @@ void Program::done(Loop&, std::uint32_t index, whorl::RecvStream::Done& done) {
         return ended(index, done.error, End::end);
     }
     check(!done.error && !done.buffer.empty(), "a part of a stream without bytes");
-    check(done.buffer.size() <= loop_options[op.loop].recv_buffer_size, "a part is too large");
+    const LoopOptions& options = loop_options[op.loop];
+    check(done.buffer.size() <= std::max(options.recv_buffer_size, options.recv_bulk_buffer_size),
+          "a part is too large");
     received(op, done.buffer);
     table.count(Kind::recv_stream, End::ok);
     if (held.size() < hold_max) held.push_back(std::move(done.buffer));

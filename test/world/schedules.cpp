@@ -46,6 +46,8 @@ struct Setting {
         loop.recv_buffer_size = static_cast<std::uint32_t>(pick({256, 4096, 16384}));
         // The pool maps 64 or 256 KiB at a time for a size: room for one of each size in use.
         loop.buffer_bytes_max = loop.recv_buffer_size == 16384 ? 448 << 10 : 192 << 10;
+        loop.recv_bulk_buffer_size = static_cast<std::uint32_t>(pick({0, 1024, 16384}));
+        loop.recv_bulk_ring_depth = 2;
         loop.recv_ring_depth = 2;
         loop.recv_ring_depth_max = 8;
         loop.recv_buffers_per_stream = static_cast<std::uint32_t>(pick({1, 2, 8}));
