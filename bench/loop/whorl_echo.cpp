@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-// whorl's echo server for comparisons: same flags and report as the rivals, and --backend.
+// whorl's echo server for comparisons: the connections of examples/echo_server.cpp with the flags and
+// the report of the rivals, and --backend.
+#include "../../examples/echo.hpp"
 #include "../rivals/echo.hpp"
 
 #include <whorl/whorl.hpp>
@@ -9,33 +11,6 @@
 #include <vector>
 
 namespace {
-
-class Echo {
-  public:
-    explicit Echo(whorl::Socket socket) : socket_(socket) {}
-
-    void start(whorl::Loop& loop) {
-        if (!loop.submit(whorl::RecvStream{socket_}, this)) finish(loop);
-    }
-    void operator()(whorl::Loop& loop, whorl::RecvStream::Done done) {
-        if (done.more) {
-            if (!loop.submit(whorl::SendAll{socket_, std::move(done.buffer)}, this)) finish(loop);
-        } else if (done.error || !loop.submit(whorl::Shutdown{socket_}, this)) {
-            finish(loop);
-        }
-    }
-    void operator()(whorl::Loop& loop, whorl::SendAll::Done done) {
-        if (done.error) finish(loop);
-    }
-    void operator()(whorl::Loop& loop, whorl::Shutdown::Done) { finish(loop); }
-
-  private:
-    void finish(whorl::Loop& loop) {
-        (void)loop.close(socket_, [this](whorl::Loop&) { delete this; });
-    }
-
-    whorl::Socket socket_;
-};
 
 void check(whorl::Error error, const char* what) {
     if (!error) return;
