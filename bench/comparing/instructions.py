@@ -76,7 +76,7 @@ def process_run(case, label, operations, arguments):
 
 
 def case_list():
-    rivals = cases.TIMERS
+    rivals = {**cases.TIMERS, "empty": ("bench_timers_empty", "")}
     chosen = [cases.Case(name, name, 1_000, 100_000, rivals, "instructions")
               for name in ("arm_cancel", "timeouts", "push", "random")]
     posts = cases.post_cases()

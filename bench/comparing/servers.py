@@ -25,7 +25,7 @@ SERVERS = ("raw_uring,raw_epoll,libevent,libev,libuv,asio,asio_uring,bufferevent
 class Server:
     """One echo server, from its start to its report."""
 
-    def __init__(self, spec, build_dir, cpu, prefix=()):
+    def __init__(self, spec, build_dir, cpu, prefix=(), protocol="echo"):
         label, _, words = spec.partition("=")
         program, _, backend = label.partition(":")
         self.label = label
@@ -33,7 +33,7 @@ class Server:
         self.port = 0
         self.why = ""
         self.stderr = None
-        path = words or find_program(build_dir, f"bench_{program}_echo")
+        path = words or find_program(build_dir, f"bench_{program}_{protocol}")
         if path is None:
             self.why = "not built"
             return
@@ -101,12 +101,12 @@ class Server:
                 self.process.wait()
 
 
-def start_servers(arguments, specs):
+def start_servers(arguments, specs, protocol):
     """The servers that run here."""
     servers = []
     try:
         for spec in specs.split(","):
-            server = Server(spec, arguments.build_dir, arguments.server_cpu)
+            server = Server(spec, arguments.build_dir, arguments.server_cpu, (), protocol)
             if server.process is None:
                 note(f"{server.label}: skipped, {server.why}")
             else:
@@ -225,15 +225,16 @@ def load_group(name, connections, size, depth, rate):
     return (name, words + (f", {rate:g} a second" if rate else ""))
 
 
-def run_echo(name, arguments, cells, storm=False):
+def run_echo(name, arguments, cells, extra=()):
     """The cells (connections, size, depth, rate) of one set, as figures."""
-    servers = start_servers(arguments, arguments.servers or SERVERS)
+    protocol = "udp" if "--udp" in extra else "echo"
+    servers = start_servers(arguments, arguments.servers or SERVERS, protocol)
     figures = []
     try:
         for connections, size, depth, rate in cells:
             flags = ["--connections", connections, "--size", size, "--depth", depth]
             flags += ["--rate", rate] if rate else []
-            flags += ["--storm"] if storm else []
+            flags += extra
             group = load_group(name, connections, size, depth, rate)
             figures += measure_load(group, flags, servers, arguments)
     finally:

@@ -28,8 +28,8 @@ struct Peer {
 class Generator {
   public:
     explicit Generator(const Options& options)
-        : options_(options), buffer_(chunk_max), epoll_(epoll_create1(EPOLL_CLOEXEC)),
-          peers_(options.connections) {
+        : options_(options), chunk_(options.udp ? options.size : chunk_max), buffer_(chunk_max),
+          epoll_(epoll_create1(EPOLL_CLOEXEC)), peers_(options.connections) {
         if (epoll_ < 0) fail("epoll_create1", errno);
         (void)prctl(PR_SET_TIMERSLACK, 1000);  // an open loop wakes when it says
         for (std::size_t index = 0; index < peers_.size(); ++index) open(index);
@@ -94,10 +94,10 @@ class Generator {
     void open(std::size_t index) {
         Peer& peer = peers_[index];
         peer.started.resize(options_.depth);
-        peer.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        peer.fd = socket(AF_INET, (options_.udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
         if (peer.fd < 0) fail("socket", errno);
         const int on = 1;
-        (void)setsockopt(peer.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (!options_.udp) (void)setsockopt(peer.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         const timeval patience{5, 0};
         (void)setsockopt(peer.fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
         if (index >= source_max) bind_source(options_, peer.fd, index / source_max);
@@ -191,13 +191,13 @@ class Generator {
     }
 
     // Sends what is due. All messages due are one piece of the pattern, so one send serves a
-    // whole window.
+    // whole window; over UDP each is a datagram.
     void push(std::size_t index) {
         Peer& peer = peers_[index];
         if (peer.fd < 0) return;
         while (peer.sent < peer.target) {
             std::uint64_t size = peer.target - peer.sent;
-            if (size > chunk_max) size = chunk_max;
+            if (size > chunk_) size = chunk_;
             const ssize_t count =
                 send(peer.fd, pattern_.at(index, peer.sent), size, MSG_NOSIGNAL | MSG_DONTWAIT);
             if (count < 0 && errno == EINTR) continue;
@@ -267,6 +267,7 @@ class Generator {
     static constexpr int events_max = 256;
 
     const Options& options_;
+    const std::size_t chunk_;  // bytes in one send
     const Pattern pattern_;
     std::vector<char> buffer_;
     int epoll_;

@@ -3,7 +3,7 @@
 // byte is compared with what was sent; a server that is fast and wrong has no figures.
 //
 //   bench_load --port P [--host A] [--connections N] [--size BYTES] [--depth D]
-//              [--rate MESSAGES_A_SECOND] [--storm]
+//              [--rate MESSAGES_A_SECOND] [--storm | --udp]
 //              [--warmup S] [--seconds S] [--cpu N]
 //       one measurement, one line of JSON.
 //   bench_load --port P … --control
@@ -20,6 +20,8 @@
 // same load, do not read it as what users see. With --rate the loop is open: messages are due at fixed
 // times, and a latency counts from the time the message was due, whoever kept it from being sent (no
 // coordinated omission). --storm opens a connection for every message and closes it after the echo.
+// --udp sends every message as a datagram; one that is lost counts as an error after five seconds, so keep
+// fewer under way than the sockets' buffers hold (some hundreds).
 //
 // "generator_bound" says that the generator and not the server set the figures: it had its CPU for more
 // than 95 % of the time, or in an open loop sent one message in a hundred late by more than a tenth of
@@ -134,8 +136,10 @@ Options parse_options(int argc, char** argv) {
     Options options;
     for (int index = 1; index < argc; ++index) {
         const std::string flag = argv[index];
-        if (flag == "--control" || flag == "--storm") {
-            (flag == "--storm" ? options.storm : options.control) = true;
+        if (flag == "--control" || flag == "--storm" || flag == "--udp") {
+            options.control |= flag == "--control";
+            options.storm |= flag == "--storm";
+            options.udp |= flag == "--udp";
             continue;
         }
         if (++index == argc) {
@@ -166,6 +170,10 @@ Options parse_options(int argc, char** argv) {
     }
     if (options.port == 0) {
         std::fprintf(stderr, "bench_load: --port is needed\n");
+        std::exit(2);
+    }
+    if (options.udp && (options.storm || options.size > 2048)) {
+        std::fprintf(stderr, "bench_load: --udp goes with 2048 bytes and without --storm\n");
         std::exit(2);
     }
     if (options.idle) options.depth = 1;

@@ -36,6 +36,7 @@ struct Options {
     bool control = false;
     bool idle = false;
     bool storm = false;
+    bool udp = false;
 };
 
 constexpr std::size_t chunk_max = 256 * 1024;  // bytes in one send or recv
