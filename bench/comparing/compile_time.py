@@ -44,7 +44,7 @@ def run_compile(arguments):
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         note("compile: skipped, there is no compiler")
-        return []
+        return
     handlers = 10 if arguments.tiny else 500
     sources = (("std::function", FUNCTION, FUNCTION_LINE), ("whorl", WHORL, WHORL_LINE))
     figures = []
@@ -57,4 +57,4 @@ def run_compile(arguments):
                 figures.append(Figure(("compile", f"{handlers} handlers"), rival, number,
                                       seconds * 1e3, "ms", {}))
             note(f"  compile: round {number + 1}")
-    return figures
+    yield figures

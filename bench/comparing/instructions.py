@@ -45,11 +45,11 @@ def server_run(spec, connections, depth, requests, arguments):
 
 
 def echo_instructions(arguments):
-    figures = []
     cells = [(1, 1, 200, 400)] if arguments.tiny else CELLS
     for connections, depth, short, long in cells:
         name, words = load_group("instructions", connections, 64, depth, 0)
         group = (name, "echo, " + words)
+        figures = []
         for spec in (arguments.servers or SERVERS).split(","):
             label = spec.partition("=")[0]
             few = server_run(spec, connections, depth, short, arguments)
@@ -59,7 +59,7 @@ def echo_instructions(arguments):
             value = (many - few) / (long - short)
             figures.append(Figure(group, label, 0, value, "instructions", {}))
             note(f"  {group[1]}: {label} {value:.0f}")
-    return figures
+        yield figures
 
 
 def process_run(case, label, operations, arguments):
@@ -86,10 +86,10 @@ def case_list():
 
 
 def case_instructions(arguments):
-    figures = []
     for case in case_list()[:1] if arguments.tiny else case_list():
         group = ("instructions", f"{case.name} {case.count}")
         few = case.operations // 10
+        figures = []
         if arguments.tiny:
             case, few = case._replace(count=10, operations=2_000), 1_000
         for label in case.rivals:
@@ -100,11 +100,12 @@ def case_instructions(arguments):
             value = (long - short) / (case.operations - few)
             figures.append(Figure(group, label, 0, value, "instructions", {}))
             note(f"  {group[1]}: {label} {value:.0f}")
-    return figures
+        yield figures
 
 
 def run_instructions(arguments):
     if shutil.which("valgrind") is None:
         note("instructions: skipped, valgrind is not installed")
-        return []
-    return echo_instructions(arguments) + case_instructions(arguments)
+        return
+    yield from echo_instructions(arguments)
+    yield from case_instructions(arguments)

@@ -24,6 +24,13 @@ def groups_of(figures):
     return groups
 
 
+def sets_of(figures):
+    sets = {}
+    for figure in figures:
+        sets.setdefault(figure.group[0], []).append(figure)
+    return sets
+
+
 def baseline_of(rivals, wanted):
     return wanted if wanted in rivals else next(iter(rivals))
 
@@ -58,7 +65,9 @@ def table_rows(figures, baseline):
     return rows
 
 
-def print_group(group, figures, baseline):
+def print_group(figures, baseline):
+    """The figures of one group, as a table."""
+    group = figures[0].group
     rows = table_rows(figures, baseline)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print(f"\n{group[0]}: {group[1]}")
@@ -68,17 +77,77 @@ def print_group(group, figures, baseline):
         print("  ".join(cells), flush=True)
 
 
-def write_markdown(path, figures, baselines):
-    """All tables, as docs/benchmarks.md has them."""
+# ---- for docs/benchmarks.md: a table a set, a line a case, a column a rival ----
+
+EXTRA_TABLES = (("rps", "requests a second, median"), ("p99_us", "p99, µs"),
+                ("server_wait", "share of the slice in which the server waited for its CPU"),
+                ("calls", "system calls a request"), ("p50_ns", "p50, ns"),
+                ("call_ns", "the call of the thread that wakes, ns"),
+                ("early", "timers that fired early"),
+                ("kernel_both_ends", "kernel memory of both ends, bytes a connection"))
+
+
+def cell_of(slices, base):
+    """`value (ratio; middle half)`, or the value alone."""
+    value = digits(statistics.median(figure.value for figure in slices))
+    shares = ratios(slices, base)
+    if not shares:
+        return value
+    ratio, low, high = middle(shares)
+    if slices is base or len(shares) == 1:
+        return f"{value} ({ratio:.2f})"
+    return f"{value} ({ratio:.2f}; {low:.2f}–{high:.2f})"
+
+
+def markdown_table(figures, names, fill):
+    """Lines: one a group, with fill(slices, rivals) for each rival of `names` that has it."""
+    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for group, members in groups_of(figures).items():
+        rivals = by_rival(members)
+        cells = [fill(rivals[name], rivals) if name in rivals else "" for name in names]
+        lines.append(f"| {group[1]} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def markdown_set(name, figures, wanted):
+    """A set's main table and, where there are any, those of what its slices told besides."""
+    names = list(by_rival(figures))
+    first = by_rival(next(iter(groups_of(figures).values())))
+    lines = [f"#### {name}", "",
+             f"{figures[0].unit}; ratio to {baseline_of(first, wanted)} (where it is missing: to the "
+             "first that is there), and its middle half", ""]
+    lines += markdown_table(figures, names, lambda slices, rivals: cell_of(
+        slices, rivals[baseline_of(rivals, wanted)]))
+    for key, title in EXTRA_TABLES:
+        told = [figure for figure in figures if key in figure.extras]
+        if not told:
+            continue
+        form = "{:.0%}" if key == "server_wait" else "{:.2f}" if key == "calls" else "{:.0f}"
+        lines += ["", title + ":", ""]
+        lines += markdown_table(told, list(by_rival(told)), lambda slices, _, key=key, form=form:
+                                form.format(statistics.median(
+                                    figure.extras.get(key, 0) for figure in slices)))
+    return lines + [""]
+
+
+def markdown(figures, baselines, head):
+    """All sets, under the lines of `head`."""
+    lines = list(head)
+    for name, members in sets_of(figures).items():
+        lines += markdown_set(name, members, baselines.get(name))
+    return "\n".join(lines)
+
+
+def replace_between_marks(path, text):
+    """Puts the text between the two marks of a document."""
+    begin, end = "<!-- compare: begin -->\n", "<!-- compare: end -->\n"
+    with open(path) as file:
+        before, _, rest = file.read().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"{path} has no {begin.strip()} and {end.strip()}")
     with open(path, "w") as file:
-        for group, members in groups_of(figures).items():
-            rows = table_rows(members, baselines.get(group[0]))
-            file.write(f"**{group[0]}: {group[1]}**\n\n")
-            file.write("| " + " | ".join(rows[0]) + " |\n")
-            file.write("|" + "---|" * len(rows[0]) + "\n")
-            for row in rows[1:]:
-                file.write("| " + " | ".join(row) + " |\n")
-            file.write("\n")
+        file.write(before + begin + text + "\n" + end + after)
 
 
 def write_csv(path, figures):
@@ -141,12 +210,10 @@ def write_svg(path, name, figures, baselines):
         file.write("\n".join(out) + "\n")
 
 
-def write_all(folder, figures, baselines):
+def write_all(folder, figures, baselines, head):
     os.makedirs(folder, exist_ok=True)
     write_csv(os.path.join(folder, "slices.csv"), figures)
-    write_markdown(os.path.join(folder, "tables.md"), figures, baselines)
-    sets = {}
-    for figure in figures:
-        sets.setdefault(figure.group[0], []).append(figure)
-    for name, members in sets.items():
+    with open(os.path.join(folder, "tables.md"), "w") as file:
+        file.write(markdown(figures, baselines, head) + "\n")
+    for name, members in sets_of(figures).items():
         write_svg(os.path.join(folder, f"{name}.svg"), name, members, baselines)

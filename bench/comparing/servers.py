@@ -226,20 +226,18 @@ def load_group(name, connections, size, depth, rate):
 
 
 def run_echo(name, arguments, cells, extra=()):
-    """The cells (connections, size, depth, rate) of one set, as figures."""
+    """The cells (connections, size, depth, rate) of one set: the figures of one after the other."""
     protocol = "udp" if "--udp" in extra else "echo"
     servers = start_servers(arguments, arguments.servers or SERVERS, protocol)
-    figures = []
     try:
         for connections, size, depth, rate in cells:
             flags = ["--connections", connections, "--size", size, "--depth", depth]
             flags += ["--rate", rate] if rate else []
             flags += extra
             group = load_group(name, connections, size, depth, rate)
-            figures += measure_load(group, flags, servers, arguments)
+            yield measure_load(group, flags, servers, arguments)
     finally:
         stop_servers(servers)
-    return figures
 
 
 def run_idle(arguments, connections):
@@ -258,7 +256,7 @@ def run_idle(arguments, connections):
             finally:
                 server.stop()
         note(f"  idle: {spec.partition('=')[0]}")
-    return figures
+    yield figures
 
 
 def kernel_kib():
