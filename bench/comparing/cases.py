@@ -31,6 +31,13 @@ LOOPS = {
     "whorl:io_uring": ("bench_loop_whorl", "io_uring:"),
     "whorl:libev": ("bench_loop_whorl", "libev:"),
 }
+FILES = {
+    "libuv": ("bench_files_libuv", ""),
+    "threads": ("bench_files_threads", ""),
+    "raw_uring": ("bench_files_raw_uring", ""),
+    "whorl:io_uring": ("bench_files_whorl", "io_uring:"),
+    "whorl:libev": ("bench_files_whorl", "libev:"),
+}
 STRUCTURES = {
     "churn": ("malloc", "slab"),
     "lookup": ("pointer", "slab"),
@@ -93,6 +100,14 @@ def post_cases():
             Case("chain", "chain", 1, 500_000, rivals, "ns")]
 
 
+def file_cases():
+    return [Case("read", "read", 1, 10_000, FILES, "ns"),
+            Case("read", "read", 32, 40_000, FILES, "ns"),
+            Case("direct", "direct", 1, 1_000, FILES, "ns"),
+            Case("direct", "direct", 32, 4_000, FILES, "ns"),
+            Case("sync", "sync", 1, 100, FILES, "ns")]
+
+
 def structure_cases():
     cases = []
     for case, labels in STRUCTURES.items():
@@ -110,6 +125,13 @@ def tiny(case):
     operations = {"worst": 1, "crowd": 1, "crowd_sleep": 1, "wake": 20, "lateness": 3,
                   "slow_handler": 2, "bytes": 1}.get(case.case, 10 * count)
     return case._replace(count=count, operations=operations)
+
+
+def quick(case):
+    """A fifth of the operations where there are many."""
+    if case.operations < 200_000:
+        return case
+    return case._replace(operations=max(case.operations // 5 // case.count, 1) * case.count)
 
 
 def command_of(case, label, arguments, operations=None):
@@ -169,4 +191,4 @@ def run_cases(name, cases, arguments):
     if arguments.tiny:
         cases = {(case.name, case.count): case for case in map(tiny, cases)}.values()
     for case in cases:
-        yield measure_case(name, case, arguments)
+        yield measure_case(name, quick(case) if arguments.quick else case, arguments)
