@@ -81,7 +81,7 @@ def loop_cases():
     return [
         Case("pingpong", "pingpong", 1, 20_000, watches, "ns"),
         Case("pingpong", "pingpong", 100, 40_000, watches, "ns"),
-        Case("wake", "wake", 1, 1_000, wakes, "ns"),
+        Case("wake", "wake", 1, 500, wakes, "ns"),
         Case("remote", "remote", 1, 100_000, wakes, "ns"),
         Case("nop", "nop", 1, 200_000, nops, "ns"),
         Case("nop", "nop", 100, 1_000_000, nops, "ns"),

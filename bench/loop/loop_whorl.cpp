@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: MIT
-// whorl in the cases of cases.hpp. The backend stands before the name of the case: io_uring:post.
+// whorl in the cases of cases.hpp.
 #include <whorl/whorl.hpp>
 
 #include "cases.hpp"
+#include "whorl_case.hpp"
 
 namespace {
 
-whorl::Backend backend = whorl::Backend::automatic;
+using bench::check;
 
 class Loop {
   public:
-    Loop() : loop_(make()) {}
+    Loop() : loop_(bench::make_whorl_loop()) {}
     void run() { (void)loop_.run(whorl::RunUntil::stopped); }
     void stop() { loop_.stop(); }
     void finish() { (void)loop_.drain(std::chrono::seconds(5)); }
 
     template <class End>
     void watch(End& end) {
-        check(loop_.watch(end.read_fd, whorl::Interest::readable,
-                          [&end](whorl::Loop&, whorl::Watched) { end.ready(); }));
+        check(loop_
+                  .watch(end.read_fd, whorl::Interest::readable,
+                         [&end](whorl::Loop&, whorl::Watched) { end.ready(); })
+                  .error());
     }
 
     template <class Jobs>
@@ -39,8 +42,10 @@ class Loop {
 
     template <class Fire>
     void after(std::uint64_t ns, Fire& fire) {
-        check(loop_.after(whorl::Nanoseconds(ns),
-                          [&fire](whorl::Loop&, whorl::Expired) { fire.fire(); }));
+        check(loop_
+                  .after(whorl::Nanoseconds(ns),
+                         [&fire](whorl::Loop&, whorl::Expired) { fire.fire(); })
+                  .error());
     }
 
     std::uint64_t nop(std::size_t depth, std::uint64_t operations) {
@@ -51,24 +56,10 @@ class Loop {
     }
 
   private:
-    static whorl::Loop make() {
-        whorl::LoopOptions options;
-        options.backend = backend;
-        whorl::BackendReport report;
-        whorl::Result<whorl::Loop> made = whorl::Loop::create(options, report);
-        if (made) return std::move(*made);
-        std::fprintf(stderr, "%s\n", report.text);
-        std::exit(bench::Run::skip());
-    }
-    template <class Result>
-    static void check(const Result& result) {
-        if (result) return;
-        std::fprintf(stderr, "%s\n", result.error().text());
-        std::exit(1);
-    }
     void nop_next() {
         --left_;
-        check(loop_.submit(whorl::Nop{}, [this](whorl::Loop&, whorl::Nop::Done) { nop_done(); }));
+        check(loop_.submit(whorl::Nop{}, [this](whorl::Loop&, whorl::Nop::Done) { nop_done(); })
+                  .error());
         ++under_way_;
     }
     void nop_done() {
@@ -88,13 +79,7 @@ class Loop {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::string word = argc > 2 ? argv[2] : "";
-    const std::size_t colon = word.find(':');
-    const std::string chosen = word.substr(0, colon);
-    if (colon == std::string::npos || (chosen != "io_uring" && chosen != "libev")) return 2;
-    backend = chosen == "libev" ? whorl::Backend::libev : whorl::Backend::io_uring;
-    argv[2] += chosen.size() + 1;
-    const std::string name = "whorl:" + chosen;
-    bench::Run run(name.c_str(), argc, argv);
+    bench::take_backend(argc, argv);
+    bench::Run run(bench::whorl_case.name.c_str(), argc, argv);
     return bench::loop_case<Loop>(run) ? run.finish() : bench::Run::skip();
 }
