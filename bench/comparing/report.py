@@ -36,7 +36,8 @@ def baseline_of(rivals, wanted):
 
 
 def digits(value):
-    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
+    places = 0 if value >= 1000 else 1 if value >= 100 else 2 if value >= 1 or value == 0 else 3
+    return f"{value:.{places}f}"
 
 
 def bound(slices):
