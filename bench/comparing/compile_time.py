@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What 500 distinct handlers in a file cost the compiler: given to a whorl loop, and to std::function."""
+"""What 500 distinct handlers in a file cost the compiler: given to a whorl loop, and to std::function.
+Each stands in a function of its own, as in a program."""
 import os
 import shutil
 import subprocess
@@ -7,22 +8,22 @@ import tempfile
 
 from .common import Failure, Figure, note
 
-WHORL = """#include <whorl/loop.hpp>
-#include <cstdint>
-void take(whorl::Loop& loop, std::uint64_t* sum, std::uint64_t a, std::uint64_t b);
-void take(whorl::Loop& loop, std::uint64_t* sum, std::uint64_t a, std::uint64_t b) {
-%s}
+WHORL_HEAD = "#include <whorl/loop.hpp>\n"
+WHORL = """
+void take_%d(whorl::Loop& loop, std::uint64_t* sum, std::uint64_t a, std::uint64_t b) {
+    (void)loop.post([sum, a, b](whorl::Loop&) { *sum += a * %d + b; });
+}
 """
-WHORL_LINE = "    (void)loop.post([sum, a, b](whorl::Loop&) { *sum += a * %d + b; });\n"
-FUNCTION = """#include <functional>
-#include <cstdint>
+FUNCTION_HEAD = """#include <cstdint>
 #include <deque>
+#include <functional>
 using Queue = std::deque<std::function<void()>>;
-void take(Queue& queue, std::uint64_t* sum, std::uint64_t a, std::uint64_t b);
-void take(Queue& queue, std::uint64_t* sum, std::uint64_t a, std::uint64_t b) {
-%s}
 """
-FUNCTION_LINE = "    queue.emplace_back([sum, a, b] { *sum += a * %d + b; });\n"
+FUNCTION = """
+void take_%d(Queue& queue, std::uint64_t* sum, std::uint64_t a, std::uint64_t b) {
+    queue.emplace_back([sum, a, b] { *sum += a * %d + b; });
+}
+"""
 
 
 def compile_seconds(compiler, folder, name, text, include):
@@ -46,14 +47,14 @@ def run_compile(arguments):
         note("compile: skipped, there is no compiler")
         return
     handlers = 10 if arguments.tiny else 500
-    sources = (("std::function", FUNCTION, FUNCTION_LINE), ("whorl", WHORL, WHORL_LINE))
+    sources = (("std::function", FUNCTION_HEAD, FUNCTION), ("whorl", WHORL_HEAD, WHORL))
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(min(arguments.rounds, 3)):
-            for rival, text, line in sources:
-                body = "".join(line % index for index in range(handlers))
+            for rival, head, text in sources:
+                body = head + "".join(text % (index, index) for index in range(handlers))
                 name = rival.replace(":", "_")
-                seconds = compile_seconds(compiler, folder, name, text % body, include)
+                seconds = compile_seconds(compiler, folder, name, body, include)
                 figures.append(Figure(("compile", f"{handlers} handlers"), rival, number,
                                       seconds * 1e3, "ms", {}))
             note(f"  compile: round {number + 1}")
