@@ -2,22 +2,21 @@
 // Asio's steady_timer: a binary heap of entries, and an operation on the heap for each wait. A cancelled
 // wait completes through the loop, as operation_aborted.
 //
-// Asio looks at its timers when its timerfd has run out, and that one lives on the kernel's clock; so it
-// is set to run out at once here, with the same system call.
+// Asio looks at its timers when its timerfd has run out, and that one lives on the kernel's clock. So the
+// loop gets an eventfd in its place that is always readable, and sets a timerfd beside it: the system calls
+// are the same, and no interrupt comes in between.
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
 #include <asio.hpp>
 
 #include "timers.hpp"
 
-extern "C" int timerfd_settime(int fd, int flags, const itimerspec* wanted,
-                               itimerspec* old) noexcept {
-    itimerspec now = *wanted;
-    if (now.it_value.tv_sec != 0 || now.it_value.tv_nsec != 0) {
-        flags = 0;
-        now.it_value = {0, 1};
-    }
-    return static_cast<int>(syscall(SYS_timerfd_settime, fd, flags, &now, old));
+extern "C" int timerfd_create(int, int) noexcept { return eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+extern "C" int timerfd_settime(int, int flags, const itimerspec* wanted, itimerspec* old) noexcept {
+    static const long beside = syscall(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC);
+    return static_cast<int>(syscall(SYS_timerfd_settime, beside, flags, wanted, old));
 }
 
 namespace {
