@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "fuzz/ground.hpp"
 
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <cstdio>
 
 namespace fuzz {
@@ -28,7 +31,17 @@ class Real : public Ground {
         return loop.run_for(time);
     }
     whorl::Address listen_address() override { return whorl::Address::loopback_v4(0); }
-    bool has_descriptors() const override { return true; }
+    bool socket_pair(int type, int (&ends)[2]) override {
+        return ::socketpair(AF_UNIX, type, 0, ends) == 0;
+    }
+    void close(int fd) override { ::close(fd); }
+    void send(int fd, const void* data, std::size_t size) override {
+        static_cast<void>(::send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT));
+    }
+    void receive(int fd, void* data, std::size_t size) override {
+        static_cast<void>(::recv(fd, data, size, MSG_DONTWAIT));
+    }
+    void shut_down(int fd) override { ::shutdown(fd, SHUT_RDWR); }
 
   private:
     whorl::Backend backend_;

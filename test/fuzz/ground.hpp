@@ -3,6 +3,7 @@
 
 #include <whorl/whorl.hpp>
 
+#include <cstddef>
 #include <cstdint>
 
 // Where the machine's loops live. Another backend is another Ground: it makes loops, says where to
@@ -22,8 +23,15 @@ class Ground {
     // Runs the loop for so long; a handler's exception leaves it.
     virtual whorl::Error pass(whorl::Loop& loop, whorl::Nanoseconds time) = 0;
     virtual whorl::Address listen_address() = 0;  // port 0
-    // Whether socketpair(2) makes descriptors that these loops can adopt and watch.
-    virtual bool has_descriptors() const = 0;
+    // Whether the ground fails operations with errors of its own.
+    virtual bool faulty() const { return false; }
+
+    // Descriptors that these loops can adopt and watch, and what the machine does with its own.
+    virtual bool socket_pair(int type, int (&ends)[2]) = 0;
+    virtual void close(int fd) = 0;
+    virtual void send(int fd, const void* data, std::size_t size) = 0;  // does not wait
+    virtual void receive(int fd, void* data, std::size_t size) = 0;     // nor this
+    virtual void shut_down(int fd) = 0;
 };
 
 // The backend of this machine that `choice` means; null where it is refused.

@@ -2,7 +2,6 @@
 #include "fuzz/machine.hpp"
 
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -37,8 +36,8 @@ Machine::Machine(model::Run& run, model::Random& random, Ground& ground)
 
 Machine::~Machine() {
     for (const Pair& pair : pairs_) {
-        if (pair.watched >= 0) ::close(pair.watched);
-        if (pair.other >= 0) ::close(pair.other);
+        if (pair.watched >= 0) ground_.close(pair.watched);
+        if (pair.other >= 0) ground_.close(pair.other);
     }
 }
 
@@ -431,7 +430,7 @@ void Machine::detach() {
     Result<int> fd = whorl::detach(*loop_, whorl::Socket::from_value(socket.handle));
     if (fd) {
         expect(!socket.closed && socket.operations == 0, "detach()");
-        ::close(*fd);
+        ground_.close(*fd);
         socket.closed = true;
         return;
     }
@@ -440,9 +439,9 @@ void Machine::detach() {
 }
 
 void Machine::adopt_pair() {
-    if (!ground_.has_descriptors() || sockets_.size() + 2 > sockets_max) return;
+    if (sockets_.size() + 2 > sockets_max) return;
     int ends[2] = {-1, -1};
-    expect(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "socketpair");
+    expect(ground_.socket_pair(SOCK_STREAM | SOCK_CLOEXEC, ends), "socketpair");
     std::uint32_t made[2] = {UINT32_MAX, UINT32_MAX};
     for (int end = 0; end < 2; ++end) {
         const Result<whorl::Socket> socket = whorl::adopt_socket(*loop_, ends[end]);
@@ -451,7 +450,7 @@ void Machine::adopt_pair() {
             continue;
         }
         expect(draining_ || socket.error() == Error::slots_exhausted, "adopt_socket()");
-        ::close(ends[end]);
+        ground_.close(ends[end]);
     }
     if (made[0] == UINT32_MAX || made[1] == UINT32_MAX) return;
     sockets_[made[0]].peer = made[1];

@@ -191,8 +191,12 @@ void Machine::watched(std::uint32_t index, const whorl::Watched& event) {
     Ticket& ticket = tickets_[index];
     begin(ticket);
     const Running running(*this, index);
-    expect(!event.error, "a watched descriptor that is open cannot be watched");
     expect(event.watch.value() == ticket.handle, "another watch's handle");
+    if (event.error) {
+        expect(ground_.faulty(), "a watched descriptor that is open cannot be watched");
+        ticket.ended = true;
+        return after_handler();
+    }
     expect(event.readable || event.writable || event.priority || event.failed || event.hung_up,
            "an event of nothing");
     after_handler();

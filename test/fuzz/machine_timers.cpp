@@ -2,7 +2,6 @@
 #include "fuzz/machine.hpp"
 
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -144,11 +143,10 @@ void Machine::post(bool remote) {
 // --- watches
 
 void Machine::watch() {
-    if (!ground_.has_descriptors()) return;
     if (pairs_.size() < 4) {
         int ends[2] = {-1, -1};
         const int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
-        expect(::socketpair(AF_UNIX, type, 0, ends) == 0, "socketpair");
+        expect(ground_.socket_pair(type, ends), "socketpair");
         pairs_.push_back({ends[0], ends[1]});
     }
     const Pair& pair = pairs_[random_.below(pairs_.size())];
@@ -190,16 +188,16 @@ void Machine::poke_pair() {
     char bytes[64] = {};
     switch (random_.below(4)) {
         case 0:
-            static_cast<void>(::send(pair.other, bytes, sizeof bytes, MSG_NOSIGNAL));
+            ground_.send(pair.other, bytes, sizeof bytes);
             break;
         case 1:
-            static_cast<void>(::recv(pair.watched, bytes, sizeof bytes, 0));
+            ground_.receive(pair.watched, bytes, sizeof bytes);
             break;
         case 2:
-            static_cast<void>(::send(pair.watched, bytes, sizeof bytes, MSG_NOSIGNAL));
+            ground_.send(pair.watched, bytes, sizeof bytes);
             break;
         default:
-            ::shutdown(pair.other, SHUT_RDWR);
+            ground_.shut_down(pair.other);
             break;
     }
 }
