@@ -5,13 +5,20 @@
 // also post to each other; now and then descriptors run out. A line of measurements a second; at the
 // end a balance, exact but for memory that malloc keeps, and the slope of the resident set.
 //
+// Where one process may not have enough descriptors for both ends of every connection, the visitors
+// have a process of their own, which keeps the same balance.
+//
 // usage: soak [--seconds N] [--connections N] [--loops N] [--backend NAME] [--seed N] [--slope-max N]
-//             [--leave descriptor|memory|thread]
+//             [--role both|servers] [--leave descriptor|memory|thread]
 #include "soak/peers.hpp"
+#include "soak/settings.hpp"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <malloc.h>
+#include <spawn.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +28,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -28,6 +36,8 @@
 namespace {
 
 using namespace std::chrono_literals;
+using soak::Role;
+using soak::Settings;
 using whorl::Loop;
 
 std::atomic<std::int64_t> allocations_live{0};
@@ -59,46 +69,6 @@ void operator delete(void* memory, std::size_t) noexcept { operator delete(memor
 void operator delete[](void* memory, std::size_t) noexcept { operator delete(memory); }
 
 namespace {
-
-struct Settings {
-    unsigned seconds = 10;
-    unsigned connections = 100;  // in all
-    unsigned loops = 2;
-    unsigned seed = 1;
-    double slope_max = 1.0;  // MiB/h; looked at from ten minutes on, before that it is noise
-    whorl::Backend backend = whorl::Backend::automatic;
-    std::string_view leave;  // what is left behind on purpose, so that the balance is tested
-};
-
-[[noreturn]] void usage(const char* word) {
-    std::fprintf(stderr,
-                 "soak: %s\nusage: soak [--seconds N] [--connections N] [--loops N, even] "
-                 "[--backend automatic|io_uring|libev] [--seed N] [--slope-max MIB_PER_HOUR]\n",
-                 word);
-    std::exit(2);
-}
-
-Settings read_settings(int argc, char** argv) {
-    Settings settings;
-    for (int index = 1; index < argc; index += 2) {
-        const std::string_view name = argv[index];
-        if (index + 1 == argc) usage(argv[index]);
-        const char* value = argv[index + 1];
-        const auto number = static_cast<unsigned>(std::strtoul(value, nullptr, 10));
-        if (name == "--seconds") settings.seconds = number;
-        else if (name == "--connections") settings.connections = number;
-        else if (name == "--loops") settings.loops = number;
-        else if (name == "--seed") settings.seed = number;
-        else if (name == "--slope-max") settings.slope_max = std::atof(value);
-        else if (name == "--leave") settings.leave = value;
-        else if (name != "--backend") usage(argv[index]);
-        else if (std::strcmp(value, "io_uring") == 0) settings.backend = whorl::Backend::io_uring;
-        else if (std::strcmp(value, "libev") == 0) settings.backend = whorl::Backend::libev;
-        else if (std::strcmp(value, "automatic") != 0) usage(value);
-    }
-    if (settings.loops < 2 || settings.loops % 2 != 0) usage("--loops must be even");
-    return settings;
-}
 
 // Entries of a directory of /proc; -1 when it cannot be read, as while descriptors are exhausted.
 int count_entries(const char* path) {
@@ -159,12 +129,24 @@ struct Pair {
     std::atomic<std::uint16_t> port{0};
 };
 
+const char* name_of(Role role) {
+    switch (role) {
+        case Role::servers:
+            return "servers ";
+        case Role::visitors:
+            return "visitors";
+        default:
+            return "";
+    }
+}
+
 class Soak {
   public:
     explicit Soak(const Settings& settings) : settings_(settings), pairs_(settings.loops / 2) {}
     void begin();
     void end();
     bool clean() const;
+    std::string ports();  // of the servers, when they are there
     void print(unsigned second);
     void exhaust_descriptors();
     soak::Counts& counts() { return counts_; }
@@ -228,7 +210,7 @@ void Soak::serve(Pair& pair) {
     soak::Server server(loop, counts_);
     const whorl::Result<whorl::Address> address = server.open();
     if (!address) std::abort();
-    chat(loop, pair.server, pair.visitors);
+    chat(loop, pair.server, settings_.role == Role::both ? pair.visitors : pair.server);
     pair.port = address->port();
     static_cast<void>(loop.run(whorl::RunUntil::stopped));
     pair.server.clean = finish(loop, server.live());
@@ -238,7 +220,7 @@ void Soak::visit(Pair& pair, std::uint64_t seed) {
     Loop loop = make_loop();
     while (pair.port == 0) std::this_thread::yield();
     soak::Visitors visitors(loop, counts_, pair.port, seed);
-    chat(loop, pair.visitors, pair.server);
+    chat(loop, pair.visitors, settings_.role == Role::both ? pair.server : pair.visitors);
     visitors.open(settings_.connections / static_cast<unsigned>(pairs_.size()));
     static_cast<void>(loop.run(whorl::RunUntil::stopped));
     visitors.stop();
@@ -246,17 +228,30 @@ void Soak::visit(Pair& pair, std::uint64_t seed) {
 }
 
 void Soak::begin() {
-    std::uint64_t seed = settings_.seed;
-    for (Pair& pair : pairs_) {
-        ++seed;
-        pair.server.thread = std::thread([this, &pair] { serve(pair); });
+    for (std::size_t index = 0; index < pairs_.size(); ++index) {
+        Pair& pair = pairs_[index];
+        const std::uint64_t seed = settings_.seed + 1 + index;
+        pair.server.clean = pair.visitors.clean = true;
+        if (settings_.role == Role::visitors) pair.port = settings_.ports[index];
+        else pair.server.thread = std::thread([this, &pair] { serve(pair); });
+        if (settings_.role == Role::servers) continue;
         pair.visitors.thread = std::thread([this, &pair, seed] { visit(pair, seed); });
     }
+}
+
+std::string Soak::ports() {
+    std::string text;
+    for (Pair& pair : pairs_) {
+        while (pair.port == 0) std::this_thread::yield();
+        text += (text.empty() ? "" : ",") + std::to_string(pair.port);
+    }
+    return text;
 }
 
 void Soak::end() {
     for (Pair& pair : pairs_) {
         for (Side* side : {&pair.visitors, &pair.server}) {
+            if (!side->thread.joinable()) continue;
             while (!side->ready) std::this_thread::yield();
             side->remote->stop();
             side->thread.join();
@@ -282,9 +277,9 @@ void Soak::print(unsigned second) {
     }
     const std::uint64_t visits = counts_.visits;
     std::printf(
-        "%5u s  rss %.2f MiB  fds %d  threads %d  slots %llu  sockets %llu  buffers %llu  "
+        "%s%5u s  rss %.2f MiB  fds %d  threads %d  slots %llu  sockets %llu  buffers %llu  "
         "visits/s %llu  posts %llu  accept errors %llu\n",
-        second, resident_mib(), descriptors(), threads(),
+        name_of(settings_.role), second, resident_mib(), descriptors(), threads(),
         static_cast<unsigned long long>(operations), static_cast<unsigned long long>(handles),
         static_cast<unsigned long long>(buffers),
         static_cast<unsigned long long>(visits - visits_before_),
@@ -294,8 +289,15 @@ void Soak::print(unsigned second) {
     visits_before_ = visits;
 }
 
-// For a while nobody gets a new descriptor.
+// For a while nobody gets a new descriptor. An accept that io_uring has already goes by the limit of the
+// moment of its submission, so servers' tables are filled as well.
 void Soak::exhaust_descriptors() {
+    std::vector<int> filled;
+    while (settings_.role == Role::servers) {
+        const int copy = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+        if (copy < 0) break;
+        filled.push_back(copy);
+    }
     rlimit before{};
     getrlimit(RLIMIT_NOFILE, &before);
     rlimit low = before;
@@ -303,6 +305,7 @@ void Soak::exhaust_descriptors() {
     setrlimit(RLIMIT_NOFILE, &low);
     std::this_thread::sleep_for(300ms);
     setrlimit(RLIMIT_NOFILE, &before);
+    for (const int copy : filled) ::close(copy);
 }
 
 // MiB an hour, by least squares over the samples, one a second.
@@ -332,19 +335,6 @@ void require(const char* what, bool holds) {
     if (!holds) ++failures;
 }
 
-// Both ends of every connection are here.
-void allow_descriptors(rlim_t count) {
-    rlimit files{};
-    getrlimit(RLIMIT_NOFILE, &files);
-    if (files.rlim_cur >= count) return;
-    files.rlim_cur = count;
-    files.rlim_max = std::max(files.rlim_max, count);
-    if (setrlimit(RLIMIT_NOFILE, &files) == 0) return;
-    std::fprintf(stderr, "soak: needs %llu descriptors: raise the limit (ulimit -Hn)\n",
-                 static_cast<unsigned long long>(count));
-    std::exit(2);
-}
-
 void leave_behind(std::string_view what) {
     static int* memory = nullptr;
     if (what == "descriptor") static_cast<void>(!::dup(STDOUT_FILENO));
@@ -372,6 +362,7 @@ Belongings take_stock(int threads_expected) {
 // The first run of anything leaves things behind that stay: libraries, arenas, stdio's buffers.
 void warm_up(Settings settings) {
     settings.connections = 20;
+    settings.role = Role::both;
     Soak soak(settings);
     soak.begin();
     std::this_thread::sleep_for(500ms);
@@ -380,32 +371,66 @@ void warm_up(Settings settings) {
     soak.end();
 }
 
+// The visitors' process: this program, with the servers' ports. It says for itself what it left behind.
+class VisitorsProcess {
+  public:
+    VisitorsProcess(const Settings& settings, const std::string& ports) {
+        std::vector<std::string> words = {"soak", "--role", "visitors", "--ports", ports};
+        const auto add = [&words](const char* name, const std::string& value) {
+            words.push_back(name);
+            words.push_back(value);
+        };
+        add("--seconds", std::to_string(settings.seconds));
+        add("--connections", std::to_string(settings.connections));
+        add("--loops", std::to_string(settings.loops));
+        add("--seed", std::to_string(settings.seed));
+        add("--slope-max", std::to_string(settings.slope_max));
+        const bool libev = settings.backend == whorl::Backend::libev;
+        const bool io_uring = settings.backend == whorl::Backend::io_uring;
+        add("--backend", libev ? "libev" : io_uring ? "io_uring" : "automatic");
+        if (!settings.leave.empty()) add("--leave", std::string(settings.leave));
+        std::vector<char*> arguments;
+        for (std::string& word : words) arguments.push_back(word.data());
+        arguments.push_back(nullptr);
+        const int error =
+            posix_spawn(&id_, "/proc/self/exe", nullptr, nullptr, arguments.data(), environ);
+        if (error != 0) std::abort();
+    }
+    bool ended() {
+        if (!ended_) ended_ = waitpid(id_, &status_, WNOHANG) == id_;
+        return ended_;
+    }
+    bool succeeded() const { return ended_ && WIFEXITED(status_) && WEXITSTATUS(status_) == 0; }
+
+  private:
+    pid_t id_ = 0;
+    int status_ = 0;
+    bool ended_ = false;
+};
+
 double run(Soak& soak, const Settings& settings) {
     std::vector<double> resident;
     resident.reserve(settings.seconds);
     soak.begin();
-    for (unsigned second = 1; second <= settings.seconds; ++second) {
+    std::optional<VisitorsProcess> visitors;
+    if (settings.role == Role::servers) visitors.emplace(settings, soak.ports());
+    // Servers stay as long as they have visitors, but not for ever.
+    const unsigned most = settings.seconds + (visitors ? 120 : 0);
+    for (unsigned second = 1; second <= most; ++second) {
         std::this_thread::sleep_for(1s);
+        if (visitors && visitors->ended()) break;
         soak.print(second);
-        if (second > settings.seconds / 4) resident.push_back(resident_mib());
-        if (second % 10 == 1) soak.exhaust_descriptors();
+        const bool judged = second > settings.seconds / 4 && second <= settings.seconds;
+        if (judged) resident.push_back(resident_mib());
+        // A process of visitors needs a second to warm up.
+        if (second % 10 == (visitors ? 2 : 1)) soak.exhaust_descriptors();
     }
     soak.end();
+    if (visitors) require("the visitors' process", visitors->succeeded());
     return slope(resident);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-    const Settings settings = read_settings(argc, argv);
-    allow_descriptors(2 * settings.connections + 200);
-    const int threads_before = threads();
-    warm_up(settings);
-    const Belongings before = take_stock(threads_before);
-    double growth = 0;
-    auto soak = std::make_unique<Soak>(settings);
-    growth = run(*soak, settings);
-    const soak::Counts& counts = soak->counts();
+void print_counts(const soak::Counts& counts) {
     std::printf(
         "accepted %llu, visits %llu, complete %llu, refused %llu, %.1f MiB echoed, "
         "cancelled %llu, timed out %llu, accept errors %llu\n",
@@ -417,14 +442,36 @@ int main(int argc, char** argv) {
         static_cast<unsigned long long>(counts.cancelled.load()),
         static_cast<unsigned long long>(counts.timed_out.load()),
         static_cast<unsigned long long>(counts.accept_errors.load()));
-    require("loops end with nothing left", soak->clean());
-    require("bytes came back unchanged", counts.wrong == 0 && counts.bytes > 0);
+}
+
+// What must have happened, or nothing was tested.
+void require_work(const Soak& soak, const soak::Counts& counts, Role role) {
+    require("loops end with nothing left", soak.clean());
     require("descriptors ran out, too", counts.accept_errors + counts.refused > 0);
+    if (role != Role::visitors) require("visits were accepted", counts.accepted > 0);
+    if (role == Role::servers) return;
+    require("bytes came back unchanged", counts.wrong == 0 && counts.bytes > 0);
     require("visits were completed", counts.complete > 0);
-    balance("posts made and destroyed", static_cast<long long>(counts.posts_made),
-            static_cast<long long>(counts.posts_gone));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Settings settings = soak::read_settings(argc, argv);
+    soak::allow_descriptors(settings);
+    const Role role = settings.role;
+    const int threads_before = threads();
+    warm_up(settings);
+    const Belongings before = take_stock(threads_before);
+    auto soak = std::make_unique<Soak>(settings);
+    const double growth = run(*soak, settings);
+    if (role != Role::both) std::printf("%s:\n", name_of(role));
+    print_counts(soak->counts());
+    require_work(*soak, soak->counts(), role);
+    balance("posts made and destroyed", static_cast<long long>(soak->counts().posts_made),
+            static_cast<long long>(soak->counts().posts_gone));
     soak.reset();
-    leave_behind(settings.leave);
+    if (role != Role::servers) leave_behind(settings.leave);
     const Belongings after = take_stock(before.threads);
     balance("threads", before.threads, after.threads);
     balance("descriptors", before.descriptors, after.descriptors);
