@@ -105,6 +105,21 @@ struct Pair {
     }
 };
 
+// After what was submitted for sending before it.
+inline void shut_down(World& world, Socket socket) noexcept {
+    world.submit(Shutdown{socket}, [&world](Shutdown::Done done) {
+        static_cast<void>(world.failed("shutdown", done.error));
+    });
+}
+
+// A scenario from its start until nothing is left.
+template <class Scenario>
+void play(Scenario& scenario) noexcept {
+    scenario.start();
+    scenario.world.run();
+    scenario.world.drain();
+}
+
 // Two ends of a TCP connection that the loop does not know.
 inline bool tcp_ends(Fd& one, Fd& other) noexcept {
     const Pause pause;

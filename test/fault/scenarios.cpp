@@ -60,11 +60,7 @@ struct Echo : Pair {
             if (!world.over()) client_receive(std::move(done.buffer));
         });
     }
-    void client_shut() noexcept {
-        world.submit(Shutdown{client}, [this](Shutdown::Done done) {
-            static_cast<void>(world.failed("shutdown", done.error));
-        });
-    }
+    void client_shut() noexcept { shut_down(world, client); }
     void one_closed() noexcept {
         if (++closed == 2) world.finish();
     }
@@ -72,9 +68,7 @@ struct Echo : Pair {
 
 void run_echo(World& world) {
     Echo echo(world);
-    echo.start();
-    world.run();
-    world.drain();
+    play(echo);
 }
 
 // --- bulk: a received stream against a large send and a chain
@@ -124,18 +118,14 @@ struct Bulk : Pair {
             static_cast<void>(world.failed("send_chain", done.error));
         });
         if (world.over()) return;
-        world.submit(Shutdown{client}, [this](Shutdown::Done done) {
-            static_cast<void>(world.failed("shutdown", done.error));
-        });
+        shut_down(world, client);
     }
 };
 
 void run_bulk(World& world) {
     Bulk bulk(world);
     bulk.narrow();
-    bulk.start();
-    world.run();
-    world.drain();
+    play(bulk);
 }
 
 // --- accept_stream: four connections, then the end of the stream
@@ -189,9 +179,7 @@ struct AcceptMany : Pair {
 
 void run_accept_stream(World& world) {
     AcceptMany many(world);
-    many.start();
-    world.run();
-    world.drain();
+    play(many);
 }
 
 // --- retry: what fails is submitted again, with the buffer that came home, and then works
@@ -243,9 +231,7 @@ struct Retry : Pair {
 
 void run_retry(World& world) {
     Retry retry(world);
-    retry.start();
-    world.run();
-    world.drain();
+    play(retry);
 }
 
 // --- stream: a received stream is all that needs memory
@@ -274,18 +260,14 @@ struct Stream : Pair {
         Buffer message = Buffer::of_static(Bytes(text, sizeof text));
         world.submit(SendAll{client, std::move(message)}, [this](SendAll::Done done) {
             if (world.failed("send_all", done.error)) return;
-            world.submit(Shutdown{client}, [this](Shutdown::Done shut) {
-                static_cast<void>(world.failed("shutdown", shut.error));
-            });
+            shut_down(world, client);
         });
     }
 };
 
 void run_stream(World& world) {
     Stream stream(world);
-    stream.start();
-    world.run();
-    world.drain();
+    play(stream);
 }
 
 // --- turn: timers, posts and hooks
@@ -421,9 +403,7 @@ struct Watching {
 
 void run_watch(World& world) {
     Watching watching(world);
-    watching.start();
-    world.run();
-    world.drain();
+    play(watching);
 }
 
 // --- options: what is set and asked of sockets, and the way in and out for those of others

@@ -152,9 +152,7 @@ struct Cancelling : Pair {
 void run_cancel(World& world) {
     Cancelling cancelling(world);
     cancelling.narrow();
-    cancelling.start();
-    world.run();
-    world.drain();
+    play(cancelling);
 }
 
 // --- drain and destroy: with everything pending

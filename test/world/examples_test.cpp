@@ -1,24 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The handlers of the examples, in harsh worlds.
 #include "echo.hpp"
-
-#include <whorl/testing.hpp>
-
-#include <gtest/gtest.h>
-
-#include <string>
+#include "names.hpp"
 
 namespace {
 
-using namespace std::chrono_literals;
-using whorl::Address;
-using whorl::Loop;
-using whorl::testing::Exploration;
-using whorl::testing::explore;
-using whorl::testing::Found;
-using whorl::testing::Peer;
-using whorl::testing::SimulationOptions;
-using whorl::testing::World;
+using namespace world_names;
 
 void serve(World& world, Loop& loop) {
     const auto listener = whorl::listen(loop, Address::loopback_v4(7007));

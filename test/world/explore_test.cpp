@@ -1,23 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Exploration finds a planted bug, makes it short, and what it tells is enough to see it again.
-#include <whorl/testing.hpp>
-#include <whorl/whorl.hpp>
-
-#include <gtest/gtest.h>
+#include "names.hpp"
 
 #include <cstdlib>
-#include <string>
 
 namespace {
 
-using namespace std::chrono_literals;
-using whorl::Address;
-using whorl::Loop;
-using whorl::testing::Exploration;
-using whorl::testing::explore;
-using whorl::testing::Found;
-using whorl::testing::Peer;
-using whorl::testing::World;
+using namespace world_names;
 
 // A receiver with the oldest bug there is: it takes one arrival for one message.
 void takes_an_arrival_for_a_message(World& world) {

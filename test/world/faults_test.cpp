@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Peers written by hand, fault scripts, invariants: each does what its header says to loops of the world.
-#include <whorl/testing.hpp>
-#include <whorl/whorl.hpp>
-
-#include <gtest/gtest.h>
-
-#include <string>
+#include "names.hpp"
 
 namespace {
 
-using namespace std::chrono_literals;
-using whorl::Address;
+using namespace world_names;
 using whorl::Connect;
-using whorl::Error;
-using whorl::Loop;
 using whorl::RecvStream;
 using whorl::SendAll;
 using whorl::Socket;
-using whorl::testing::Peer;
-using whorl::testing::SimulationOptions;
-using whorl::testing::World;
 
 // A client of the test's: connects, and keeps what comes.
 struct Client {
@@ -49,6 +38,21 @@ struct Client {
         ASSERT_TRUE(loop.submit(SendAll{socket, whorl::adopt(std::move(text))},
                                 [](Loop&, SendAll::Done) {}));
     }
+};
+
+// A world with a loop, a client of the test's on it, and the peer that it is connected to.
+struct Connected {
+    World world;
+    Loop& loop = world.add_loop();
+    Peer peer = world.accept();
+    Client client;
+
+    Connected() {
+        client.connect(loop, peer.address());
+        EXPECT_TRUE(world.run_until([this] { return client.connected && peer.connected(); }));
+    }
+    Connected(const Connected&) = delete;
+    Connected& operator=(const Connected&) = delete;
 };
 
 TEST(WorldPeer, accepts_talks_and_ends) {
@@ -133,12 +137,8 @@ TEST(WorldPeer, outlives_its_world) {
 }
 
 TEST(WorldFault, reset_after_seventeen_bytes) {
-    World world;
-    Loop& loop = world.add_loop();
-    Peer peer = world.accept();
-    Client client;
-    client.connect(loop, peer.address());
-    ASSERT_TRUE(world.run_until([&] { return client.connected && peer.connected(); }));
+    Connected all;
+    auto& [world, loop, peer, client] = all;
     world.reset_after(loop, client.socket, 17);
     client.send(loop, "0123456789");
     EXPECT_TRUE(world.run_idle());
@@ -154,12 +154,8 @@ TEST(WorldFault, reset_after_seventeen_bytes) {
 TEST(WorldFault, reset_from_either_side_and_through_the_port) {
     for (int way = 0; way < 4; ++way) {
         SCOPED_TRACE(way);
-        World world;
-        Loop& loop = world.add_loop();
-        Peer peer = world.accept();
-        Client client;
-        client.connect(loop, peer.address());
-        ASSERT_TRUE(world.run_until([&] { return client.connected && peer.connected(); }));
+        Connected all;
+        auto& [world, loop, peer, client] = all;
         if (way == 0) world.reset(loop, client.socket);
         if (way == 1) peer.reset();
         if (way == 2) {
@@ -174,12 +170,8 @@ TEST(WorldFault, reset_from_either_side_and_through_the_port) {
 }
 
 TEST(WorldFault, partition_holds_everything_and_loses_nothing) {
-    World world;
-    Loop& loop = world.add_loop();
-    Peer peer = world.accept();
-    Client client;
-    client.connect(loop, peer.address());
-    ASSERT_TRUE(world.run_until([&] { return client.connected && peer.connected(); }));
+    Connected all;
+    auto& [world, loop, peer, client] = all;
     world.partition();
     peer.send("late");
     EXPECT_FALSE(world.run_until([&] { return !client.received.empty(); }, 1h));
@@ -190,12 +182,8 @@ TEST(WorldFault, partition_holds_everything_and_loses_nothing) {
 }
 
 TEST(WorldFault, hold_stalls_one_direction) {
-    World world;
-    Loop& loop = world.add_loop();
-    Peer peer = world.accept();
-    Client client;
-    client.connect(loop, peer.address());
-    ASSERT_TRUE(world.run_until([&] { return client.connected && peer.connected(); }));
+    Connected all;
+    auto& [world, loop, peer, client] = all;
     auto link = world.connection(loop, client.socket);
     EXPECT_TRUE(link.alive());
     EXPECT_EQ(link.peer(), peer.address());

@@ -71,6 +71,18 @@ std::uint32_t Program::begin(Kind kind, std::uint32_t loop, std::uint32_t holder
     return static_cast<std::uint32_t>(ops.size() - 1);
 }
 
+// Whether it was taken; if so, the operation has its handle.
+template <class Handle>
+bool Program::taken(std::uint32_t index, const Result<Handle>& made) {
+    if (!made) {
+        refused(index, made.error());
+        return false;
+    }
+    ops[index].handle = made->value();
+    ops[index].live = true;
+    return true;
+}
+
 template <class Operation>
 bool Program::submit(std::uint32_t index, Operation&& operation, Nanoseconds within) {
     whorl::SubmitOptions options;
@@ -80,13 +92,7 @@ bool Program::submit(std::uint32_t index, Operation&& operation, Nanoseconds wit
     Result<whorl::Operation> made =
         target.submit(std::forward<Operation>(operation), options, Handler{this, index});
     --calling;
-    if (!made) {
-        refused(index, made.error());
-        return false;
-    }
-    ops[index].handle = made->value();
-    ops[index].live = true;
-    return true;
+    return taken(index, made);
 }
 
 // A refusal has a reason.
@@ -217,13 +223,7 @@ std::uint32_t Program::watch(std::uint32_t loop) {
     Result<whorl::Watch> made =
         loops[loop]->watch(watched_fd, whorl::Interest::readable, Handler{this, index});
     --calling;
-    if (!made) {
-        refused(index, made.error());
-        return none;
-    }
-    ops[index].handle = made->value();
-    ops[index].live = true;
-    return index;
+    return taken(index, made) ? index : none;
 }
 
 void Program::wake_watches() {
@@ -235,29 +235,17 @@ std::uint32_t Program::timer(std::uint32_t loop, Nanoseconds delay) {
     if (!alive(loop)) return none;
     const std::uint32_t index = begin(Kind::timer, loop, none, never);
     Result<whorl::Timer> made = loops[loop]->after(delay, Handler{this, index});
-    if (!made) {
-        refused(index, made.error());
-        return none;
-    }
     ops[index].due = world.now() + delay;
-    ops[index].handle = made->value();
-    ops[index].live = true;
-    return index;
+    return taken(index, made) ? index : none;
 }
 
 std::uint32_t Program::every(std::uint32_t loop, Nanoseconds interval) {
     if (!alive(loop)) return none;
     const std::uint32_t index = begin(Kind::every, loop, none, never);
     Result<whorl::Timer> made = loops[loop]->every(interval, Handler{this, index});
-    if (!made) {
-        refused(index, made.error());
-        return none;
-    }
     ops[index].due = world.now() + interval;
     ops[index].capacity = static_cast<std::size_t>(interval.count());
-    ops[index].handle = made->value();
-    ops[index].live = true;
-    return index;
+    return taken(index, made) ? index : none;
 }
 
 std::uint32_t Program::post(std::uint32_t loop) {
@@ -299,13 +287,7 @@ std::uint32_t Program::hook(std::uint32_t loop) {
     const std::uint32_t index = begin(Kind::hook, loop, none, never);
     Result<whorl::Operation> made =
         loops[loop]->hook(whorl::HookPoint::after_wait, Handler{this, index});
-    if (!made) {
-        refused(index, made.error());
-        return none;
-    }
-    ops[index].handle = made->value();
-    ops[index].live = true;
-    return index;
+    return taken(index, made) ? index : none;
 }
 
 std::uint32_t Program::close(std::uint32_t holder, bool with_handler) {

@@ -217,6 +217,8 @@ class Program {
   private:
     friend struct Handler;
     std::uint32_t begin(Kind kind, std::uint32_t loop, std::uint32_t holder, Nanoseconds within);
+    template <class Handle>
+    bool taken(std::uint32_t index, const whorl::Result<Handle>& made);
     template <class Operation>
     bool submit(std::uint32_t index, Operation&& operation, Nanoseconds within);
     void refused(std::uint32_t index, Error error);
