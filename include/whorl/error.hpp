@@ -23,7 +23,10 @@ namespace whorl {
     X(libev_missing, 4105, "libev.so.4 could not be loaded: install the package libev4")           \
     X(nothing_to_wait_for, 4106, "nothing to wait for: no operation, timer or watch is pending")   \
     X(drain_incomplete, 4107, "drain incomplete: the time bound passed with operations in flight") \
-    X(address_invalid, 4108, "address invalid: expected 1.2.3.4:port or [v6%scope]:port")
+    X(address_invalid, 4108, "address invalid: expected 1.2.3.4:port or [v6%scope]:port")          \
+    X(end_of_file, 4112, "end of file: it ends before the buffer is full")                         \
+    X(misaligned, 4113,                                                                            \
+      "misaligned: with O_DIRECT, offset, size and address are multiples of file_alignment()")
 
 // A reason: zero is success, below 4096 an errno value, from 4096 on whorl's own (WHORL_ERROR_LIST).
 // Four bytes, trivially copyable; true in a condition when it *is* an error.

@@ -46,6 +46,7 @@ struct Watch;
 struct Socket;
 struct Listener;
 struct UdpSocket;
+struct File;
 }  // namespace tag
 
 using Operation = Handle<tag::Operation>;  // one submitted operation
@@ -54,6 +55,7 @@ using Watch = Handle<tag::Watch>;          // one watched foreign descriptor
 using Socket = Handle<tag::Socket>;        // a connected stream socket
 using Listener = Handle<tag::Listener>;    // a listening socket
 using UdpSocket = Handle<tag::UdpSocket>;  // a datagram socket of the Internet
+using File = Handle<tag::File>;            // an open file or directory
 
 namespace detail {
 // Whether handles with this tag name a descriptor, which Loop::close() closes.
@@ -65,6 +67,8 @@ template <>
 inline constexpr bool names_descriptor<tag::Listener> = true;
 template <>
 inline constexpr bool names_descriptor<tag::UdpSocket> = true;
+template <>
+inline constexpr bool names_descriptor<tag::File> = true;
 }  // namespace detail
 
 static_assert(sizeof(Operation) == 8, "a handle is 64 bits");

@@ -156,7 +156,7 @@ class WHORL_EXPORT Loop {
     template <class Tag>
     Error close(Handle<Tag> handle) noexcept {
         static_assert(detail::names_descriptor<Tag>,
-                      "close takes a Socket or a Listener; use cancel");
+                      "close takes a Socket, Listener or File; use cancel");
         return close_descriptor(handle.value(), nullptr);
     }
     template <class Tag, class Handler>
@@ -406,7 +406,8 @@ Result<Operation> Loop::hook(HookPoint point, Handler&& handler) noexcept {
 template <class Tag, class Handler>
 Error Loop::close(Handle<Tag> handle, Handler&& handler) noexcept {
     using Stored = std::decay_t<Handler>;
-    static_assert(detail::names_descriptor<Tag>, "close takes a Socket or a Listener; use cancel");
+    static_assert(detail::names_descriptor<Tag>,
+                  "close takes a Socket, Listener or File; use cancel");
     detail::handler_check<Stored, Loop&>();
     detail::OpRecord* claimed = nullptr;
     if (Error error = claim(detail::OpKind::close, handle.value(), nullptr, claimed)) return error;

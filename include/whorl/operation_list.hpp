@@ -26,6 +26,28 @@
     X(message_stream, read)     \
     X(send_message, write)      \
     X(work, none)               \
+    X(open_file, none)          \
+    X(read_at, none)            \
+    X(read_exact_at, none)      \
+    X(read_chain_at, none)      \
+    X(write_at, none)           \
+    X(write_all_at, none)       \
+    X(append, none)             \
+    X(write_chain_at, none)     \
+    X(sync, none)               \
+    X(sync_range, none)         \
+    X(truncate, none)           \
+    X(allocate, none)           \
+    X(advise, none)             \
+    X(stat, none)               \
+    X(rename, none)             \
+    X(link, none)               \
+    X(symlink, none)            \
+    X(unlink, none)             \
+    X(make_directory, none)     \
+    X(remove_directory, none)   \
+    X(read_link, none)          \
+    X(list_directory, read)     \
     X(watch, none)
 
 namespace whorl::detail {

@@ -6,7 +6,9 @@
 #include <whorl/address.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
+#include <whorl/file.hpp>
 #include <whorl/loop.hpp>
+#include <whorl/names.hpp>
 #include <whorl/remote.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/tcp.hpp>

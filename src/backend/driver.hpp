@@ -63,9 +63,14 @@ struct CompletionBatch {
     }
 };
 
-// A socket or listener that the loop owns.
+// A socket, listener or file that the loop owns.
 enum class DescriptorState : std::uint8_t { open, connecting, closing };
-enum class DescriptorKind : std::uint8_t { socket, listener };
+enum class DescriptorKind : std::uint8_t { socket, listener, file };
+
+// Bits of Descriptor::flags. Of a file opened with O_DIRECT the uppermost tell the binary logarithm of
+// what its transfers must be aligned to.
+inline constexpr std::uint16_t descriptor_unseekable = 1 << 0;
+inline constexpr unsigned descriptor_alignment_shift = 12;
 
 struct Descriptor : SlabSlot {
     int fd;

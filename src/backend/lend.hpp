@@ -28,9 +28,17 @@ void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
         case OpKind::send:
         case OpKind::send_all:
         case OpKind::work:
+        case OpKind::read_at:
+        case OpKind::read_exact_at:
+        case OpKind::write_at:
+        case OpKind::write_all_at:
+        case OpKind::append:
+        case OpKind::list_directory:
             visit(record.as<Buffer>());
             break;
         case OpKind::send_chain:
+        case OpKind::read_chain_at:
+        case OpKind::write_chain_at:
             visit(*record.as<ChainPayload>().frame);
             for (Buffer& part : record.as<ChainPayload>().chain) visit(part);
             break;
@@ -39,7 +47,7 @@ void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
             visit(record.as<MessagePayload>().frame->buffer);
             visit(*record.as<MessagePayload>().frame);
             break;
-        default:
+        default:  // what holds paths is reached by nobody else
             break;
     }
 }

@@ -45,6 +45,18 @@ inline bool has_message(OpKind kind) noexcept {
     return kind == OpKind::recv_message || kind == OpKind::send_message;
 }
 
+// Operations whose system call gets a description that lies apart: a chain's parts, a message.
+inline constexpr std::uint64_t described_kinds =
+    std::uint64_t{1} << static_cast<unsigned>(OpKind::send_chain) |
+    std::uint64_t{1} << static_cast<unsigned>(OpKind::read_chain_at) |
+    std::uint64_t{1} << static_cast<unsigned>(OpKind::write_chain_at) |
+    std::uint64_t{1} << static_cast<unsigned>(OpKind::recv_message) |
+    std::uint64_t{1} << static_cast<unsigned>(OpKind::send_message);
+static_assert(op_kind_count <= 64, "a bit for each kind");
+constexpr bool is_described(OpKind kind) noexcept {
+    return (described_kinds >> static_cast<unsigned>(kind) & 1) != 0;
+}
+
 // A stream that delivers blocks of the pool.
 inline bool fills_blocks(OpKind kind) noexcept {
     return kind == OpKind::recv_stream || kind == OpKind::message_stream;

@@ -2,6 +2,8 @@
 // Floor: 3
 #pragma once
 
+#include "backend/file_calls.hpp"
+
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
 #include <whorl/op_record.hpp>
@@ -33,6 +35,18 @@
 //   message_stream –               extra: MSG_ flags
 //   send_message   MessagePayload  as recv_message
 //   work           Buffer          a WorkBlock and the callable behind it
+//   read_at        Buffer          read into data() + progress, capacity() - progress bytes;
+//   read_exact_at                  extra: the offset, to which progress is added
+//   read_chain_at  ChainPayload    frame->message, set up by the loop before each submission;
+//   write_chain_at                 extra: the offset, to which progress is added
+//   write_at       Buffer          data() + progress, size() - progress; extra: the offset, to which
+//   write_all_at                   progress is added
+//   append         Buffer          data(), size()
+//   sync           –               extra: 1 for data only
+//   sync_range…    RangeArguments
+//   truncate       –               extra: the size
+//   list_directory Buffer          as read_at; extra: 1 to begin anew
+//   open_file, stat, rename…       Buffer: a PathBlock with its paths behind it
 //   watch          –               descriptor: the descriptor's number; extra: POLL… bits wanted;
 //                                  the result is the POLL… bits seen
 //
@@ -66,6 +80,36 @@ struct Span {
     std::size_t size;
 };
 
+struct RangeArguments {
+    std::uint64_t offset;
+    std::uint64_t length;
+    std::uint32_t mode;  // flags or advice
+};
+
+inline constexpr std::size_t path_max = 4096;  // with the zero byte at its end
+inline constexpr unsigned stat_mask = STATX_BASIC_STATS;
+
+// The arguments of an operation on paths. The paths stand behind it in its memory, where `first` and
+// `second` say, each with a zero byte at its end.
+struct PathBlock {
+    OpenHow how;  // flags of every kind; mode and resolve where there are such
+    std::uint32_t first;
+    std::uint32_t second;       // 0: there is none
+    std::uint32_t second_room;  // bytes, when it is for an answer
+    struct statx status;        // the answer of a stat
+
+    char* first_path() noexcept { return reinterpret_cast<char*>(this) + first; }
+    char* second_path() noexcept { return reinterpret_cast<char*>(this) + second; }
+    const char* first_path() const noexcept { return reinterpret_cast<const char*>(this) + first; }
+    const char* second_path() const noexcept {
+        return reinterpret_cast<const char*>(this) + second;
+    }
+};
+
+inline PathBlock& path_block_of(OpRecord& record) noexcept {
+    return *std::launder(reinterpret_cast<PathBlock*>(record.as<Buffer>().data()));
+}
+
 inline WorkBlock& work_block_of(OpRecord& record) noexcept {
     return *std::launder(reinterpret_cast<WorkBlock*>(record.as<Buffer>().data()));
 }
@@ -87,6 +131,17 @@ inline bool nothing_to_send(OpRecord& record) noexcept {
         default:
             return false;
     }
+}
+
+// Reads that go on until their memory is full.
+inline bool reads_all(OpKind kind) noexcept {
+    return kind == OpKind::read_exact_at || kind == OpKind::read_chain_at;
+}
+inline std::uint64_t read_size(OpRecord& record) noexcept {
+    if (record.kind != OpKind::read_chain_at) return record.as<Buffer>().capacity();
+    std::uint64_t bytes = 0;
+    for (const Buffer& buffer : record.as<ChainPayload>().chain) bytes += buffer.capacity();
+    return bytes;
 }
 
 // A peek finds the same bytes again, so it cannot go on where it ended.

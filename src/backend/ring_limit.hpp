@@ -14,7 +14,7 @@
 
 namespace whorl::detail {
 
-inline constexpr unsigned ring_limit_entries_max = 24;
+inline constexpr unsigned ring_limit_entries_max = 64;
 
 // Writes what `limit`, which is not RingLimit::none, allows; returns how many entries.
 unsigned ring_limit_list(RingLimit limit,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
+#include "backend/file_calls.hpp"
 #include "backend/sim_kernel.hpp"
 #include "backend/sim_ring.hpp"
 
@@ -344,6 +345,11 @@ int SimKernel::poll_now(pollfd* entries, nfds_t count) noexcept {
         if (entry.revents != 0) ++ready;
     }
     return ready;
+}
+
+FileCalls& SimKernel::file_calls() noexcept {
+    if (file_calls_ == nullptr) file_calls_ = make_sim_file_calls(*this);
+    return *file_calls_;
 }
 
 RingCalls& SimKernel::ring_calls() noexcept {

@@ -2,6 +2,7 @@
 // Floor: 3
 #include "backend/sim_kernel.hpp"
 
+#include "backend/file_calls.hpp"
 #include "backend/ring.hpp"
 
 #include <whorl/assert.hpp>

@@ -73,6 +73,7 @@ class SimKernel final : public System {
     int epoll_create1(int flags) noexcept override;
     int epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept override;
     int poll_now(pollfd* entries, nfds_t count) noexcept override;
+    FileCalls& file_calls() noexcept override;
     RingCalls& ring_calls() noexcept override;
 
     // --- further system calls, for peers that a test writes by hand; none of these blocks
@@ -190,6 +191,7 @@ class SimKernel final : public System {
     std::vector<SimSocket*> sockets_;
     std::vector<SimDatagram*> datagrams_;
     std::uint16_t port_next_ = 32768;
+    std::unique_ptr<FileCalls> file_calls_;  // and its disk
     std::unique_ptr<RingCalls> ring_calls_;
 
     std::mutex baton_;

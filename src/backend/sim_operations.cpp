@@ -29,6 +29,7 @@ ErrorList errors_of(OpKind kind) noexcept {
     static constexpr int watch[] = {ENOMEM};
     static constexpr int recv_message[] = {ECONNREFUSED, EHOSTUNREACH, EXDEV};
     static constexpr int send_message[] = {ECONNREFUSED, ENOBUFS, EPERM, EXDEV};
+    static constexpr int file[] = {EIO, ENOSPC, ENOMEM, EXDEV};
     switch (kind) {
         case OpKind::connect:
             return list_of(connect);
@@ -50,6 +51,7 @@ ErrorList errors_of(OpKind kind) noexcept {
         case OpKind::send_message:
             return list_of(send_message);
         default:
+            if (is_blocking(kind) && kind != OpKind::work) return list_of(file);
             return {nullptr, 0};
     }
 }

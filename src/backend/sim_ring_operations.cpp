@@ -48,6 +48,7 @@ ErrorList errors_of(unsigned opcode) noexcept {
     static constexpr int send[] = {ECONNRESET, EPIPE, ENOBUFS, ENOMEM, EINTR, EXDEV};
     static constexpr int message[] = {ECONNREFUSED, EINTR, EXDEV};
     static constexpr int poll[] = {ENOMEM};
+    static constexpr int file[] = {EIO, ENOSPC, ENOMEM, EXDEV};
     switch (opcode) {
         case IORING_OP_CONNECT:
             return list_of(connect);
@@ -60,8 +61,10 @@ ErrorList errors_of(unsigned opcode) noexcept {
         case IORING_OP_SEND:
         case IORING_OP_SENDMSG:
             return list_of(send);
-        default:
+        case IORING_OP_POLL_ADD:
             return list_of(poll);
+        default:
+            return list_of(file);
     }
 }
 
@@ -81,7 +84,10 @@ bool SimRing::start(const io_uring_sqe& sqe) {
     if (error == 0) {
         kernel_.trace("sqe %llx op %u fd %d size %zu",
                       static_cast<unsigned long long>(op.user_data), sqe.opcode, sqe.fd, op.size);
-        attempt(op);
+        const bool on_file = is_on_file(op.opcode);
+        const Nanoseconds late = on_file ? lateness() : Nanoseconds::zero();
+        if (late != Nanoseconds::zero()) delay(op, late);
+        else attempt(op);
         return true;
     }
     release(op);
@@ -135,6 +141,10 @@ int SimRing::prepare_op(const io_uring_sqe& sqe, SimRingOp& op) {
     op.silent = (sqe.flags & IOSQE_CQE_SKIP_SUCCESS) != 0;
     op.selects = (sqe.flags & IOSQE_BUFFER_SELECT) != 0;
     op.group = sqe.buf_group;
+    if (is_on_file(sqe.opcode)) {
+        std::memcpy(op.entry.data(), &sqe, sizeof sqe);
+        return 0;
+    }
     op.file = kernel_.file(sqe.fd);
     if (op.file == nullptr) return -EBADF;
     op.nowait = op.file->nonblocking;
@@ -230,6 +240,7 @@ int SimRing::prepare_poll(const io_uring_sqe& sqe, SimRingOp& op) const {
 // --- one try of each
 
 SimRing::Outcome SimRing::try_op(SimRingOp& op) {
+    if (is_on_file(op.opcode)) return try_file(op);
     switch (op.opcode) {
         case IORING_OP_CONNECT: {
             const int done = socket_in(op).connect(op.address);

@@ -7,6 +7,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
@@ -53,6 +54,8 @@ struct SimRingOp {
     enum class Place : std::uint8_t { free, armed, delayed, work };
 
     std::uint64_t user_data = 0;
+    // The whole entry of an operation on a file or name; its type cannot be a member in C++.
+    std::array<unsigned char, sizeof(io_uring_sqe)> entry{};
     SimFilePtr file;
     std::uint64_t event = 0;  // of the kernel, while it is delayed
     char* data = nullptr;     // what a transfer reads or writes
@@ -166,6 +169,8 @@ class SimRing final : public SimFile, private SimWatcher {
     int prepare_message(const io_uring_sqe& sqe, SimRingOp& op) const;
     int prepare_poll(const io_uring_sqe& sqe, SimRingOp& op) const;
     Outcome try_op(SimRingOp& op);
+    static bool is_on_file(unsigned opcode) noexcept;  // sim_ring_files.cpp
+    Outcome try_file(SimRingOp& op);
     Outcome try_accept(SimRingOp& op);
     Outcome try_recv(SimRingOp& op);
     Outcome try_recv_part(SimRingOp& op, bool whole);

@@ -2,6 +2,7 @@
 // Floor: 3
 #include "backend/system.hpp"
 
+#include "backend/file_calls.hpp"
 #include "backend/ring.hpp"
 #include "backend/sim_kernel.hpp"
 
@@ -73,6 +74,7 @@ class RealSystem final : public System {
         return answered(::poll(entries, count, 0));
     }
 
+    FileCalls& file_calls() noexcept override { return real_file_calls(); }
     RingCalls& ring_calls() noexcept override { return real_ring_calls(); }
 };
 

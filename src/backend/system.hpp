@@ -14,6 +14,7 @@
 
 namespace whorl::detail {
 
+class FileCalls;
 class RingCalls;
 
 // What the library asks of the operating system outside of io_uring and libev: the clock, and calls
@@ -51,6 +52,8 @@ class System {
     virtual int epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept = 0;
     virtual int poll_now(pollfd* entries, nfds_t count) noexcept = 0;  // poll(2) with timeout 0
 
+    // The system calls on files and names (file_calls.hpp).
+    virtual FileCalls& file_calls() noexcept = 0;
     // The system calls of io_uring (ring.hpp).
     virtual RingCalls& ring_calls() noexcept = 0;
 };

@@ -190,7 +190,7 @@ io_uring_sqe* UringDriver::entry_after_flush() noexcept {
 void UringDriver::cancel(OpRecord& record) noexcept {
     WHORL_ASSERT(record.state == OpState::kernel);
     if ((record.flags & (op_in_cancels | op_in_ended)) != 0) return;
-    if (is_blocking(record.kind)) {
+    if (is_blocking(record.kind) && !in_ring(record)) {
         if (!work_cancel(record)) return;  // it has begun: its end will be told
         record.flags |= op_in_ended;
         ended_.push_back(context_.operations, record);

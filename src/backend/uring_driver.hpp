@@ -115,6 +115,11 @@ class UringDriver final : public Driver {
               CompletionBatch& batch) noexcept;
     void again(OpRecord& record) noexcept;
 
+    // --- files (uring_files.cpp)
+    bool in_ring(OpRecord& record) const noexcept;
+    void stage_file(OpRecord& record, io_uring_sqe* sqe) noexcept;
+    static void stage_on_range(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
+
     // --- what blocks (uring_work.cpp)
     void work_start(OpRecord& record, CompletionBatch& batch) noexcept;
     bool work_cancel(OpRecord& record) noexcept;

@@ -61,9 +61,11 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
                                          static_cast<unsigned>(flags));
         case OpKind::watch:
             return stage_watch(fd, record, sqe);
-        default:
-            WHORL_ASSERT(record.kind == OpKind::nop);
+        case OpKind::nop:
             return io_uring_prep_nop(sqe);
+        default:
+            WHORL_ASSERT(is_blocking(record.kind));
+            return stage_file(record, sqe);
     }
 }
 
@@ -94,7 +96,8 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
     }
     while (!submissions.empty()) {
         OpRecord& record = operations.at(submissions.head);
-        const bool by_call = record.kind == OpKind::shutdown || is_blocking(record.kind) ||
+        const bool by_call = record.kind == OpKind::shutdown ||
+                             (is_blocking(record.kind) && !in_ring(record)) ||
                              (record.kind == OpKind::watch && (record.extra & POLLPRI) != 0);
         if (by_call) {
             if (batch.full()) return;
@@ -361,7 +364,8 @@ void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
         return again(record);
     }
     // Interrupted by its cancellation, or by a signal.
-    if (cqe.res == -EINTR && pollable && !more) {
+    const bool repeats = pollable || is_blocking(record.kind);
+    if (cqe.res == -EINTR && repeats && !more) {
         if (cancelled) return push(record, -ECANCELED, false, nullptr, batch);
         return again(record);
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 4
+#include "backend/work_calls.hpp"
 #include "loop/core.hpp"
 
 #include <unistd.h>
@@ -297,6 +298,7 @@ void LoopCore::dispatch_completion(const Completion& completion) {
         case OpKind::watch:
             return advance_watch(record, completion);
         default:
+            if (is_blocking(record.kind)) return advance_file(record, completion);
             return advance_plain(record, completion);
     }
 }

@@ -86,6 +86,7 @@ struct LoopCore {
     void release(OpRecord& record) noexcept;
     void drop_payload(OpRecord& record) noexcept;
     void drop_handler(OpRecord& record) noexcept { record.thunk(*loop, record, nullptr); }
+    void describe(OpRecord& record) noexcept;
     void frame_fill(OpRecord& record) noexcept;
     void note_work() noexcept;
 
@@ -112,6 +113,13 @@ struct LoopCore {
     void advance_message(OpRecord& record, const Completion& completion);
     void advance_send_all(OpRecord& record, const Completion& completion);
     void advance_watch(OpRecord& record, const Completion& completion);
+    // (files.cpp)
+    void advance_file(OpRecord& record, const Completion& completion);
+    void advance_open_file(OpRecord& record, const Completion& completion);
+    void advance_read_at(OpRecord& record, const Completion& completion);
+    void advance_write_all_at(OpRecord& record, const Completion& completion);
+    void cancel_on_file(const Descriptor& descriptor) noexcept;
+    static void settle_read(OpRecord& record) noexcept;
     bool accept_descriptor(int fd, std::uint64_t& handle) noexcept;
     void accept_withdraw(OpRecord& record, bool more);
     void accept_pause(OpRecord& record, Error error);
@@ -271,8 +279,7 @@ inline Descriptor* LoopCore::descriptor_find(std::uint64_t handle) noexcept {
 inline void LoopCore::list(OpRecord& record) noexcept {
     WHORL_ASSERT(record.state != OpState::listed && record.state != OpState::ready);
     record.flags &= static_cast<std::uint16_t>(~(op_final_seen | op_pausing | op_fed));
-    if (record.kind == OpKind::send_chain) frame_fill(record);
-    if (has_message(record.kind)) message_fill(record);
+    if (is_described(record.kind)) describe(record);
     record.state = OpState::listed;
     submissions.push_back(operations, record);
 }

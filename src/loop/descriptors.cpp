@@ -5,7 +5,7 @@
 // Descriptors and the close state machine.
 //
 //   from         to          when                                     by
-//   (free)       open        listen, accept, adopt                    descriptor_claim
+//   (free)       open        listen, accept, open, adopt              descriptor_claim
 //   (free)       connecting  connect; becomes open when it succeeds   Connect::open, advance_connect
 //   open         closing     close(handle), drain, destroy            descriptor_shut
 //   connecting   closing     the connect failed or was cancelled      advance_connect
@@ -40,6 +40,9 @@ Error LoopCore::descriptor_shut(std::uint64_t handle, OpRecord* close_record) no
     }
     descriptor->state = DescriptorState::closing;
     if (close_record != nullptr) descriptor->close_record = operations.index_of(close_record);
+    // While the loop is destroyed, everything is cancelled anyway.
+    const bool is_file = descriptor->kind == DescriptorKind::file;
+    if (is_file && descriptor->operations != 0 && !dropping) cancel_on_file(*descriptor);
     for (OpList* queue : {&descriptor->read_queue, &descriptor->write_queue}) {
         while (!queue->empty()) cancel_record(operations.at(queue->head), op_cancelled);
     }

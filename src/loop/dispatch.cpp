@@ -26,8 +26,9 @@ void LoopCore::drop_completion(OpRecord* record, const Completion& completion) n
         ++statistics.completions_stale;
         return;
     }
-    const bool accepts = record->kind == OpKind::accept || record->kind == OpKind::accept_stream;
-    if (accepts && completion.result >= 0) static_cast<void>(system.close(completion.result));
+    const bool opens = record->kind == OpKind::accept || record->kind == OpKind::accept_stream ||
+                       record->kind == OpKind::open_file;
+    if (opens && completion.result >= 0) static_cast<void>(system.close(completion.result));
     if ((completion.flags & completion_more) != 0) return;
     record->state = OpState::ended;
     free_record(*record);
@@ -56,7 +57,7 @@ void LoopCore::dispatch_ready() {
         if (record->kind == OpKind::connect && error) {
             descriptors.at(record->descriptor).state = DescriptorState::closing;
         }
-        if (record->kind == OpKind::recv) record->as<Buffer>().resize(record->progress);
+        settle_read(*record);
         Delivery delivery;
         delivery.core = this;
         delivery.error = error;

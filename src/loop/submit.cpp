@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 4
+#include "backend/work_calls.hpp"
 #include "loop/core.hpp"
 
 #include <algorithm>
@@ -11,9 +12,15 @@ namespace whorl::detail {
 
 namespace {
 
+// Operations on an open file, as those on paths may or may not name a directory.
+constexpr bool names_file(OpKind kind) noexcept {
+    return kind >= OpKind::read_at && kind <= OpKind::advise;
+}
+
 // Whether an operation of this kind is refused without a descriptor.
 constexpr bool needs_descriptor(OpKind kind) noexcept {
-    return kind == OpKind::close || (side_of(kind) != Side::none && kind != OpKind::connect);
+    if (kind == OpKind::close || names_file(kind)) return true;
+    return side_of(kind) != Side::none && kind != OpKind::connect;
 }
 
 // Whether the loop may hand the record over again after a final answer of the backend.
@@ -24,6 +31,10 @@ bool may_go_on(const OpRecord& record) noexcept {
         case OpKind::message_stream:
         case OpKind::send_all:
         case OpKind::send_chain:
+        case OpKind::read_exact_at:
+        case OpKind::read_chain_at:
+        case OpKind::write_all_at:
+        case OpKind::write_chain_at:
             return true;
         case OpKind::recv:
             return receives_all(record);
@@ -200,6 +211,8 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
         case OpKind::send_all:
             static_cast<void>(record.take<Buffer>());
             break;
+        case OpKind::read_chain_at:
+        case OpKind::write_chain_at:
         case OpKind::send_chain: {
             ChainPayload payload = record.take<ChainPayload>();
             payload.frame->next = frames;
@@ -216,25 +229,40 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
             block.end(block);
             break;
         }
+        case OpKind::sync:
+        case OpKind::sync_range:
+        case OpKind::truncate:
+        case OpKind::allocate:
+        case OpKind::advise:
+            break;
         default:
+            if (is_blocking(record.kind)) static_cast<void>(record.take<Buffer>());
             break;
     }
 }
 
-// Describes what is left of a chain, or its first part, to sendmsg(2).
+// What the system call reads of the operation, written anew for each submission.
+void LoopCore::describe(OpRecord& record) noexcept {
+    if (has_message(record.kind)) message_fill(record);
+    else frame_fill(record);
+}
+
+// Describes what is left of a chain, or its first part, to sendmsg(2), readv(2) or writev(2).
 void LoopCore::frame_fill(OpRecord& record) noexcept {
     ChainPayload& payload = record.as<ChainPayload>();
     GatherFrame& frame = *payload.frame;
     std::uint64_t skip = record.progress;
     std::uint64_t total = 0;
     std::uint32_t parts = 0;
+    const bool reads = record.kind == OpKind::read_chain_at;
     for (Buffer& buffer : payload.chain) {
-        if (skip >= buffer.size()) {
-            skip -= buffer.size();
+        const std::size_t whole = reads ? buffer.capacity() : buffer.size();
+        if (skip >= whole) {
+            skip -= whole;
             continue;
         }
         if (parts == GatherFrame::parts_max || total >= transfer_max) break;
-        const std::size_t rest = buffer.size() - static_cast<std::size_t>(skip);
+        const std::size_t rest = whole - static_cast<std::size_t>(skip);
         const std::size_t size = rest < transfer_max - total ? rest : transfer_max - total;
         frame.parts[parts++] = {buffer.data() + skip, size};
         total += size;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Goal: only descriptors are closed; timers are cancelled. Method: close() with a Timer.
-// Expect: close takes a Socket or a Listener; use cancel
+// Expect: close takes a Socket, Listener or File; use cancel
 #include <whorl/loop.hpp>
 
 bool misuse(whorl::Loop& loop, whorl::Timer timer, whorl::Socket socket) {

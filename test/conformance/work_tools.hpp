@@ -3,7 +3,10 @@
 
 #include "conformance/support.hpp"
 
+#include <dirent.h>
+
 #include <condition_variable>
+#include <fstream>
 #include <mutex>
 #include <string>
 
@@ -46,6 +49,19 @@ class Gate {
     int come_ = 0;
     bool open_ = false;
 };
+
+// Threads of this process that bear the pool's name.
+inline int pool_threads() {
+    int count = 0;
+    DIR* tasks = opendir("/proc/self/task");
+    while (const dirent* entry = readdir(tasks)) {
+        std::ifstream file(std::string("/proc/self/task/") + entry->d_name + "/comm");
+        std::string name;
+        if (std::getline(file, name) && name == "whorl-work") ++count;
+    }
+    closedir(tasks);
+    return count;
+}
 
 inline void turns(Loop& loop, int count) {
     for (int turn = 0; turn < count; ++turn) ASSERT_FALSE(loop.poll());

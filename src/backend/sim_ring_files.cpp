@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// Floor: 3
+#include "backend/file_calls.hpp"
+#include "backend/sim_ring_memory.hpp"
+#include "backend/sim_ring_state.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+// Operations on files and names in a simulated ring. Each happens as a whole: at once, or as late as the
+// world likes, and until then it can be cancelled.
+
+namespace whorl::detail {
+
+namespace {
+
+char* memory_at(std::uint64_t address) noexcept { return reinterpret_cast<char*>(address); }
+const char* path_at(std::uint64_t address) noexcept { return memory_at(address); }
+
+ssize_t transfer(FileCalls& calls, const io_uring_sqe& sqe, const iovec* parts, int count,
+                 bool writes) {
+    std::vector<std::unique_ptr<SimAccess>> access;
+    for (int part = 0; part < count; ++part) {
+        access.push_back(std::make_unique<SimAccess>(parts[part].iov_base, parts[part].iov_len));
+    }
+    if (writes) return calls.pwritev2(sqe.fd, parts, count, sqe.off, sqe.rw_flags);
+    return calls.preadv(sqe.fd, parts, count, sqe.off);
+}
+
+ssize_t on_data(FileCalls& calls, const io_uring_sqe& sqe) {
+    const bool writes = sqe.opcode == IORING_OP_WRITE || sqe.opcode == IORING_OP_WRITEV;
+    if (sqe.opcode == IORING_OP_READ || sqe.opcode == IORING_OP_WRITE) {
+        const iovec part{memory_at(sqe.addr), sqe.len};
+        return transfer(calls, sqe, &part, 1, writes);
+    }
+    const auto* parts = reinterpret_cast<const iovec*>(sqe.addr);
+    const SimAccess list(parts, sqe.len * sizeof(iovec));
+    return transfer(calls, sqe, parts, static_cast<int>(sqe.len), writes);
+}
+
+int on_name(FileCalls& calls, const io_uring_sqe& sqe) {
+    const char* path = path_at(sqe.addr);
+    switch (sqe.opcode) {
+        case IORING_OP_OPENAT2: {
+            if (sqe.len != sizeof(OpenHow)) return -EINVAL;
+            return calls.openat2(sqe.fd, path, *reinterpret_cast<const OpenHow*>(sqe.off));
+        }
+        case IORING_OP_STATX:
+            return calls.statx(sqe.fd, path, static_cast<int>(sqe.statx_flags), sqe.len,
+                               *reinterpret_cast<struct statx*>(sqe.off));
+        case IORING_OP_RENAMEAT:
+            return calls.renameat2(sqe.fd, path, path_at(sqe.off), sqe.rename_flags);
+        case IORING_OP_LINKAT:
+            return calls.linkat(sqe.fd, path, path_at(sqe.off));
+        case IORING_OP_SYMLINKAT:
+            return calls.symlinkat(path, sqe.fd, path_at(sqe.off));
+        case IORING_OP_UNLINKAT:
+            return calls.unlinkat(sqe.fd, path, static_cast<int>(sqe.unlink_flags));
+        default:
+            return calls.mkdirat(sqe.fd, path, sqe.len);
+    }
+}
+
+}  // namespace
+
+bool SimRing::is_on_file(unsigned opcode) noexcept {
+    switch (opcode) {
+        case IORING_OP_OPENAT2:
+        case IORING_OP_READ:
+        case IORING_OP_WRITE:
+        case IORING_OP_READV:
+        case IORING_OP_WRITEV:
+        case IORING_OP_FSYNC:
+        case IORING_OP_SYNC_FILE_RANGE:
+        case IORING_OP_FALLOCATE:
+        case IORING_OP_FADVISE:
+        case IORING_OP_STATX:
+        case IORING_OP_RENAMEAT:
+        case IORING_OP_LINKAT:
+        case IORING_OP_SYMLINKAT:
+        case IORING_OP_UNLINKAT:
+        case IORING_OP_MKDIRAT:
+            return true;
+        default:
+            return false;
+    }
+}
+
+SimRing::Outcome SimRing::try_file(SimRingOp& op) {
+    FileCalls& calls = kernel_.file_calls();
+    io_uring_sqe sqe;
+    std::memcpy(&sqe, op.entry.data(), sizeof sqe);
+    switch (op.opcode) {
+        case IORING_OP_READ:
+        case IORING_OP_WRITE:
+        case IORING_OP_READV:
+        case IORING_OP_WRITEV:
+            return {static_cast<int>(on_data(calls, sqe)), 0};
+        case IORING_OP_FSYNC:
+            return {calls.fsync(sqe.fd, (sqe.fsync_flags & IORING_FSYNC_DATASYNC) != 0), 0};
+        case IORING_OP_SYNC_FILE_RANGE:
+            return {calls.sync_file_range(sqe.fd, sqe.off, sqe.len, sqe.sync_range_flags), 0};
+        case IORING_OP_FALLOCATE:
+            return {calls.fallocate(sqe.fd, static_cast<int>(sqe.len), sqe.off, sqe.addr), 0};
+        case IORING_OP_FADVISE:
+            return {calls.fadvise(sqe.fd, sqe.off, sqe.len, static_cast<int>(sqe.fadvise_advice)),
+                    0};
+        default:
+            return {on_name(calls, sqe), 0};
+    }
+}
+
+}  // namespace whorl::detail
