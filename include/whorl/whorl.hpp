@@ -14,4 +14,5 @@
 #include <whorl/tcp.hpp>
 #include <whorl/udp.hpp>
 #include <whorl/version.hpp>
+#include <whorl/whole_file.hpp>
 #include <whorl/work.hpp>
