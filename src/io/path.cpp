@@ -11,7 +11,6 @@
 #include <fcntl.h>
 
 #include <cstdio>
-#include <cstring>
 #include <new>
 
 namespace whorl {
@@ -81,12 +80,12 @@ Error paths_open(Loop& loop, OpRecord& record, const PathPair& paths) noexcept {
     memory.resize(size);
     auto& block = *::new (static_cast<void*>(memory.data())) PathBlock{};
     block.first = sizeof(PathBlock);
-    std::memcpy(block.first_path(), paths.first.data(), paths.first.size());
+    paths.first.copy(block.first_path(), paths.first.size());
     block.first_path()[paths.first.size()] = '\0';
     if (paths.has_second) {
         block.second = static_cast<std::uint32_t>(block.first + paths.first.size() + 1);
         block.second_room = static_cast<std::uint32_t>(second_room);
-        std::memcpy(block.second_path(), paths.second.data(), paths.second.size());
+        paths.second.copy(block.second_path(), paths.second.size());
         block.second_path()[paths.second.size()] = '\0';
     }
     record.store(std::move(memory));
