@@ -46,16 +46,18 @@ struct Watch;
 struct Socket;
 struct Listener;
 struct UdpSocket;
+struct UnixDatagram;
 struct File;
 }  // namespace tag
 
-using Operation = Handle<tag::Operation>;  // one submitted operation
-using Timer = Handle<tag::Timer>;          // one armed timer, one-shot or periodic
-using Watch = Handle<tag::Watch>;          // one watched foreign descriptor
-using Socket = Handle<tag::Socket>;        // a connected stream socket
-using Listener = Handle<tag::Listener>;    // a listening socket
-using UdpSocket = Handle<tag::UdpSocket>;  // a datagram socket of the Internet
-using File = Handle<tag::File>;            // an open file or directory
+using Operation = Handle<tag::Operation>;        // one submitted operation
+using Timer = Handle<tag::Timer>;                // one armed timer, one-shot or periodic
+using Watch = Handle<tag::Watch>;                // one watched foreign descriptor
+using Socket = Handle<tag::Socket>;              // a connected stream socket
+using Listener = Handle<tag::Listener>;          // a listening socket
+using UdpSocket = Handle<tag::UdpSocket>;        // a datagram socket of the Internet
+using UnixDatagram = Handle<tag::UnixDatagram>;  // a Unix datagram socket
+using File = Handle<tag::File>;                  // an open file or directory
 
 namespace detail {
 // Whether handles with this tag name a descriptor, which Loop::close() closes.
@@ -67,6 +69,8 @@ template <>
 inline constexpr bool names_descriptor<tag::Listener> = true;
 template <>
 inline constexpr bool names_descriptor<tag::UdpSocket> = true;
+template <>
+inline constexpr bool names_descriptor<tag::UnixDatagram> = true;
 template <>
 inline constexpr bool names_descriptor<tag::File> = true;
 }  // namespace detail

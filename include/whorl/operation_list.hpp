@@ -25,6 +25,7 @@
     X(recv_message, read)       \
     X(message_stream, read)     \
     X(send_message, write)      \
+    X(connect_unix, write)      \
     X(work, none)               \
     X(open_file, none)          \
     X(read_at, none)            \

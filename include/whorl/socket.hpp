@@ -92,9 +92,9 @@ WHORL_EXPORT Result<Address> local_address(Loop& loop, Socket socket) noexcept;
 // The other end. Errors: ENOTCONN.
 WHORL_EXPORT Result<Address> peer_address(Loop& loop, Socket socket) noexcept;
 
-// Takes over a connected stream socket that somebody else made.
+// Takes over a connected stream (or seqpacket) socket that somebody else made.
 // Owns: the descriptor, on success. Its file status flags are left as they are. Errors:
-//   invalid_argument (not a stream socket), EBADF, slots_exhausted, loop_closed.
+//   invalid_argument (a datagram or listening socket), EBADF, slots_exhausted, loop_closed.
 WHORL_EXPORT Result<Socket> adopt_socket(Loop& loop, int fd) noexcept;
 // Takes over a listening socket, such as one passed by a service manager. Errors: as adopt_socket.
 // On the libev backend it becomes non-blocking when it is first accepted on.

@@ -13,6 +13,7 @@
 #include <whorl/socket.hpp>
 #include <whorl/tcp.hpp>
 #include <whorl/udp.hpp>
+#include <whorl/unix.hpp>
 #include <whorl/version.hpp>
 #include <whorl/whole_file.hpp>
 #include <whorl/work.hpp>

@@ -66,6 +66,12 @@ std::int32_t call_send_chain(int fd, OpRecord& record) noexcept {
     return answer(::sendmsg(fd, &frame.message, transfer_flags(record)));
 }
 
+std::int32_t call_connect_unix(int fd, const OpRecord& record) noexcept {
+    const MessageFrame& frame = connect_frame(record);
+    const auto* address = reinterpret_cast<const sockaddr*>(&frame.wire.address);
+    return answer(::connect(fd, address, frame.address_size));
+}
+
 std::int32_t call_recv_message(int fd, OpRecord& record) noexcept {
     msghdr& message = record.as<MessagePayload>().frame->wire.message;
     return answer(::recvmsg(fd, &message, transfer_flags(record)));
@@ -159,6 +165,9 @@ std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
             case OpKind::send_chain:
                 result = call_send_chain(fd, record);
                 break;
+            case OpKind::connect_unix:
+                result = call_connect_unix(fd, record);
+                break;
             case OpKind::recv_message:
                 result = call_recv_message(fd, record);
                 break;
@@ -171,7 +180,7 @@ std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
                 break;
         }
     }
-    return result;
+    return result == would_block && never_waits(record) ? -EAGAIN : result;
 }
 
 // The descriptor of an armed operation is ready, perhaps.

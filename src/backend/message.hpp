@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 // Messages: what sendmsg(2) and recvmsg(2) move together with an address and control data.
 
@@ -33,6 +34,7 @@ struct MessageFrame {
     MessageFrame* next;
     Buffer buffer;
     std::uint32_t address_size;  // bytes of wire.address to send to
+    bool answered;               // the wire holds a received message, perhaps with descriptors
     std::uint32_t control_size;  // bytes of wire.control to send, or room for what is received
     Wire wire;
 };
@@ -40,6 +42,33 @@ struct MessageFrame {
 struct MessagePayload {
     MessageFrame* frame;
 };
+
+// A connect's frame, which its payload has no room for while it waits.
+inline MessageFrame& connect_frame(const OpRecord& record) noexcept {
+    return *reinterpret_cast<MessageFrame*>(static_cast<std::uintptr_t>(record.progress));
+}
+
+// Sends that Linux cannot wait for (SendToUnix): EAGAIN is their answer.
+inline bool never_waits(const OpRecord& record) noexcept {
+    return record.kind == OpKind::connect_unix ||
+           (record.kind == OpKind::send_message && (record.extra & MSG_DONTWAIT) != 0);
+}
+
+// Calls visit(number) for each descriptor that a received message carries.
+template <class Visit>
+void for_each_descriptor(MessageFrame& frame, Visit&& visit) noexcept {
+    msghdr& message = frame.wire.message;
+    for (cmsghdr* item = CMSG_FIRSTHDR(&message); item != nullptr;
+         item = CMSG_NXTHDR(&message, item)) {
+        if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) continue;
+        const std::size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (std::size_t index = 0; index < count; ++index) {
+            int number = -1;
+            std::memcpy(&number, CMSG_DATA(item) + index * sizeof number, sizeof number);
+            visit(number);
+        }
+    }
+}
 
 inline bool has_message(OpKind kind) noexcept {
     return kind == OpKind::recv_message || kind == OpKind::send_message;
@@ -55,6 +84,11 @@ inline constexpr std::uint64_t described_kinds =
 static_assert(op_kind_count <= 64, "a bit for each kind");
 constexpr bool is_described(OpKind kind) noexcept {
     return (described_kinds >> static_cast<unsigned>(kind) & 1) != 0;
+}
+
+// Whether the operation makes its descriptor itself.
+inline bool connects(OpKind kind) noexcept {
+    return kind == OpKind::connect || kind == OpKind::connect_unix;
 }
 
 // A stream that delivers blocks of the pool.

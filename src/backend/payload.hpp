@@ -34,6 +34,8 @@
 //                                  extra: MSG_ flags (message.hpp)
 //   message_stream –               extra: MSG_ flags
 //   send_message   MessagePayload  as recv_message
+//   connect_unix   –               connect_frame(record).wire.address (message.hpp); a TimerNode while
+//                                  it waits for room
 //   work           Buffer          a WorkBlock and the callable behind it
 //   read_at        Buffer          read into data() + progress, capacity() - progress bytes;
 //   read_exact_at                  extra: the offset, to which progress is added

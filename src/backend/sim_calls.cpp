@@ -114,13 +114,23 @@ int SimKernel::fault_in_call(const char* call, std::initializer_list<int> errors
 
 // --- sockets
 
+namespace {
+
+bool is_long_enough(const SimSocket& socket, socklen_t length) noexcept {
+    return length >= (socket.family() == AF_UNIX ? sizeof(sa_family_t) + 1 : sizeof(sockaddr_in));
+}
+
+}  // namespace
+
 int SimKernel::socket(int family, int type, int) noexcept {
     const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (family != AF_INET && family != AF_INET6 && family != AF_UNIX) return -EAFNOSUPPORT;
-    if (kind != SOCK_STREAM && kind != SOCK_DGRAM) return -ESOCKTNOSUPPORT;
+    const bool records = kind == SOCK_SEQPACKET && family == AF_UNIX;
+    if (kind != SOCK_STREAM && kind != SOCK_DGRAM && !records) return -ESOCKTNOSUPPORT;
     if (const int error = fault_in_call("socket", {EMFILE, ENFILE, ENOBUFS, ENOMEM})) return error;
     SimFilePtr made;
-    if (kind == SOCK_DGRAM) made = std::make_shared<SimDatagram>(*this, family);
+    if (kind == SOCK_DGRAM && family == AF_UNIX) made = std::make_shared<SimUnixDatagram>(*this);
+    else if (kind == SOCK_DGRAM) made = std::make_shared<SimDatagram>(*this, family);
     else made = std::make_shared<SimSocket>(*this, family, kind);
     made->nonblocking = (type & SOCK_NONBLOCK) != 0;
     return install(made);
@@ -134,7 +144,7 @@ int SimKernel::bind(int fd, const sockaddr* address, socklen_t length) noexcept 
     }
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
-    if (length < sizeof(sockaddr_in)) return -EINVAL;
+    if (!is_long_enough(*found, length)) return -EINVAL;
     if ((error = fault_in_call("bind", {EADDRINUSE, EACCES})) != 0) return error;
     return found->bind(SimAddress::from(address, length));
 }
@@ -162,7 +172,7 @@ int SimKernel::connect(int fd, const sockaddr* address, socklen_t length) noexce
     if (const auto datagram = datagram_of(fd)) return datagram->connect(address, length);
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
-    if (length < sizeof(sockaddr_in)) return -EINVAL;
+    if (!is_long_enough(*found, length)) return -EINVAL;
     return found->connect(SimAddress::from(address, length));
 }
 
@@ -284,10 +294,18 @@ int SimKernel::pipe2(int fds[2], int flags) noexcept {
     return install_pair(reader, writer, fds);
 }
 
+int SimKernel::set_blocking(int fd) noexcept {
+    const SimFilePtr found = file(fd);
+    if (found == nullptr) return -EBADF;
+    found->nonblocking = false;
+    return 0;
+}
+
 int SimKernel::socketpair(int family, int type, int, int fds[2]) noexcept {
     if (family != AF_UNIX) return -EOPNOTSUPP;
     const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (kind != SOCK_STREAM) return -ESOCKTNOSUPPORT;
+    if (kind != SOCK_STREAM && kind != SOCK_SEQPACKET) return -ESOCKTNOSUPPORT;
+    if (const int error = fault_in_call("socketpair", {EMFILE, ENFILE})) return error;
     const auto first = std::make_shared<SimSocket>(*this, family, kind);
     const auto second = std::make_shared<SimSocket>(*this, family, kind);
     SimSocket::join(*first, *second);

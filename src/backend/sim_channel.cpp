@@ -58,6 +58,7 @@ void SimChannel::arrive() {
             urgent_byte = segment.bytes[0];
         } else {
             arrived_ += segment.bytes;
+            if (records && !segment.bytes.empty()) record_sizes_.push_back(segment.bytes.size());
             bytes = bytes || !segment.bytes.empty();
         }
         if (segment.end) end_arrived_ = true;
@@ -84,11 +85,16 @@ void SimChannel::put_urgent(char byte, Nanoseconds delay) {
 }
 
 std::size_t SimChannel::take(char* data, std::size_t size, bool peek) {
-    const std::size_t count = std::min(size, readable());
+    // Of a record, what finds no room is gone.
+    const std::size_t whole = records && readable() != 0 ? record_sizes_.front() : readable();
+    const std::size_t count = std::min(size, whole);
     if (data != nullptr && count != 0) std::memcpy(data, arrived_.data() + taken_, count);
     if (peek || count == 0) return count;
-    const bool was_full = room() == 0;
-    taken_ += count;
+    const bool was_full = room() == 0 || records;
+    const std::size_t gone = records ? whole : count;
+    if (records) record_sizes_.pop_front();
+    taken_ += gone;
+    drawn += gone;
     if (taken_ == arrived_.size() || taken_ > 65536) {
         arrived_.erase(0, taken_);
         taken_ = 0;

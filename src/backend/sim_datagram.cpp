@@ -30,6 +30,7 @@ SimAddress any_of(int family) noexcept {
     SimAddress made;
     made.storage.ss_family = static_cast<sa_family_t>(family);
     made.length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+    if (family == AF_UNIX) made.length = sizeof(sa_family_t);
     return made;
 }
 
@@ -56,7 +57,7 @@ std::size_t scattered(const std::string& bytes, const msghdr& message) {
 }
 
 SimDatagram::SimDatagram(SimKernel& kernel, int family) noexcept
-    : SimFile(kernel), family_(family), local_(any_of(family)),
+    : SimFile(kernel), local_(any_of(family)), family_(family),
       receive_buffer_(kernel.options().receive_buffer) {
     kernel_.datagrams_add(*this);
 }
@@ -227,7 +228,7 @@ void SimDatagram::refused() {
 }
 
 void SimDatagram::arrive(Datagram datagram) {
-    if (arrived_bytes_ >= receive_buffer_)
+    if (family_ != AF_UNIX && arrived_bytes_ >= receive_buffer_)
         return kernel_.trace("dropped at port %u", local_.port());
     arrived_bytes_ += datagram.bytes.size();
     arrived_.push_back(std::move(datagram));

@@ -17,7 +17,7 @@
 
 namespace whorl::detail {
 
-class SimDatagram final : public SimFile {
+class SimDatagram : public SimFile {
   public:
     SimDatagram(SimKernel& kernel, int family) noexcept;
     ~SimDatagram() override;
@@ -30,8 +30,8 @@ class SimDatagram final : public SimFile {
     ssize_t send_message(const msghdr& message, int flags) override;
     bool keeps_messages() const noexcept override { return true; }
 
-    int bind(const sockaddr* address, socklen_t length);
-    int connect(const sockaddr* address, socklen_t length);
+    virtual int bind(const sockaddr* address, socklen_t length);
+    virtual int connect(const sockaddr* address, socklen_t length);
     int set_option(int level, int name, const void* value, socklen_t size);
     int get_option(int level, int name, void* value, socklen_t* size);
 
@@ -40,17 +40,23 @@ class SimDatagram final : public SimFile {
     const SimAddress& peer() const noexcept { return peer_; }
     bool covers(const SimAddress& address) const noexcept;
 
-  private:
+  protected:
     struct Datagram {
         std::string bytes;
         SimAddress from;
     };
+    void arrive(Datagram datagram);
+    std::size_t waiting() const noexcept { return arrived_.size(); }
+
+    SimAddress local_;
+    SimAddress peer_;  // length 0: not connected
+
+  private:
     struct Letter {
         Datagram datagram;
         SimAddress to;
     };
     static void land(SimKernel& kernel, const std::weak_ptr<SimFile>& sender, const Letter& letter);
-    void arrive(Datagram datagram);
     void refused();  // the network answers that nobody is there
     void depart(const SimAddress& to, const std::string& bytes);
     void bind_to_any();
@@ -61,12 +67,31 @@ class SimDatagram final : public SimFile {
     int error_ = 0;  // SO_ERROR, positive
     bool bound_ = false;
     bool port_chosen_ = false;  // by the kernel
-    SimAddress local_;
-    SimAddress peer_;  // length 0: not connected
     std::deque<Datagram> arrived_;
     std::size_t arrived_bytes_ = 0;
     std::size_t receive_buffer_;
     std::map<std::pair<int, int>, int> options_;
+};
+
+// Those of one host: in order, and never lost, so that a sender waits.
+class SimUnixDatagram final : public SimDatagram {
+  public:
+    explicit SimUnixDatagram(SimKernel& kernel) noexcept : SimDatagram(kernel, AF_UNIX) {}
+
+    unsigned poll_bits() const noexcept override;
+    ssize_t receive_message(msghdr& message, int flags) override;
+    ssize_t send_message(const msghdr& message, int flags) override;
+    int bind(const sockaddr* address, socklen_t length) override;
+    int connect(const sockaddr* address, socklen_t length) override;
+
+  private:
+    static constexpr std::size_t unread_max = 10;  // net.unix.max_dgram_qlen
+    static std::shared_ptr<SimUnixDatagram> from(const SimFilePtr& file) noexcept;
+    std::shared_ptr<SimUnixDatagram> receiver(const msghdr& message, int& error) const;
+
+    bool named_ = false;
+    std::weak_ptr<SimFile> peer_socket_;
+    std::vector<std::weak_ptr<SimFile>> senders_;  // that wait for room
 };
 
 // The bytes that a message describes, as one.

@@ -72,6 +72,7 @@ class SimDriver final : public Driver, private SimWatcher {
     std::int32_t call_send(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_send_chain(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_shutdown(OpRecord& record, SimFile& file) noexcept;
+    std::int32_t call_connect_unix(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_recv_message(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_message_stream(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_send_message(OpRecord& record, SimFile& file) noexcept;

@@ -105,6 +105,14 @@ class SimChannel : public std::enable_shared_from_this<SimChannel> {
     bool breaking = false;          // they have been sent: nothing more goes out
     bool urgent = false;            // a byte of priority data waits
     char urgent_byte = 0;
+    bool records = false;  // what is put in one piece is taken in one piece
+    // Files that travel with the byte at this position, until somebody takes it.
+    struct Rights {
+        std::uint64_t position;
+        std::vector<std::shared_ptr<SimFile>> files;
+    };
+    std::deque<Rights> rights;
+    std::uint64_t drawn = 0;  // bytes taken so far
 
   private:
     struct Segment {
@@ -120,6 +128,7 @@ class SimChannel : public std::enable_shared_from_this<SimChannel> {
     std::deque<Segment> segments_;
     Instant last_due_{};
     std::string arrived_;
+    std::deque<std::size_t> record_sizes_;  // of what has arrived
     std::size_t taken_ = 0;
     std::size_t flying_ = 0;
     bool end_arrived_ = false;
@@ -150,6 +159,10 @@ class SimSocket final : public SimFile {
     unsigned poll_bits() const noexcept override;
     ssize_t read(void* data, std::size_t size, int flags) override;
     ssize_t write(const void* data, std::size_t size, int flags) override;
+
+    ssize_t receive_message(msghdr& message, int flags) override;
+    ssize_t send_message(const msghdr& message, int flags) override;
+    bool keeps_messages() const noexcept override { return type_ == SOCK_SEQPACKET; }
 
     int bind(const SimAddress& address);
     int listen(int backlog);
@@ -182,6 +195,9 @@ class SimSocket final : public SimFile {
 
   private:
     void leave_unix();
+    int bind_unix(const SimAddress& address);
+    int connect_unix(const SimAddress& address);
+    void give_files(msghdr& message);
     ssize_t receive(char* data, std::size_t size, int flags);
     ssize_t write_to_nobody(std::size_t size);
     int take_error() noexcept { return std::exchange(error_, 0); }

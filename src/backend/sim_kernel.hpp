@@ -18,6 +18,7 @@
 #include <cstdio>
 #include <functional>
 #include <initializer_list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -58,6 +59,9 @@ class SimKernel final : public System {
     int bind(int fd, const sockaddr* address, socklen_t length) noexcept override;
     int listen(int fd, int backlog) noexcept override;
     int connect(int fd, const sockaddr* address, socklen_t length) noexcept override;
+    int socketpair(int family, int type, int protocol, int fds[2]) noexcept override;
+    int set_blocking(int fd) noexcept override;
+    int unlink_socket(const char* path) noexcept override;
     int shutdown(int fd, int how) noexcept override;
     int close(int fd) noexcept override;
     int getsockname(int fd, sockaddr* address, socklen_t* length) noexcept override;
@@ -81,7 +85,6 @@ class SimKernel final : public System {
     ssize_t send(int fd, const void* data, std::size_t size, int flags) noexcept;
     ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept;
     int pipe2(int fds[2], int flags) noexcept;
-    int socketpair(int family, int type, int protocol, int fds[2]) noexcept;
     int fcntl(int fd, int command, int argument) noexcept;
     int epoll_wait_now(int epoll, epoll_event* events, int count) noexcept;
     int dup(int fd) noexcept;
@@ -110,6 +113,9 @@ class SimKernel final : public System {
     void datagrams_add(SimDatagram& socket) { datagrams_.push_back(&socket); }
     void datagrams_remove(SimDatagram& socket) noexcept;
     std::uint16_t free_datagram_port() noexcept;
+    // Names of Unix sockets. That of a file stays when its socket has gone.
+    int unix_bind(const SimAddress& address, SimFile& file);
+    SimFilePtr unix_find(const SimAddress& address, int& error) const;
     bool is_local(const SimAddress& address) const noexcept;
     SimAddress host_for(const SimAddress& peer, std::uint16_t port) const noexcept;
     SimAddress seen_as(const SimAddress& address, int family) const noexcept;
@@ -190,6 +196,7 @@ class SimKernel final : public System {
     int lowest_descriptor_ = 3;
     std::vector<SimSocket*> sockets_;
     std::vector<SimDatagram*> datagrams_;
+    std::map<std::string, std::weak_ptr<SimFile>> unix_names_;
     std::uint16_t port_next_ = 32768;
     std::unique_ptr<FileCalls> file_calls_;  // and its disk
     std::unique_ptr<RingCalls> ring_calls_;

@@ -46,7 +46,14 @@ std::int32_t SimDriver::call_message_stream(OpRecord& record, SimFile& file) noe
 std::int32_t SimDriver::call_send_message(OpRecord& record, SimFile& file) noexcept {
     const msghdr& message = record.as<MessagePayload>().frame->wire.message;
     const ssize_t done = file.send_message(message, static_cast<int>(record.extra));
+    if (done == -EAGAIN && never_waits(record)) return -EAGAIN;
     return done == -EAGAIN ? would_block : static_cast<std::int32_t>(done);
+}
+
+std::int32_t SimDriver::call_connect_unix(OpRecord& record, SimFile& file) noexcept {
+    const MessageFrame& frame = connect_frame(record);
+    const auto* address = reinterpret_cast<const sockaddr*>(&frame.wire.address);
+    return static_cast<SimSocket&>(file).connect(SimAddress::from(address, frame.address_size));
 }
 
 }  // namespace whorl::detail

@@ -23,6 +23,7 @@ SimSocket& socket_in(SimFile& file) noexcept { return static_cast<SimSocket&>(fi
 // Errors that the manual pages name for an operation, and one that they do not.
 ErrorList errors_of(OpKind kind) noexcept {
     static constexpr int connect[] = {ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EXDEV};
+    static constexpr int connect_unix[] = {ECONNREFUSED, ENOENT, EACCES, EXDEV};
     static constexpr int accept[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO, EPERM};
     static constexpr int recv[] = {ECONNRESET, ENOMEM, ETIMEDOUT, EXDEV};
     static constexpr int send[] = {ECONNRESET, EPIPE, ENOBUFS, ENOMEM, EXDEV};
@@ -33,6 +34,8 @@ ErrorList errors_of(OpKind kind) noexcept {
     switch (kind) {
         case OpKind::connect:
             return list_of(connect);
+        case OpKind::connect_unix:
+            return list_of(connect_unix);
         case OpKind::accept:
         case OpKind::accept_stream:
             return list_of(accept);
@@ -78,6 +81,8 @@ std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
             return call_send_chain(record, file);
         case OpKind::shutdown:
             return call_shutdown(record, file);
+        case OpKind::connect_unix:
+            return call_connect_unix(record, file);
         case OpKind::recv_message:
             return call_recv_message(record, file);
         case OpKind::message_stream:
@@ -140,7 +145,8 @@ std::int32_t SimDriver::call_accept_stream(OpRecord& record, SimFile& file) noex
 
 std::int32_t SimDriver::call_recv(OpRecord& record, SimFile& file) noexcept {
     const Span span = span_to_receive(record);
-    const std::size_t size = (record.extra & MSG_PEEK) != 0 ? span.size : shortened(span.size);
+    const bool whole = (record.extra & MSG_PEEK) != 0 || file.keeps_messages();
+    const std::size_t size = whole ? span.size : shortened(span.size);
     const ssize_t done = file.read(span.data, size, static_cast<int>(record.extra));
     return done == -EAGAIN ? would_block : static_cast<std::int32_t>(done);
 }
@@ -152,8 +158,8 @@ std::int32_t SimDriver::call_recv_stream(OpRecord& record, SimFile& file) noexce
         if (!may_fill(context_.operations.index_of(&record))) return would_block;
         PoolBlock* block = context_.pool.take(BufferPool::class_for(size));
         if (block == nullptr) return -ENOBUFS;
-        const ssize_t done =
-            file.read(block->base, shortened(size), static_cast<int>(record.extra));
+        const ssize_t done = file.read(block->base, file.keeps_messages() ? size : shortened(size),
+                                       static_cast<int>(record.extra));
         if (done > 0) {
             const bool ends = kernel_.faulty(kernel_.options().stream_end);
             complete(record, static_cast<std::int32_t>(done), !ends, block);
@@ -170,12 +176,17 @@ std::int32_t SimDriver::call_recv_stream(OpRecord& record, SimFile& file) noexce
 std::int32_t SimDriver::call_send(OpRecord& record, SimFile& file) noexcept {
     const Span span = span_to_send(record);
     const ssize_t done =
-        file.write(span.data, shortened(span.size), static_cast<int>(record.extra));
+        file.write(span.data, file.keeps_messages() ? span.size : shortened(span.size),
+                   static_cast<int>(record.extra));
     return done == -EAGAIN ? would_block : static_cast<std::int32_t>(done);
 }
 
 std::int32_t SimDriver::call_send_chain(OpRecord& record, SimFile& file) noexcept {
     const msghdr& message = record.as<ChainPayload>().frame->message;
+    if (file.keeps_messages()) {
+        const ssize_t done = file.send_message(message, static_cast<int>(record.extra));
+        return done == -EAGAIN ? would_block : static_cast<std::int32_t>(done);
+    }
     std::size_t total = 0;
     for (std::size_t part = 0; part < message.msg_iovlen; ++part) {
         total += message.msg_iov[part].iov_len;

@@ -122,6 +122,10 @@ int SimSocket::get_option(int level, int name, void* value, socklen_t* size) {
                 return give_int(reuse_address_, value, size);
             case SO_REUSEPORT:
                 return give_int(reuse_port_, value, size);
+            case SO_PEERCRED: {
+                const ucred everybody{1, 0, 0};  // one process lives here
+                return give(&everybody, sizeof everybody, value, size);
+            }
             case SO_RCVBUF:
                 return give_int(static_cast<int>(receive_buffer_), value, size);
             case SO_SNDBUF:

@@ -9,10 +9,20 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 
 // recvmsg and sendmsg of whole messages on a simulated ring.
 
 namespace whorl::detail {
+
+// Whether the message is moved as one: it has control data or must not be cut.
+bool SimRing::moves_message(const io_uring_sqe& sqe, const SimFile& file) {
+    if (sqe.opcode == IORING_OP_RECVMSG) return true;
+    if (sqe.opcode != IORING_OP_SENDMSG) return false;
+    const auto& message = *reinterpret_cast<const msghdr*>(sqe.addr);
+    const SimAccess header(&message, sizeof message);
+    return file.keeps_messages() || message.msg_controllen != 0;
+}
 
 int SimRing::prepare_message(const io_uring_sqe& sqe, SimRingOp& op) const {
     const bool receives = sqe.opcode == IORING_OP_RECVMSG;
@@ -39,8 +49,10 @@ SimRing::Outcome SimRing::try_message(SimRingOp& op) {
     const SimAccess list(message.msg_iov, message.msg_iovlen * sizeof(iovec));
     const SimAccess name(message.msg_name, message.msg_namelen);
     const SimAccess control(message.msg_control, message.msg_controllen);
-    WHORL_ASSERT(message.msg_iovlen == 1);  // more are not simulated
-    const SimAccess bytes(message.msg_iov[0].iov_base, message.msg_iov[0].iov_len);
+    std::deque<SimAccess> bytes;
+    for (std::size_t part = 0; part < message.msg_iovlen; ++part) {
+        bytes.emplace_back(message.msg_iov[part].iov_base, message.msg_iov[part].iov_len);
+    }
     const bool receives = op.opcode == IORING_OP_RECVMSG;
     const ssize_t done = receives ? op.file->receive_message(message, op.message_flags)
                                   : op.file->send_message(message, op.message_flags);

@@ -30,6 +30,7 @@ SimSocket& socket_in(SimRingOp& op) noexcept { return static_cast<SimSocket&>(*o
 // How much of `size` bytes a send may look at now.
 std::size_t within_reach(SimRingOp& op, std::size_t size) noexcept {
     const SimChannel* outgoing = socket_in(op).outgoing();
+    if (op.file->keeps_messages()) return size;
     if (outgoing == nullptr || (op.message_flags & MSG_OOB) != 0) return size;
     return std::min(size, outgoing->room());
 }
@@ -149,10 +150,7 @@ int SimRing::prepare_op(const io_uring_sqe& sqe, SimRingOp& op) {
     if (op.file == nullptr) return -EBADF;
     op.nowait = op.file->nonblocking;
     if (sqe.opcode == IORING_OP_POLL_ADD) return prepare_poll(sqe, op);
-    const bool sends = sqe.opcode == IORING_OP_SENDMSG;
-    if (sqe.opcode == IORING_OP_RECVMSG || (sends && op.file->keeps_messages())) {
-        return prepare_message(sqe, op);
-    }
+    if (moves_message(sqe, *op.file)) return prepare_message(sqe, op);
     if (std::strcmp(op.file->name(), "socket") != 0) return -ENOTSOCK;
     switch (sqe.opcode) {
         case IORING_OP_CONNECT:
@@ -328,7 +326,7 @@ SimRing::Outcome SimRing::try_accept(SimRingOp& op) {
 }
 
 SimRing::Outcome SimRing::try_recv(SimRingOp& op) {
-    const bool whole = (op.message_flags & (MSG_PEEK | MSG_OOB)) != 0;
+    const bool whole = (op.message_flags & (MSG_PEEK | MSG_OOB)) != 0 || op.file->keeps_messages();
     const bool all = (op.message_flags & MSG_WAITALL) != 0 && level_.waits_for_all && !whole;
     for (;;) {
         const Outcome part = try_recv_part(op, whole);
@@ -374,8 +372,9 @@ SimRing::Outcome SimRing::try_send(SimRingOp& op) {
     for (;;) {
         const std::size_t rest = op.size - op.moved;
         const SimAccess access(op.data + op.moved, within_reach(op, rest));
-        const ssize_t sent =
-            socket_in(op).write(op.data + op.moved, shortened(rest), op.message_flags);
+        const ssize_t sent = socket_in(op).write(op.data + op.moved,
+                                                 op.file->keeps_messages() ? rest : shortened(rest),
+                                                 op.message_flags);
         if (sent == -EAGAIN) return {would_block, 0};
         if (sent < 0) return {static_cast<int>(sent), 0};
         op.moved += static_cast<std::size_t>(sent);

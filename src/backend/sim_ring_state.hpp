@@ -166,6 +166,7 @@ class SimRing final : public SimFile, private SimWatcher {
     int prepare_recv(const io_uring_sqe& sqe, SimRingOp& op) const;
     int prepare_send(const io_uring_sqe& sqe, SimRingOp& op) const;
     int prepare_sendmsg(const io_uring_sqe& sqe, SimRingOp& op) const;
+    static bool moves_message(const io_uring_sqe& sqe, const SimFile& file);
     int prepare_message(const io_uring_sqe& sqe, SimRingOp& op) const;
     int prepare_poll(const io_uring_sqe& sqe, SimRingOp& op) const;
     Outcome try_op(SimRingOp& op);

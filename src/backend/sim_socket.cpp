@@ -13,7 +13,7 @@
 
 // Stream sockets of the simulated kernel: TCP as Linux shows it to a program, without its packets.
 // Not simulated: TIME_WAIT (a port is free as soon as nothing is bound to it), simultaneous open, and
-// all of a datagram socket but its existence.
+// urgent data beyond one byte.
 
 namespace whorl::detail {
 
@@ -120,6 +120,7 @@ void SimSocket::join(SimSocket& a, SimSocket& b) {
     a.out_->held = a.in_->held = a.kernel_.partitioned && a.family_ != AF_UNIX;
     a.out_->writer = a.in_->reader = &a;
     b.out_->writer = b.in_->reader = &b;
+    a.out_->records = a.in_->records = a.keeps_messages();
     a.role_ = b.role_ = Role::connected;
 }
 
@@ -149,6 +150,7 @@ bool SimSocket::reuses(const SimSocket& other, bool port) const noexcept {
 
 int SimSocket::bind(const SimAddress& address) {
     if (bound_ || role_ != Role::fresh) return -EINVAL;
+    if (family_ == AF_UNIX) return bind_unix(address);
     if (address.storage.ss_family != family_) return -EAFNOSUPPORT;
     if (!kernel_.is_local(address)) return -EADDRNOTAVAIL;
     SimAddress wanted = address;
@@ -161,17 +163,17 @@ int SimSocket::bind(const SimAddress& address) {
 }
 
 int SimSocket::listen(int backlog) {
-    if (type_ != SOCK_STREAM) return -EOPNOTSUPP;
     if (role_ == Role::listening) {
         backlog_max_ = backlog;
         return 0;
     }
     if (role_ != Role::fresh) return -EINVAL;
+    if (!bound_ && family_ == AF_UNIX) return -EINVAL;
     if (!bound_) {
         local_.set_port(kernel_.free_port());
         bound_ = true;
     }
-    const SimSocket* other = kernel_.listener_for(local_);
+    const SimSocket* other = family_ != AF_UNIX ? kernel_.listener_for(local_) : nullptr;
     if (other != nullptr && !(reuse_port_ && other->reuse_port_)) return -EADDRINUSE;
     backlog_max_ = backlog;
     role_ = Role::listening;
@@ -180,7 +182,7 @@ int SimSocket::listen(int backlog) {
 }
 
 int SimSocket::connect(const SimAddress& address) {
-    if (type_ != SOCK_STREAM) return -EOPNOTSUPP;
+    if (family_ == AF_UNIX) return connect_unix(address);
     if (role_ == Role::connecting) return -EALREADY;
     if (role_ == Role::connected) {
         if (told_) return -EISCONN;
@@ -335,7 +337,12 @@ ssize_t SimSocket::receive(char* data, std::size_t size, int flags) {
     if (in_->readable() != 0) {
         // MSG_TRUNC on a stream: taken and thrown away.
         if ((flags & MSG_TRUNC) != 0) data = nullptr;
-        return static_cast<ssize_t>(in_->take(data, size, (flags & MSG_PEEK) != 0));
+        const auto taken = static_cast<ssize_t>(in_->take(data, size, (flags & MSG_PEEK) != 0));
+        // Files that came with bytes that somebody took without asking for them.
+        while (!in_->rights.empty() && in_->rights.front().position < in_->drawn) {
+            in_->rights.pop_front();
+        }
+        return taken;
     }
     if (error_ != 0) return -take_error();
     return in_->end_arrived() || shut_read_ || size == 0 ? 0 : -EAGAIN;
@@ -372,6 +379,8 @@ ssize_t SimSocket::write(const void* data, std::size_t size, int flags) {
         return static_cast<ssize_t>(size);
     }
     std::size_t count = std::min(size, out_->room());
+    if (keeps_messages() && size > out_->capacity) return -EMSGSIZE;
+    if (keeps_messages() && count < size) return -EAGAIN;
     if (count == 0 || out_->breaking) return -EAGAIN;
     const std::uint64_t cut = out_->reader != nullptr ? out_->reset_after : 0;
     if (cut != 0) count = std::min<std::size_t>(count, cut > out_->passed ? cut - out_->passed : 0);

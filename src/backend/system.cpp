@@ -6,7 +6,9 @@
 #include "backend/ring.hpp"
 #include "backend/sim_kernel.hpp"
 
+#include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -33,6 +35,18 @@ class RealSystem final : public System {
     int listen(int fd, int backlog) noexcept override { return answered(::listen(fd, backlog)); }
     int connect(int fd, const sockaddr* address, socklen_t length) noexcept override {
         return answered(::connect(fd, address, length));
+    }
+    int socketpair(int family, int type, int protocol, int fds[2]) noexcept override {
+        return answered(::socketpair(family, type, protocol, fds));
+    }
+    int set_blocking(int fd) noexcept override {
+        const int flags = ::fcntl(fd, F_GETFL);
+        return flags < 0 ? -errno : answered(::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK));
+    }
+    int unlink_socket(const char* path) noexcept override {
+        struct stat found {};
+        if (::lstat(path, &found) != 0) return -errno;
+        return S_ISSOCK(found.st_mode) ? answered(::unlink(path)) : -ENOTSOCK;
     }
     int shutdown(int fd, int how) noexcept override { return answered(::shutdown(fd, how)); }
     int close(int fd) noexcept override { return answered(::close(fd)); }

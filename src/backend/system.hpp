@@ -34,6 +34,10 @@ class System {
     virtual int bind(int fd, const sockaddr* address, socklen_t length) noexcept = 0;
     virtual int listen(int fd, int backlog) noexcept = 0;
     virtual int connect(int fd, const sockaddr* address, socklen_t length) noexcept = 0;
+    virtual int socketpair(int family, int type, int protocol, int fds[2]) noexcept = 0;
+    virtual int set_blocking(int fd) noexcept = 0;  // fcntl(2) without O_NONBLOCK
+    // Removes a file that is a socket; -ENOTSOCK when it is none.
+    virtual int unlink_socket(const char* path) noexcept = 0;
     virtual int shutdown(int fd, int how) noexcept = 0;
     virtual int close(int fd) noexcept = 0;
     virtual int getsockname(int fd, sockaddr* address, socklen_t* length) noexcept = 0;

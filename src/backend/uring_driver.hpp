@@ -91,9 +91,14 @@ class UringDriver final : public Driver {
     void stage_wake() noexcept;
     bool stage(OpRecord& record) noexcept;
     bool answer_by_call(OpRecord& record, OpList& submissions, CompletionBatch& batch) noexcept;
+    static bool is_plain_call(OpKind kind) noexcept {
+        return kind == OpKind::shutdown || kind == OpKind::connect_unix;
+    }
+    std::int32_t plain_call(OpRecord& record) noexcept;
     void stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
     void stage_recv_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
     void stage_message_stream(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
+    void stage_send_message(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
     void stage_watch(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
     int inner_aim(OpRecord& record) noexcept;
     static unsigned poll_mask(const OpRecord& record) noexcept;

@@ -50,6 +50,15 @@ void UringDriver::stage_message_stream(int fd, OpRecord& record, io_uring_sqe* s
     sqe->buf_group = 0;
 }
 
+// A Unix datagram that finds its receiver's queue full is waited for here and sent anew. Left to wait in
+// the ring it arrives empty: the kernel has used its bytes up with the first try (seen on Linux 6.18).
+void UringDriver::stage_send_message(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept {
+    const bool local = context_.descriptors.at(record.descriptor).family == AF_UNIX;
+    const unsigned flags =
+        static_cast<unsigned>(record.extra) | MSG_NOSIGNAL | (local ? unsigned{MSG_DONTWAIT} : 0u);
+    io_uring_prep_sendmsg(sqe, fd, &record.as<MessagePayload>().frame->wire.message, flags);
+}
+
 // The socket is readable: receive here, as a multishot would.
 ssize_t UringDriver::receive_message(int fd, PoolBlock& block, int flags) noexcept {
     return receive_into_block(block.base, context_.options.recv_buffer_size, [&](msghdr* message) {

@@ -57,8 +57,7 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
         case OpKind::message_stream:
             return stage_message_stream(fd, record, sqe);
         case OpKind::send_message:
-            return io_uring_prep_sendmsg(sqe, fd, &record.as<MessagePayload>().frame->wire.message,
-                                         static_cast<unsigned>(flags));
+            return stage_send_message(fd, record, sqe);
         case OpKind::watch:
             return stage_watch(fd, record, sqe);
         case OpKind::nop:
@@ -96,7 +95,7 @@ void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcep
     }
     while (!submissions.empty()) {
         OpRecord& record = operations.at(submissions.head);
-        const bool by_call = record.kind == OpKind::shutdown ||
+        const bool by_call = is_plain_call(record.kind) ||
                              (is_blocking(record.kind) && !in_ring(record)) ||
                              (record.kind == OpKind::watch && (record.extra & POLLPRI) != 0);
         if (by_call) {
@@ -120,10 +119,8 @@ bool UringDriver::answer_by_call(OpRecord& record, OpList& submissions,
         return true;
     }
     int result = 0;
-    if (record.kind == OpKind::shutdown) {
-        // io_uring hands shutdown to a worker thread; the plain call never blocks on a socket.
-        const int fd = context_.descriptors.at(record.descriptor).fd;
-        result = context_.system.shutdown(fd, static_cast<int>(record.extra));
+    if (is_plain_call(record.kind)) {
+        result = plain_call(record);
     } else {
         result = -inner_aim(record);
         if (result == 0) return false;
@@ -132,6 +129,18 @@ bool UringDriver::answer_by_call(OpRecord& record, OpList& submissions,
     lend(record);
     push(record, result, false, nullptr, batch);
     return true;
+}
+
+// io_uring hands these to a worker thread; the plain calls never block. A Unix socket is connected at
+// once or not at all, since it was made non-blocking.
+std::int32_t UringDriver::plain_call(OpRecord& record) noexcept {
+    const int fd = context_.descriptors.at(record.descriptor).fd;
+    if (record.kind == OpKind::shutdown) {
+        return context_.system.shutdown(fd, static_cast<int>(record.extra));
+    }
+    const MessageFrame& frame = connect_frame(record);
+    const auto* address = reinterpret_cast<const sockaddr*>(&frame.wire.address);
+    return context_.system.connect(fd, address, frame.address_size);
 }
 
 unsigned UringDriver::poll_mask(const OpRecord& record) noexcept {
@@ -357,7 +366,7 @@ void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
         return again(record);
     }
     // The descriptor was made non-blocking by somebody: wait for readiness, then try again.
-    const bool pollable = side_of(record.kind) != Side::none;
+    const bool pollable = side_of(record.kind) != Side::none && !never_waits(record);
     if (cqe.res == -EAGAIN && pollable && !more) {
         if (cancelled) return push(record, -ECANCELED, false, nullptr, batch);
         record.flags |= op_polls;

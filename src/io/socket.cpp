@@ -51,7 +51,8 @@ Result<std::uint64_t> adopt_descriptor(Loop& loop, int fd, bool listening) noexc
     int type = 0, listens = 0;
     if (Error error = get_int({&core.system, fd}, SOL_SOCKET, SO_TYPE, type)) return error;
     if (Error error = get_int({&core.system, fd}, SOL_SOCKET, SO_ACCEPTCONN, listens)) return error;
-    if (type != SOCK_STREAM || (listens != 0) != listening) return Error::invalid_argument;
+    const bool connected = type == SOCK_STREAM || type == SOCK_SEQPACKET;
+    if (!connected || (listens != 0) != listening) return Error::invalid_argument;
     const auto kind = listening ? detail::DescriptorKind::listener : detail::DescriptorKind::socket;
     Result<detail::Descriptor*> claimed = core.descriptor_claim(fd, kind);
     if (!claimed) return claimed.error();

@@ -292,6 +292,8 @@ void LoopCore::dispatch_completion(const Completion& completion) {
             return advance_message_stream(record, completion);
         case OpKind::recv_message:
             return advance_message(record, completion);
+        case OpKind::connect_unix:
+            return advance_connect_unix(record, completion);
         case OpKind::send_all:
         case OpKind::send_chain:
             return advance_send_all(record, completion);

@@ -111,6 +111,7 @@ struct LoopCore {
     void advance_stream_bare(OpRecord& record, const Completion& completion);
     void stream_rearm(OpRecord& record, bool more, bool share_taken) noexcept;
     void advance_message(OpRecord& record, const Completion& completion);
+    void advance_connect_unix(OpRecord& record, const Completion& completion);
     void advance_send_all(OpRecord& record, const Completion& completion);
     void advance_watch(OpRecord& record, const Completion& completion);
     // (files.cpp)
@@ -155,6 +156,7 @@ struct LoopCore {
     Error message_claim(OpRecord& record) noexcept;
     void message_fill(OpRecord& record) noexcept;
     void message_release(MessageFrame& frame) noexcept;
+    void message_drop(OpRecord& record, const Completion& completion) noexcept;
 
     // --- timers and watches (timers.cpp, watches.cpp)
     Timer timer_commit(OpRecord& record, std::int64_t time, std::int64_t interval, bool relative,

@@ -20,6 +20,7 @@ Result<Descriptor*> LoopCore::descriptor_claim(int fd, DescriptorKind kind) noex
     descriptor->kind = kind;
     descriptor->state = DescriptorState::open;
     descriptor->family = 0;
+    descriptor->flags = 0;
     descriptor->read_queue = {};
     descriptor->write_queue = {};
     descriptor->read_active = 0;

@@ -31,6 +31,7 @@ void LoopCore::drop_completion(OpRecord* record, const Completion& completion) n
     if (opens && completion.result >= 0) static_cast<void>(system.close(completion.result));
     if ((completion.flags & completion_more) != 0) return;
     record->state = OpState::ended;
+    message_drop(*record, completion);
     free_record(*record);
 }
 
@@ -54,7 +55,7 @@ void LoopCore::dispatch_ready() {
             continue;
         }
         const Error error = Error::from_value(static_cast<std::int32_t>(record->extra));
-        if (record->kind == OpKind::connect && error) {
+        if (connects(record->kind) && error) {
             descriptors.at(record->descriptor).state = DescriptorState::closing;
         }
         settle_read(*record);

@@ -18,9 +18,9 @@ constexpr bool names_file(OpKind kind) noexcept {
 }
 
 // Whether an operation of this kind is refused without a descriptor.
-constexpr bool needs_descriptor(OpKind kind) noexcept {
+bool needs_descriptor(OpKind kind) noexcept {
     if (kind == OpKind::close || names_file(kind)) return true;
-    return side_of(kind) != Side::none && kind != OpKind::connect;
+    return side_of(kind) != Side::none && !connects(kind);
 }
 
 // Whether the loop may hand the record over again after a final answer of the backend.
@@ -219,6 +219,9 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
             frames = payload.frame;
             break;
         }
+        case OpKind::connect_unix:
+            message_release(connect_frame(record));
+            break;
         case OpKind::recv_message:
         case OpKind::send_message:
             message_release(*record.as<MessagePayload>().frame);

@@ -123,7 +123,6 @@ void LoopCore::timer_expire(TimerNode& node) {
         case OpKind::deadline:
             return deadline_expire(record);
         default:
-            WHORL_ASSERT(record.kind == OpKind::accept || record.kind == OpKind::accept_stream);
             WHORL_ASSERT(record.state == OpState::retrying);
             record.state = OpState::ended;
             return list(record);

@@ -249,6 +249,9 @@ class ModelSystem final : public System {
     int bind(int, const sockaddr*, socklen_t) noexcept override { return -ENOSYS; }
     int listen(int, int) noexcept override { return -ENOSYS; }
     int shutdown(int, int) noexcept override { return -ENOSYS; }
+    int socketpair(int, int, int, int[2]) noexcept override { return -ENOSYS; }
+    int set_blocking(int) noexcept override { return -ENOSYS; }
+    int unlink_socket(const char*) noexcept override { return -ENOSYS; }
     int connect(int, const sockaddr*, socklen_t) noexcept override { return -ENOSYS; }
     ssize_t recvmsg(int, msghdr*, int) noexcept override { return -ENOSYS; }
     int getsockname(int, sockaddr*, socklen_t*) noexcept override { return -ENOSYS; }
