@@ -47,6 +47,7 @@ struct Socket;
 struct Listener;
 struct UdpSocket;
 struct UnixDatagram;
+struct Pipe;
 struct File;
 }  // namespace tag
 
@@ -57,6 +58,7 @@ using Socket = Handle<tag::Socket>;              // a connected stream socket
 using Listener = Handle<tag::Listener>;          // a listening socket
 using UdpSocket = Handle<tag::UdpSocket>;        // a datagram socket of the Internet
 using UnixDatagram = Handle<tag::UnixDatagram>;  // a Unix datagram socket
+using Pipe = Handle<tag::Pipe>;                  // a pipe's end, a terminal, any descriptor
 using File = Handle<tag::File>;                  // an open file or directory
 
 namespace detail {
@@ -71,6 +73,8 @@ template <>
 inline constexpr bool names_descriptor<tag::UdpSocket> = true;
 template <>
 inline constexpr bool names_descriptor<tag::UnixDatagram> = true;
+template <>
+inline constexpr bool names_descriptor<tag::Pipe> = true;
 template <>
 inline constexpr bool names_descriptor<tag::File> = true;
 }  // namespace detail

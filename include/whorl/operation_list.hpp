@@ -26,6 +26,9 @@
     X(message_stream, read)     \
     X(send_message, write)      \
     X(connect_unix, write)      \
+    X(read, read)               \
+    X(write, write)             \
+    X(write_all, write)         \
     X(work, none)               \
     X(open_file, none)          \
     X(read_at, none)            \

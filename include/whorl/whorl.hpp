@@ -9,6 +9,7 @@
 #include <whorl/file.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/names.hpp>
+#include <whorl/pipe.hpp>
 #include <whorl/remote.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/tcp.hpp>

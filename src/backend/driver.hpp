@@ -76,7 +76,7 @@ struct Descriptor : SlabSlot {
     int fd;
     DescriptorKind kind;
     DescriptorState state;
-    std::uint16_t family;       // AF_… of a datagram socket, else 0
+    std::uint16_t family;       // AF_… of a datagram or Unix socket; pipe_whole; else 0
     OpList read_queue;          // waiting behind read_active
     OpList write_queue;         // waiting behind write_active
     std::uint32_t read_active;  // the operation that has the side, 0 for none

@@ -34,6 +34,9 @@ void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
         case OpKind::write_all_at:
         case OpKind::append:
         case OpKind::list_directory:
+        case OpKind::read:
+        case OpKind::write:
+        case OpKind::write_all:
             visit(record.as<Buffer>());
             break;
         case OpKind::send_chain:

@@ -3,6 +3,7 @@
 #include "backend/lend.hpp"
 #include "backend/libev_driver.hpp"
 #include "backend/payload.hpp"
+#include "backend/pipe_transfer.hpp"
 #include "backend/work_calls.hpp"
 
 #include <fcntl.h>
@@ -164,6 +165,13 @@ std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
                 break;
             case OpKind::send_chain:
                 result = call_send_chain(fd, record);
+                break;
+            case OpKind::read:
+            case OpKind::write:
+            case OpKind::write_all:
+                result = pipe_transfer(context_.system, context_.descriptors.at(record.descriptor),
+                                       record);
+                if (result == -EAGAIN) result = would_block;
                 break;
             case OpKind::connect_unix:
                 result = call_connect_unix(fd, record);

@@ -36,6 +36,9 @@
 //   send_message   MessagePayload  as recv_message
 //   connect_unix   –               connect_frame(record).wire.address (message.hpp); a TimerNode while
 //                                  it waits for room
+//   read           Buffer          as recv, without flags
+//   write          Buffer          data() + progress, size() - progress
+//   write_all      Buffer          as write
 //   work           Buffer          a WorkBlock and the callable behind it
 //   read_at        Buffer          read into data() + progress, capacity() - progress bytes;
 //   read_exact_at                  extra: the offset, to which progress is added
@@ -127,6 +130,8 @@ inline bool nothing_to_send(OpRecord& record) noexcept {
     switch (record.kind) {
         case OpKind::send:
         case OpKind::send_all:
+        case OpKind::write:
+        case OpKind::write_all:
             return record.as<Buffer>().empty();
         case OpKind::send_chain:
             return record.as<ChainPayload>().chain.size() == 0;

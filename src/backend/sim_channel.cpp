@@ -144,7 +144,12 @@ unsigned SimPipeEnd::poll_bits() const noexcept {
 ssize_t SimPipeEnd::read(void* data, std::size_t size, int) {
     if (!reads_) return -EBADF;
     if (channel_->readable() != 0) {
-        return static_cast<ssize_t>(channel_->take(static_cast<char*>(data), size, false));
+        const bool was_tight = channel_->room() < pipe_atomic;
+        const std::size_t taken = channel_->take(static_cast<char*>(data), size, false);
+        // A pipe is writable from PIPE_BUF bytes of room on, not from the first.
+        const bool tight = channel_->room() < pipe_atomic;
+        if (was_tight && !tight && channel_->writer != nullptr) channel_->writer->changed();
+        return static_cast<ssize_t>(taken);
     }
     return channel_->end_arrived() ? 0 : -EAGAIN;
 }

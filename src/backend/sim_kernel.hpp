@@ -13,6 +13,7 @@
 #include <whorl/simulation_options.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdio>
@@ -73,6 +74,12 @@ class SimKernel final : public System {
     ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept override;
     ssize_t read(int fd, void* data, std::size_t size) noexcept override;
     ssize_t write(int fd, const void* data, std::size_t size) noexcept override;
+    ssize_t write_quietly(int fd, const void* data, std::size_t size) noexcept override {
+        return write(fd, data, size);
+    }
+    int pipe2(int fds[2], int flags) noexcept override;
+    int duplicate(int fd) noexcept override { return dup(fd); }
+    int pipe_access(int fd) noexcept override;
     int eventfd(unsigned initial, int flags) noexcept override;
     int epoll_create1(int flags) noexcept override;
     int epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept override;
@@ -84,7 +91,6 @@ class SimKernel final : public System {
     int accept4(int fd, sockaddr* address, socklen_t* length, int flags) noexcept;
     ssize_t send(int fd, const void* data, std::size_t size, int flags) noexcept;
     ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept;
-    int pipe2(int fds[2], int flags) noexcept;
     int fcntl(int fd, int command, int argument) noexcept;
     int epoll_wait_now(int epoll, epoll_event* events, int count) noexcept;
     int dup(int fd) noexcept;

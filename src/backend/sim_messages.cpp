@@ -2,9 +2,11 @@
 // Floor: 3
 #include "backend/message.hpp"
 #include "backend/payload.hpp"
+#include "backend/pipe_transfer.hpp"
 #include "backend/sim_driver.hpp"
 
 #include <cerrno>
+#include <cstring>
 
 // Messages with addresses and control data in the simulated kernel.
 
@@ -12,6 +14,14 @@ namespace whorl::detail {
 
 ssize_t SimFile::receive_message(msghdr&, int) { return -ENOTSOCK; }
 ssize_t SimFile::send_message(const msghdr&, int) { return -ENOTSOCK; }
+
+int SimKernel::pipe_access(int fd) noexcept {
+    const SimFilePtr found = file(fd);
+    if (found == nullptr) return -EBADF;
+    if (std::strcmp(found->name(), "pipe") != 0) return pipe_whole;
+    const bool writes = found->read(nullptr, 0, 0) == -EBADF;
+    return pipe_whole | (writes ? pipe_unreadable : pipe_unwritable);
+}
 
 std::int32_t SimDriver::call_recv_message(OpRecord& record, SimFile& file) noexcept {
     msghdr& message = record.as<MessagePayload>().frame->wire.message;

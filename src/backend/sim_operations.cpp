@@ -24,6 +24,8 @@ SimSocket& socket_in(SimFile& file) noexcept { return static_cast<SimSocket&>(fi
 ErrorList errors_of(OpKind kind) noexcept {
     static constexpr int connect[] = {ECONNREFUSED, ETIMEDOUT, ENETUNREACH, EADDRNOTAVAIL, EXDEV};
     static constexpr int connect_unix[] = {ECONNREFUSED, ENOENT, EACCES, EXDEV};
+    static constexpr int read[] = {EIO, EISDIR, EXDEV};
+    static constexpr int write[] = {EIO, ENOSPC, EXDEV};
     static constexpr int accept[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO, EPERM};
     static constexpr int recv[] = {ECONNRESET, ENOMEM, ETIMEDOUT, EXDEV};
     static constexpr int send[] = {ECONNRESET, EPIPE, ENOBUFS, ENOMEM, EXDEV};
@@ -34,6 +36,11 @@ ErrorList errors_of(OpKind kind) noexcept {
     switch (kind) {
         case OpKind::connect:
             return list_of(connect);
+        case OpKind::read:
+            return list_of(read);
+        case OpKind::write:
+        case OpKind::write_all:
+            return list_of(write);
         case OpKind::connect_unix:
             return list_of(connect_unix);
         case OpKind::accept:
@@ -81,6 +88,11 @@ std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
             return call_send_chain(record, file);
         case OpKind::shutdown:
             return call_shutdown(record, file);
+        case OpKind::read:
+            return call_recv(record, file);
+        case OpKind::write:
+        case OpKind::write_all:
+            return call_send(record, file);
         case OpKind::connect_unix:
             return call_connect_unix(record, file);
         case OpKind::recv_message:

@@ -3,6 +3,7 @@
 #include "backend/system.hpp"
 
 #include "backend/file_calls.hpp"
+#include "backend/pipe_transfer.hpp"
 #include "backend/ring.hpp"
 #include "backend/sim_kernel.hpp"
 
@@ -10,6 +11,8 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <csignal>
 
 #include <cerrno>
 
@@ -20,6 +23,24 @@ namespace {
 template <class Number>
 Number answered(Number done) noexcept {
     return done >= 0 ? done : -errno;
+}
+
+// A signal that was raised here is taken back; one that was waiting before stays.
+ssize_t write_without_signal(int fd, const void* data, std::size_t size) noexcept {
+    sigset_t broken, before, waiting;
+    sigemptyset(&broken);
+    sigaddset(&broken, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &broken, &before);
+    sigemptyset(&waiting);
+    if (sigismember(&before, SIGPIPE) == 1) sigpending(&waiting);
+    const ssize_t done = answered(::write(fd, data, size));
+    if (done == -EPIPE && sigismember(&waiting, SIGPIPE) == 0) {
+        const timespec at_once{0, 0};
+        while (sigtimedwait(&broken, nullptr, &at_once) < 0 && errno == EINTR) {
+        }
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return done;
 }
 
 class RealSystem final : public System {
@@ -75,6 +96,21 @@ class RealSystem final : public System {
     }
     ssize_t write(int fd, const void* data, std::size_t size) noexcept override {
         return answered(::write(fd, data, size));
+    }
+
+    ssize_t write_quietly(int fd, const void* data, std::size_t size) noexcept override {
+        return write_without_signal(fd, data, size);
+    }
+    int pipe2(int fds[2], int flags) noexcept override { return answered(::pipe2(fds, flags)); }
+    int duplicate(int fd) noexcept override { return answered(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+    int pipe_access(int fd) noexcept override {
+        struct stat found {};
+        const int flags = ::fcntl(fd, F_GETFL);
+        if (flags < 0 || ::fstat(fd, &found) != 0) return -errno;
+        const bool whole = (flags & O_NONBLOCK) != 0 || S_ISREG(found.st_mode);
+        const int mode = flags & O_ACCMODE;
+        return (whole ? pipe_whole : 0) | (mode == O_WRONLY ? pipe_unreadable : 0) |
+               (mode == O_RDONLY ? pipe_unwritable : 0);
     }
 
     int eventfd(unsigned initial, int flags) noexcept override {

@@ -51,6 +51,12 @@ class System {
     virtual ssize_t read(int fd, void* data, std::size_t size) noexcept = 0;
     virtual ssize_t write(int fd, const void* data, std::size_t size) noexcept = 0;
 
+    // write(2) without SIGPIPE.
+    virtual ssize_t write_quietly(int fd, const void* data, std::size_t size) noexcept = 0;
+    virtual int pipe2(int fds[2], int flags) noexcept = 0;
+    virtual int duplicate(int fd) noexcept = 0;    // fcntl(2) F_DUPFD_CLOEXEC
+    virtual int pipe_access(int fd) noexcept = 0;  // pipe_… bits (pipe_transfer.hpp)
+
     virtual int eventfd(unsigned initial, int flags) noexcept = 0;
     virtual int epoll_create1(int flags) noexcept = 0;
     virtual int epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept = 0;

@@ -111,6 +111,7 @@ class UringDriver final : public Driver {
     void collect_record(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
     bool polls_for_blocks(OpKind kind) const noexcept;
     ssize_t receive_message(int fd, PoolBlock& block, int flags) noexcept;
+    void collect_transfer(OpRecord& record, CompletionBatch& batch) noexcept;
     void collect_inner(OpRecord& record, CompletionBatch& batch) noexcept;
     void collect_other(const io_uring_cqe& cqe) noexcept;
     void collect_cancel(const io_uring_cqe& cqe) noexcept;

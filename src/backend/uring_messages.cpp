@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
+#include "backend/lend.hpp"
 #include "backend/message.hpp"
 #include "backend/payload.hpp"
+#include "backend/pipe_transfer.hpp"
 #include "backend/uring_driver.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>
 
-// Streams of messages on the ring: a multishot recvmsg into its buffers.
+// What the ring does with messages, and with descriptors that are no sockets.
 
 namespace whorl::detail {
 
@@ -64,6 +66,21 @@ ssize_t UringDriver::receive_message(int fd, PoolBlock& block, int flags) noexce
     return receive_into_block(block.base, context_.options.recv_buffer_size, [&](msghdr* message) {
         return context_.system.recvmsg(fd, message, flags | MSG_CMSG_CLOEXEC);
     });
+}
+
+// A pipe, terminal or other descriptor is ready, perhaps: the call is made here (pipe_transfer.hpp).
+void UringDriver::collect_transfer(OpRecord& record, CompletionBatch& batch) noexcept {
+    const bool cancelled = (record.flags & (op_cancelled | op_timed_out | op_pausing)) != 0;
+    if (cancelled) return push(record, -ECANCELED, false, nullptr, batch);
+    std::int32_t result = 0;
+    {
+        const LentInUse in_use(record);
+        Descriptor& descriptor = context_.descriptors.at(record.descriptor);
+        result = pipe_transfer(context_.system, descriptor, record);
+    }
+    if (result != -EAGAIN) return push(record, result, false, nullptr, batch);
+    record.flags |= op_polls;
+    again(record);
 }
 
 }  // namespace whorl::detail

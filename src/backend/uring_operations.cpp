@@ -2,6 +2,7 @@
 // Floor: 3
 #include "backend/lend.hpp"
 #include "backend/payload.hpp"
+#include "backend/pipe_transfer.hpp"
 #include "backend/uring_driver.hpp"
 #include "backend/work_calls.hpp"
 
@@ -58,6 +59,11 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
             return stage_message_stream(fd, record, sqe);
         case OpKind::send_message:
             return stage_send_message(fd, record, sqe);
+        case OpKind::read:
+        case OpKind::write:
+        case OpKind::write_all:
+            record.flags |= op_polls;
+            return io_uring_prep_poll_add(sqe, fd, poll_mask(record));
         case OpKind::watch:
             return stage_watch(fd, record, sqe);
         case OpKind::nop:
@@ -360,6 +366,7 @@ void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
     if ((record.flags & op_polls) != 0 && record.kind != OpKind::watch) {
         record.flags &= static_cast<std::uint16_t>(~op_polls);
         if (cqe.res < 0) return push(record, cqe.res, false, nullptr, batch);
+        if (moves_by_call(record.kind)) return collect_transfer(record, batch);
         if (polls_for_blocks(record.kind)) {
             return collect_polled_stream(record, batch);
         }

@@ -285,6 +285,7 @@ void LoopCore::dispatch_completion(const Completion& completion) {
         case OpKind::accept_stream:
             return advance_accept_stream(record, completion);
         case OpKind::recv:
+        case OpKind::read:
             return advance_recv(record, completion);
         case OpKind::recv_stream:
             return advance_recv_stream(record, completion);
@@ -296,6 +297,7 @@ void LoopCore::dispatch_completion(const Completion& completion) {
             return advance_connect_unix(record, completion);
         case OpKind::send_all:
         case OpKind::send_chain:
+        case OpKind::write_all:
             return advance_send_all(record, completion);
         case OpKind::watch:
             return advance_watch(record, completion);

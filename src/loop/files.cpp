@@ -72,6 +72,7 @@ void LoopCore::advance_open_file(OpRecord& record, const Completion& completion)
 void LoopCore::settle_read(OpRecord& record) noexcept {
     switch (record.kind) {
         case OpKind::recv:
+        case OpKind::read:
         case OpKind::read_at:
         case OpKind::read_exact_at:
         case OpKind::list_directory:

@@ -31,6 +31,7 @@ bool may_go_on(const OpRecord& record) noexcept {
         case OpKind::message_stream:
         case OpKind::send_all:
         case OpKind::send_chain:
+        case OpKind::write_all:
         case OpKind::read_exact_at:
         case OpKind::read_chain_at:
         case OpKind::write_all_at:
@@ -209,6 +210,9 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
         case OpKind::recv:
         case OpKind::send:
         case OpKind::send_all:
+        case OpKind::read:
+        case OpKind::write:
+        case OpKind::write_all:
             static_cast<void>(record.take<Buffer>());
             break;
         case OpKind::read_chain_at:

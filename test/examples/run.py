@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 
 PATIENCE = 30  # seconds for anything that should take none
@@ -266,6 +267,95 @@ def test_guest_poll(programs):
         server.stdin.close()
         server.stdin = None
         expect(echo_exchange(server.address, b"y") == b"y", "lost with the end of its input")
+
+
+def test_udp_echo(programs):
+    with programs.server("udp_echo") as server:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.settimeout(PATIENCE)
+            for size in (0, 1, 1472, 9000, 65056):
+                data = random.Random(size).randbytes(size)
+                peer.sendto(data, server.address)
+                back, sender = peer.recvfrom(70000)
+                expect(back == data, f"{size} bytes came back as {len(back)}")
+                expect(sender == server.address, f"the echo came from {sender}")
+        host, port = server.address
+        foreign = subprocess.run(["socat", "-T", "1", "-", f"UDP:{host}:{port},shut-none"],
+                                 input=b"from socat", capture_output=True, timeout=PATIENCE,
+                                 check=False)
+        expect(foreign.stdout == b"from socat", f"socat got {foreign.stdout}: {foreign.stderr}")
+        again = programs.run("udp_echo", "--port", str(port), "--backend", programs.backend)
+        expect(again.returncode == 1, f"a port in use gave status {again.returncode}")
+
+
+def test_cat(programs):
+    """As the system's cat, between pipes, files and terminals."""
+    data = random.Random(1).randbytes(3_000_000)
+    name = [programs.path("cat"), "--backend", programs.backend]
+
+    def both(**how):
+        ours = subprocess.run(name, timeout=PATIENCE, check=False, **how)
+        expect(ours.returncode == 0, f"status {ours.returncode} of {list(how)}")
+        return ours.stdout
+
+    for part in (b"", b"x", data[:4096], data):
+        expect(both(input=part, stdout=subprocess.PIPE) == part, f"lost of {len(part)} bytes")
+    with tempfile.TemporaryDirectory() as folder:
+        source, target, system = (os.path.join(folder, part) for part in "abc")
+        with open(source, "wb") as file:
+            file.write(data)
+        with open(source, "rb") as into, open(target, "wb") as out:
+            both(stdin=into, stdout=out)
+        with open(source, "rb") as into, open(system, "wb") as out:
+            subprocess.run(["cat"], stdin=into, stdout=out, check=True)
+        with open(target, "rb") as ours, open(system, "rb") as theirs:
+            expect(ours.read() == theirs.read(), "a file came out different from the system's cat")
+        with open(source, "rb") as into:
+            expect(both(stdin=into, stdout=subprocess.PIPE) == data, "file to pipe")
+        with open(target, "ab") as out:
+            both(input=b"appended", stdout=out)
+        expect(os.path.getsize(target) == len(data) + 8, "not appended")
+    expect(both(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) == b"", "/dev/null has bytes")
+    both(input=data, stdout=subprocess.DEVNULL)
+    # Nobody reads: an error and a message, and no death by a signal.
+    reading, writing = os.pipe()
+    os.close(reading)
+    broken = subprocess.run(name, input=b"x", stdout=writing, stderr=subprocess.PIPE,
+                            timeout=PATIENCE, check=False)
+    os.close(writing)
+    expect(broken.returncode == 1, f"a broken pipe gave status {broken.returncode}")
+    expect(b"Broken pipe" in broken.stderr, f"it said {broken.stderr}")
+    # A terminal on both sides; its end is control-D.
+    outer, inner = os.openpty()
+    terminal = subprocess.Popen(name, stdin=inner, stdout=inner)
+    os.close(inner)
+    os.write(outer, b"typed\n\x04")
+    seen = b""
+    while seen.count(b"typed") < 2:  # the terminal's echo, and ours
+        seen += os.read(outer, 100)
+    expect(terminal.wait(PATIENCE) == 0, "the terminal's end is not the end")
+    os.close(outer)
+
+
+def test_pass_descriptor(programs):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "socket")
+        server = subprocess.Popen(
+            [programs.path("pass_descriptor"), "serve", path, "3", programs.backend],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            server.stderr.readline()
+            for word in ("one", "two", "three"):
+                done = programs.run("pass_descriptor", "speak", path, word, programs.backend)
+                expect(done.returncode == 0, f"{word} gave {done.returncode}: {done.stderr}")
+                line = server.stdout.readline().decode()
+                expect(line == word + "\n", f"the server's output has {line!r}")
+            expect(server.wait(PATIENCE) == 0, f"the server ended with {server.returncode}")
+            expect(not os.path.exists(path), "the socket's file is left")
+        finally:
+            if server.poll() is None:
+                server.kill()
+                server.wait()
 
 
 def main():

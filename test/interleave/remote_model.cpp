@@ -252,6 +252,10 @@ class ModelSystem final : public System {
     int socketpair(int, int, int, int[2]) noexcept override { return -ENOSYS; }
     int set_blocking(int) noexcept override { return -ENOSYS; }
     int unlink_socket(const char*) noexcept override { return -ENOSYS; }
+    ssize_t write_quietly(int, const void*, std::size_t) noexcept override { return -ENOSYS; }
+    int pipe2(int[2], int) noexcept override { return -ENOSYS; }
+    int duplicate(int) noexcept override { return -ENOSYS; }
+    int pipe_access(int) noexcept override { return -ENOSYS; }
     int connect(int, const sockaddr*, socklen_t) noexcept override { return -ENOSYS; }
     ssize_t recvmsg(int, msghdr*, int) noexcept override { return -ENOSYS; }
     int getsockname(int, sockaddr*, socklen_t*) noexcept override { return -ENOSYS; }
