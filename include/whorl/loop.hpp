@@ -47,7 +47,7 @@ using DoneOf = typename Op::Done;
 // reported on stderr, never freed), destroys handlers without calling them and closes descriptors.
 // Thread: made on any thread; from the first turn on it belongs to the thread that ran it, and every
 // call from another thread, Remote's excepted, is an assertion that names both. Another thread may
-// destroy it when no receive, send or connect is under way: drain() on its own thread first. Any
+// destroy it when nothing but accepts and watches is under way: drain() on its own thread first. Any
 // number per thread and per process. Moving a Loop is cheap and keeps handles valid; not from inside
 // its handlers. In a child of fork(2) the loop stays the parent's: calls are assertions, and destroying
 // it there does nothing.

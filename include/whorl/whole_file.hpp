@@ -19,7 +19,8 @@
 //
 // What is begun here keeps its state on the heap (one allocation each, and the path), and goes on by
 // itself. The handler is called exactly once, from the loop's dispatch; when the loop is destroyed
-// first, it is destroyed uncalled. A deadline is one of the whole.
+// first, it is destroyed uncalled. A deadline is one of the whole. When the heap is exhausted, what the
+// standard library does then happens (std::bad_alloc leaves the call, or ends the program).
 
 namespace whorl {
 
