@@ -112,4 +112,41 @@ SimRing::Outcome SimRing::try_file(SimRingOp& op) {
     }
 }
 
+// Which operations of the list an entry on a file may stand for.
+SimRing::Kinds SimRing::file_kinds_of(unsigned opcode) noexcept {
+    const auto one = [](OpKind kind) { return Kinds{kind, kind}; };
+    switch (opcode) {
+        case IORING_OP_OPENAT2:
+            return one(OpKind::open_file);
+        case IORING_OP_READ:
+            return {OpKind::read_at, OpKind::read_exact_at};
+        case IORING_OP_WRITE:
+            return {OpKind::write_at, OpKind::write_all_at};
+        case IORING_OP_READV:
+            return one(OpKind::read_chain_at);
+        case IORING_OP_WRITEV:
+            return one(OpKind::write_chain_at);
+        case IORING_OP_FSYNC:
+            return one(OpKind::sync);
+        case IORING_OP_SYNC_FILE_RANGE:
+            return one(OpKind::sync_range);
+        case IORING_OP_FALLOCATE:
+            return one(OpKind::allocate);
+        case IORING_OP_FADVISE:
+            return one(OpKind::advise);
+        case IORING_OP_STATX:
+            return one(OpKind::stat);
+        case IORING_OP_RENAMEAT:
+            return one(OpKind::rename);
+        case IORING_OP_LINKAT:
+            return one(OpKind::link);
+        case IORING_OP_SYMLINKAT:
+            return one(OpKind::symlink);
+        case IORING_OP_UNLINKAT:
+            return {OpKind::unlink, OpKind::remove_directory};
+        default:
+            return one(OpKind::make_directory);
+    }
+}
+
 }  // namespace whorl::detail

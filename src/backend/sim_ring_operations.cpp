@@ -264,6 +264,7 @@ SimRing::Outcome SimRing::try_op(SimRingOp& op) {
 // non-blocking is taken for a watch.
 SimRing::Kinds SimRing::kinds_of(const SimRingOp& op) const noexcept {
     const auto one = [](OpKind kind) { return Kinds{kind, kind}; };
+    if (is_on_file(op.opcode)) return file_kinds_of(op.opcode);
     switch (op.opcode) {
         case IORING_OP_CONNECT:
             return one(OpKind::connect);
@@ -275,7 +276,9 @@ SimRing::Kinds SimRing::kinds_of(const SimRingOp& op) const noexcept {
         case IORING_OP_SEND:
             return one((op.message_flags & MSG_WAITALL) != 0 ? OpKind::send_all : OpKind::send);
         case IORING_OP_SENDMSG:
-            return one(OpKind::send_chain);
+            return one(op.message != nullptr ? OpKind::send_message : OpKind::send_chain);
+        case IORING_OP_RECVMSG:
+            return one(op.multishot ? OpKind::message_stream : OpKind::recv_message);
         default:
             if (op.multishot)
                 return one(OpKind::hook);  // the driver's own, for wake-ups: no operation

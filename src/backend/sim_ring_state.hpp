@@ -184,6 +184,7 @@ class SimRing final : public SimFile, private SimWatcher {
         OpKind first, second;
     };
     Kinds kinds_of(const SimRingOp& op) const noexcept;
+    static Kinds file_kinds_of(unsigned opcode) noexcept;
     int fault(SimRingOp& op);
     bool ends_stream();
     std::size_t shortened(std::size_t size);
