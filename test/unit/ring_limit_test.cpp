@@ -117,7 +117,7 @@ TEST_P(RingLimited, knows_only_the_flags_of_its_level) {
 TEST_P(RingLimited, registers_only_what_its_level_has) {
     EXPECT_EQ(ring_.registrable(), at_least(RingLimit::linux_6_1));
     EXPECT_EQ(ring_.register_index(), at_least(RingLimit::linux_6_1));
-    const Error error = ring_.buffers_open(2);
+    const Error error = ring_.buffers_open(0, 2);
     if (at_least(RingLimit::linux_6_1)) EXPECT_FALSE(error);
     else EXPECT_EQ(error.value(), EACCES);
     EXPECT_EQ(ring_.register_event_fd(-1).value(), EBADF) << "allowed, and no descriptor";

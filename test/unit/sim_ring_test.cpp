@@ -64,7 +64,7 @@ TEST(SimRing, ring_opens_at_every_level) {
         EXPECT_EQ(ring.hides_iowait(), level == RingLevel::linux_6_18);
         EXPECT_EQ(ring.opcode_supported(IORING_OP_SOCKET), newer);
         EXPECT_TRUE(ring.opcode_supported(IORING_OP_ACCEPT));
-        EXPECT_EQ(!ring.buffers_open(8), newer);
+        EXPECT_EQ(!ring.buffers_open(0, 8), newer);
         ring.close();
         EXPECT_TRUE(kernel.open_descriptors().empty());
     }

@@ -138,63 +138,59 @@ TEST(WorldPeer, outlives_its_world) {
 
 TEST(WorldFault, reset_after_seventeen_bytes) {
     Connected all;
-    auto& [world, loop, peer, client] = all;
-    world.reset_after(loop, client.socket, 17);
-    client.send(loop, "0123456789");
-    EXPECT_TRUE(world.run_idle());
-    EXPECT_EQ(peer.received(), "0123456789");
-    EXPECT_FALSE(peer.was_reset());
-    client.send(loop, "abcdefghij");
-    EXPECT_TRUE(world.run_until([&] { return client.ended; }));
-    EXPECT_EQ(client.error, Error::from_errno(ECONNRESET));
-    EXPECT_EQ(peer.received(), "0123456789abcdefg");
-    EXPECT_TRUE(peer.was_reset());
+    all.world.reset_after(all.loop, all.client.socket, 17);
+    all.client.send(all.loop, "0123456789");
+    EXPECT_TRUE(all.world.run_idle());
+    EXPECT_EQ(all.peer.received(), "0123456789");
+    EXPECT_FALSE(all.peer.was_reset());
+    all.client.send(all.loop, "abcdefghij");
+    EXPECT_TRUE(all.world.run_until([&] { return all.client.ended; }));
+    EXPECT_EQ(all.client.error, Error::from_errno(ECONNRESET));
+    EXPECT_EQ(all.peer.received(), "0123456789abcdefg");
+    EXPECT_TRUE(all.peer.was_reset());
 }
 
 TEST(WorldFault, reset_from_either_side_and_through_the_port) {
     for (int way = 0; way < 4; ++way) {
         SCOPED_TRACE(way);
         Connected all;
-        auto& [world, loop, peer, client] = all;
-        if (way == 0) world.reset(loop, client.socket);
-        if (way == 1) peer.reset();
+        if (way == 0) all.world.reset(all.loop, all.client.socket);
+        if (way == 1) all.peer.reset();
         if (way == 2) {
-            ASSERT_EQ(world.connections(peer.address().port()).size(), 2u);
-            world.connections(peer.address().port())[0].reset();
+            ASSERT_EQ(all.world.connections(all.peer.address().port()).size(), 2u);
+            all.world.connections(all.peer.address().port())[0].reset();
         }
-        if (way == 3) world.connection(loop, client.socket).reset_after(0);
-        EXPECT_TRUE(world.run_until([&] { return client.ended; }));
-        EXPECT_EQ(client.error, Error::from_errno(ECONNRESET));
-        EXPECT_FALSE(world.connection(loop, client.socket).alive());
+        if (way == 3) all.world.connection(all.loop, all.client.socket).reset_after(0);
+        EXPECT_TRUE(all.world.run_until([&] { return all.client.ended; }));
+        EXPECT_EQ(all.client.error, Error::from_errno(ECONNRESET));
+        EXPECT_FALSE(all.world.connection(all.loop, all.client.socket).alive());
     }
 }
 
 TEST(WorldFault, partition_holds_everything_and_loses_nothing) {
     Connected all;
-    auto& [world, loop, peer, client] = all;
-    world.partition();
-    peer.send("late");
-    EXPECT_FALSE(world.run_until([&] { return !client.received.empty(); }, 1h));
-    Peer stranger = world.connect(peer.address());
-    EXPECT_FALSE(world.run_until([&] { return stranger.connected(); }, 30s));
-    world.heal();
-    EXPECT_TRUE(world.run_until([&] { return client.received == "late"; }));
+    all.world.partition();
+    all.peer.send("late");
+    EXPECT_FALSE(all.world.run_until([&] { return !all.client.received.empty(); }, 1h));
+    Peer stranger = all.world.connect(all.peer.address());
+    EXPECT_FALSE(all.world.run_until([&] { return stranger.connected(); }, 30s));
+    all.world.heal();
+    EXPECT_TRUE(all.world.run_until([&] { return all.client.received == "late"; }));
 }
 
 TEST(WorldFault, hold_stalls_one_direction) {
     Connected all;
-    auto& [world, loop, peer, client] = all;
-    auto link = world.connection(loop, client.socket);
+    auto link = all.world.connection(all.loop, all.client.socket);
     EXPECT_TRUE(link.alive());
-    EXPECT_EQ(link.peer(), peer.address());
+    EXPECT_EQ(link.peer(), all.peer.address());
     link.hold();
-    client.send(loop, "stalled");
-    peer.send("free");
-    EXPECT_TRUE(world.run_until([&] { return client.received == "free"; }));
-    EXPECT_EQ(peer.received(), "");
+    all.client.send(all.loop, "stalled");
+    all.peer.send("free");
+    EXPECT_TRUE(all.world.run_until([&] { return all.client.received == "free"; }));
+    EXPECT_EQ(all.peer.received(), "");
     EXPECT_EQ(link.bytes_sent(), 7u);
     link.release();
-    EXPECT_TRUE(world.run_until([&] { return peer.received() == "stalled"; }));
+    EXPECT_TRUE(all.world.run_until([&] { return all.peer.received() == "stalled"; }));
 }
 
 TEST(WorldFault, no_descriptor_is_left_for_an_accept) {

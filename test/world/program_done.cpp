@@ -156,7 +156,7 @@ void Program::done(Loop&, std::uint32_t index, whorl::RecvStream::Done& done) {
         return ended(index, done.error, End::end);
     }
     check(!done.error && !done.buffer.empty(), "a part of a stream without bytes");
-    const LoopOptions& options = loop_options[op.loop];
+    const whorl::LoopOptions& options = loop_options[op.loop];
     check(done.buffer.size() <= std::max(options.recv_buffer_size, options.recv_bulk_buffer_size),
           "a part is too large");
     received(op, done.buffer);
