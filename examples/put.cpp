@@ -4,6 +4,7 @@
 //   put [--backend automatic|io_uring|libev] FILE
 //
 // Exit status: 0 when the new content is there and durable; 1 when not, and then the old one is.
+#include <whorl/whole_file.hpp>
 #include <whorl/whorl.hpp>
 
 #include <cstdio>

@@ -2,7 +2,8 @@
 // Floor: 7
 #pragma once
 
-// Everything that whorl offers. Including only what is used compiles faster.
+// Everything that whorl offers, but for what needs the heavier headers of the standard library:
+// whorl/std_error.hpp, whorl/testing.hpp, whorl/whole_file.hpp. Including only what is used compiles faster.
 #include <whorl/address.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
@@ -16,5 +17,4 @@
 #include <whorl/udp.hpp>
 #include <whorl/unix.hpp>
 #include <whorl/version.hpp>
-#include <whorl/whole_file.hpp>
 #include <whorl/work.hpp>
