@@ -86,7 +86,7 @@ class LibevDriverTest : public testing::Test {
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         socklen_t length = sizeof address;
         EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), length), 0);
-        EXPECT_EQ(listen(fd, backlog), 0);
+        EXPECT_EQ(::listen(fd, backlog), 0);
         EXPECT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length), 0);
         return descriptor(fd, DescriptorKind::listener);
     }
