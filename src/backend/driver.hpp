@@ -56,7 +56,6 @@ struct CompletionBatch {
 
     bool full() const noexcept { return count == capacity; }
     bool empty() const noexcept { return taken == count; }
-    std::uint32_t room() const noexcept { return capacity - count; }
     void push(const Completion& completion) noexcept {
         WHORL_ASSERT(count < capacity);
         entries[count++] = completion;

@@ -10,8 +10,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
-
 // How each operation is said to the ring, in the order of the operation list, and what an answer means.
 
 namespace whorl::detail {
@@ -265,8 +263,9 @@ inline void UringDriver::collect_bytes(OpRecord& record, const io_uring_cqe& cqe
 
 void UringDriver::collect(CompletionBatch& batch) noexcept {
     Slab<OpRecord>& operations = context_.operations;
-    const unsigned count = std::min(ring_.completions(), batch.room());
-    for (unsigned index = 0; index < count; ++index) {
+    const unsigned count = ring_.completions();
+    unsigned index = 0;
+    for (; index < count && !batch.full(); ++index) {
         const io_uring_cqe& cqe = ring_.completion(index);
         OpRecord* record = operations.find(cqe.user_data);
         if (record == nullptr) collect_other(cqe);
@@ -274,7 +273,7 @@ void UringDriver::collect(CompletionBatch& batch) noexcept {
             collect_bytes(*record, cqe, batch);
         else collect_record(*record, cqe, batch);
     }
-    if (count != 0) ring_.pop(count);
+    if (index != 0) ring_.pop(index);
     if (work_out_ != 0) work_collect(batch);
     if (buffers_.lacks()) buffers_.fill();
     if (bulk_.lacks()) bulk_.fill();
