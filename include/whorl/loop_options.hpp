@@ -74,7 +74,8 @@ struct LoopOptions {
     Backend backend = Backend::automatic;
     std::uint32_t features_off = 0;  // feature_bit()s; features not to be used even when present
     // A seccomp filter does not see what goes through a ring: a process that must not open files can
-    // still open them with io_uring. With `used` this ring cannot. A filter must keep the process from
+    // still open them with io_uring. With `used` this ring cannot, and whorl's own operations on files are
+    // system calls of the work pool. A filter must keep the process from
     // making another ring: install it after the loop's first turn, and let it deny io_uring_setup.
     // If the kernel refuses the limit, io_uring counts as refused; libev has no ring and no limit.
     // Cost: a test of two bits for each operation, in the kernel.

@@ -166,11 +166,12 @@ Error Ring::setup_once(unsigned entries, const Setup& setup) noexcept {
 // know some of what it would allow and answers EINVAL; it then gets an older limit.
 Error Ring::limit_to(RingLimit limit) noexcept {
     int done = -EINVAL;
+    const bool files = limit != RingLimit::used;  // they take another way then
     if (limit == RingLimit::used) limit = RingLimit::linux_6_18;
     for (auto level = static_cast<std::uint8_t>(limit);
          done == -EINVAL && level >= static_cast<std::uint8_t>(RingLimit::linux_5_15); --level) {
         io_uring_restriction list[ring_limit_entries_max];
-        const unsigned count = ring_limit_list(static_cast<RingLimit>(level), list);
+        const unsigned count = ring_limit_list(static_cast<RingLimit>(level), files, list);
         done = register_call(IORING_REGISTER_RESTRICTIONS, list, count);
     }
     if (done >= 0) done = register_call(IORING_REGISTER_ENABLE_RINGS, nullptr, 0);

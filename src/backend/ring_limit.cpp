@@ -13,6 +13,7 @@ struct Use {
     RingLimit since;
     std::uint8_t kind;  // IORING_RESTRICTION_*
     std::uint8_t what;
+    bool on_files = false;
 };
 
 constexpr RingLimit oldest = RingLimit::linux_5_15;
@@ -27,21 +28,21 @@ constexpr Use uses[] = {
     {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_SEND},
     {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_SENDMSG},
     {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_RECVMSG},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_OPENAT2},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_READ},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_WRITE},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_READV},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_WRITEV},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_FSYNC},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_SYNC_FILE_RANGE},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_FALLOCATE},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_FADVISE},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_STATX},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_RENAMEAT},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_LINKAT},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_SYMLINKAT},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_UNLINKAT},
-    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_MKDIRAT},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_OPENAT2, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_READ, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_WRITE, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_READV, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_WRITEV, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_FSYNC, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_SYNC_FILE_RANGE, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_FALLOCATE, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_FADVISE, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_STATX, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_RENAMEAT, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_LINKAT, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_SYMLINKAT, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_UNLINKAT, true},
+    {oldest, IORING_RESTRICTION_SQE_OP, IORING_OP_MKDIRAT, true},
     {oldest, IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_PROBE},
     {oldest, IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_EVENTFD},
     {RingLimit::linux_6_1, IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_RING_FDS},
@@ -56,12 +57,12 @@ static_assert(sizeof uses / sizeof uses[0] <= ring_limit_entries_max, "the list 
 
 }  // namespace
 
-unsigned ring_limit_list(RingLimit limit,
+unsigned ring_limit_list(RingLimit limit, bool files,
                          io_uring_restriction (&list)[ring_limit_entries_max]) noexcept {
     WHORL_ASSERT(limit != RingLimit::none);
     unsigned count = 0;
     for (const Use& use : uses) {
-        if (ring_limit_older(limit, use.since)) continue;
+        if (ring_limit_older(limit, use.since) || (use.on_files && !files)) continue;
         io_uring_restriction& entry = list[count++];
         entry = io_uring_restriction{};
         entry.opcode = use.kind;

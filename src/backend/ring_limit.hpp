@@ -16,8 +16,9 @@ namespace whorl::detail {
 
 inline constexpr unsigned ring_limit_entries_max = 64;
 
-// Writes what `limit`, which is not RingLimit::none, allows; returns how many entries.
-unsigned ring_limit_list(RingLimit limit,
+// Writes what `limit`, which is not RingLimit::none, allows, with or without what opens, reads and
+// changes files; returns how many entries.
+unsigned ring_limit_list(RingLimit limit, bool files,
                          io_uring_restriction (&list)[ring_limit_entries_max]) noexcept;
 
 // The features that exist under `limit`.

@@ -85,6 +85,8 @@ void stage_on_path(OpRecord& record, int directory, io_uring_sqe* sqe) noexcept 
 
 // The length of two operations has 32 bits in a ring's entry.
 bool UringDriver::in_ring(OpRecord& record) const noexcept {
+    if (context_.options.ring_limit == RingLimit::used)
+        return false;  // a filter is to see the calls
     const unsigned opcode = opcode_of(record.kind);
     if (opcode == IORING_OP_NOP || !ring_.opcode_supported(opcode)) return false;
     const bool narrow = record.kind == OpKind::sync_range || record.kind == OpKind::advise;
