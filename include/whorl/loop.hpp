@@ -334,7 +334,7 @@ void Loop::operation_thunk(Loop& loop, detail::OpRecord& record, detail::Deliver
     }
     typename Op::Done done = Op::finish(record, *delivery);
     Stored handler(std::move(stored));
-    stored.~Stored();
+    stored.~Stored();  // NOLINT(bugprone-use-after-move)
     loop.release(record);
     detail::handler_call(handler, loop, std::move(done));
 }

@@ -227,7 +227,7 @@ std::string SimDisk::path_of(const SimNodePtr& node) const {
         const SimNodePtr up = here->parent.lock();
         if (up == nullptr) return path + " (deleted)";
         for (const auto& [name, entry] : up->entries) {
-            if (entry == here) path = "/" + name + path;
+            if (entry == here) path.insert(0, name).insert(0, 1, '/');
         }
         here = up;
     }

@@ -361,7 +361,7 @@ ssize_t SimFileCalls::readlinkat(int directory, const char* path, char* text,
         answer = found.node->text;
     }
     const std::size_t count = std::min(size, answer.size());
-    std::memcpy(text, answer.data(), count);
+    std::copy_n(answer.data(), count, text);  // without a zero, as readlink(2)
     return static_cast<ssize_t>(count);
 }
 
@@ -386,7 +386,7 @@ ssize_t SimFileCalls::getdents64(int fd, void* entries, std::size_t size) noexce
         std::memcpy(entry + 8, &next, sizeof next);
         std::memcpy(entry + 16, &short_length, sizeof short_length);
         entry[18] = static_cast<char>(IFTODT(node.stat_mode()));
-        std::memcpy(entry + name_at, name.data(), name.size());
+        std::copy(name.begin(), name.end(), entry + name_at);  // a zero is behind it
         used += length;
         ++file->position;
         return true;

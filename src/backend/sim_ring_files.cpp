@@ -22,6 +22,7 @@ const char* path_at(std::uint64_t address) noexcept { return memory_at(address);
 ssize_t transfer(FileCalls& calls, const io_uring_sqe& sqe, const iovec* parts, int count,
                  bool writes) {
     std::vector<std::unique_ptr<SimAccess>> access;
+    access.reserve(static_cast<std::size_t>(count));
     for (int part = 0; part < count; ++part) {
         access.push_back(std::make_unique<SimAccess>(parts[part].iov_base, parts[part].iov_len));
     }

@@ -198,7 +198,7 @@ class AtomicWrite final : public Composed {
         WriteAllAt write{file_, std::move(done_.buffer), 0};
         const Error error = step(loop, "write", std::move(write), &AtomicWrite::written);
         if (!error) return;
-        done_.buffer = std::move(write.buffer);  // refused: not moved from
+        done_.buffer = std::move(write.buffer);  // NOLINT(bugprone-use-after-move): it was refused
         fail(loop, error);
     }
     void written(Loop& loop, WriteAllAt::Done done) {
