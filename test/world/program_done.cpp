@@ -336,7 +336,8 @@ void Program::check_loop(Loop& loop, const whorl::LoopOptions& options, bool hol
     const whorl::Statistics& left = loop.statistics();
     // A ring keeps the buffers that the kernel may choose from.
     const bool ring = loop.backend_report().chosen == whorl::Backend::io_uring;
-    const std::uint32_t kept = ring ? options.recv_ring_depth_max : 0;
+    const std::uint32_t kept =
+        ring ? options.recv_ring_depth_max + options.recv_bulk_ring_depth : 0;
     check(left.operations == 0, "a slot is left");
     check(left.buffers_out <= kept, "a buffer is left");
     check(!holders_gone || left.handles == 0, "a socket is left");
