@@ -83,7 +83,7 @@ struct Descriptor : SlabSlot {
     std::uint32_t operations;    // all that name this descriptor, until dispatched
     std::uint32_t buffers_out;   // received buffers that the program holds
     std::uint32_t close_record;  // the close handler's record, 0 for none
-    std::uint16_t flags;         // of a file
+    std::uint16_t flags;         // of a file (above) or a pipe (pipe_transfer.hpp)
     void* backend;               // for the backend alone
 };
 static_assert(sizeof(Descriptor) <= 80, "a connection is small");

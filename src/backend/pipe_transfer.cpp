@@ -50,7 +50,7 @@ std::int32_t pipe_transfer(System& system, const Descriptor& descriptor,
             result = static_cast<std::int32_t>(system.read(fd, span.data, span.size));
         } else {
             const Span span = span_to_send(record);
-            const bool whole = (descriptor.family & pipe_whole) != 0;
+            const bool whole = (descriptor.flags & pipe_whole) != 0;
             result = write_pieces(system, fd, span, whole ? turn_max : piece_max);
         }
     }

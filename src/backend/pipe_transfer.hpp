@@ -10,7 +10,7 @@
 
 namespace whorl::detail {
 
-// Bits of a Pipe's Descriptor::family. What cannot be read is never readable for poll(2), so it is
+// Bits of a Pipe's Descriptor::flags. What cannot be read is never readable for poll(2), so it is
 // refused before somebody waits for it.
 inline constexpr std::uint16_t pipe_whole = 1;  // no write to it blocks, whatever its size
 inline constexpr std::uint16_t pipe_unreadable = 2;

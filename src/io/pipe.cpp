@@ -19,7 +19,7 @@ Result<Pipe> adopt_pipe(Loop& loop, int fd) noexcept {
     if (access < 0) return Error::from_errno(access);
     Result<detail::Descriptor*> claimed = core.descriptor_claim(fd, detail::DescriptorKind::socket);
     if (!claimed) return claimed.error();
-    (*claimed)->family = static_cast<std::uint16_t>(access);
+    (*claimed)->flags = static_cast<std::uint16_t>(access);
     return Pipe::from_value(core.descriptors.handle_of(*claimed));
 }
 
@@ -59,7 +59,7 @@ namespace detail {
 Error pipe_usable(Loop& loop, OpRecord& record) noexcept {
     const std::uint32_t refusal = record.kind == OpKind::read ? pipe_unreadable : pipe_unwritable;
     const Descriptor& descriptor = loop.core().descriptors.at(record.descriptor);
-    return (descriptor.family & refusal) != 0 ? Error::from_errno(EBADF) : Error();
+    return (descriptor.flags & refusal) != 0 ? Error::from_errno(EBADF) : Error();
 }
 
 }  // namespace detail
