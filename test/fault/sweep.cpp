@@ -377,6 +377,7 @@ Census census(const Scenario& scenario, Kind kind) noexcept {
     } else if (WIFEXITED(status) && WEXITSTATUS(status) == exit_unsupported) {
         counted.refusal = "system calls are not trapped on this machine (x86-64 only)";
     } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        std::printf("the census ended with the wait status 0x%x\n", static_cast<unsigned>(status));
         counted.sound = false;
     }
     return counted;
