@@ -149,6 +149,9 @@ class Driver {
     // wait(), or not at all.
     virtual Result<int> notify_fd() noexcept = 0;
 
+    // When a guest's host must call although nothing has happened.
+    virtual Instant wakes_at() const noexcept { return instant_never; }
+
     // The optional features in use; bind() and notify_fd() may change them.
     virtual std::uint32_t features() const noexcept { return 0; }
 };

@@ -124,16 +124,11 @@ Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     if (bulk_.lacks()) bulk_.fill();
     if (wake_fd_ >= 0 && !wake_armed_) stage_wake();
     if (!work_heard()) work_stage();
-    // Cancellations that are to be repeated give the kernel a moment first, so that it is not asked
-    // without end while it cannot let go.
-    const bool repeats_later = std::exchange(cancels_repeat_, false);
-    if (!cancels_.empty() && !repeats_later) stage_cancels(batch.capacity);
+    if (!repeats_.empty()) timeout = resume_repeats(timeout);
+    if (!cancels_.empty()) stage_cancels(batch.capacity);
     if (!again_.empty() || !submissions.empty()) stage_all(submissions, batch);
     // What the kernel would not take yet must be offered again soon, not after a wait.
-    const bool all_staged =
-        submissions.empty() && again_.empty() && (cancels_.empty() || repeats_later);
-    const bool unlimited = timeout < Nanoseconds::zero();
-    if (repeats_later && (unlimited || timeout > cancel_pause)) timeout = cancel_pause;
+    const bool all_staged = submissions.empty() && again_.empty() && cancels_.empty();
     const bool waits =
         batch.empty() && ring_.completions() == 0 && all_staged && !work_left_ && work_heard();
     if (Error error = submit_and_wait(waits ? timeout : Nanoseconds::zero())) return error;
@@ -218,6 +213,21 @@ void UringDriver::stage_cancels(std::uint32_t budget) noexcept {
         if (ring_.skips_success()) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;  // nobody reads it
         sqe->user_data = data_of_cancel(context_.operations.handle_of(record));
     }
+}
+
+// Cancellations that are to be repeated give the kernel a moment first, so that it is not asked without
+// end while it cannot let go. Answers how long the wait may last: until that moment is over.
+Nanoseconds UringDriver::resume_repeats(Nanoseconds timeout) noexcept {
+    const Nanoseconds left = repeat_at_ - context_.system.now();
+    if (left > Nanoseconds::zero()) {
+        return timeout < Nanoseconds::zero() ? left : std::min(timeout, left);
+    }
+    while (OpRecord* record = repeats_.pop_front(context_.operations)) {
+        record->flags =
+            static_cast<std::uint16_t>((record->flags & ~op_in_repeats) | op_in_cancels);
+        cancels_.push_back(context_.operations, *record);
+    }
+    return timeout;
 }
 
 // Submits and runs deferred work, so that the kernel lets go of files that cancelled polls held. What

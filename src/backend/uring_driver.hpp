@@ -13,6 +13,7 @@
 //
 // A record that the driver has is in one of these places:
 //   in the kernel                  no bit, or op_in_cancels while a cancellation is to be submitted
+//                                  (op_in_repeats: again, after a pause)
 //   in `again` (op_in_again)       to be submitted anew with the next wait
 //   in `ended` (op_in_ended)       cancelled while in `again`; its completion is due
 // op_polls says that its next (or present) submission is a poll for readiness instead of the operation
@@ -25,6 +26,7 @@ inline constexpr std::uint16_t op_polls = op_backend_1;
 inline constexpr std::uint16_t op_in_cancels = op_backend_2;
 inline constexpr std::uint16_t op_in_again = 1 << 14;
 inline constexpr std::uint16_t op_in_ended = 1 << 15;
+inline constexpr std::uint16_t op_in_repeats = op_in_cancels | op_in_again;
 inline constexpr std::uint16_t op_backend_all =
     op_polls | op_in_cancels | op_in_again | op_in_ended;
 
@@ -51,6 +53,9 @@ class UringDriver final : public Driver {
     bool bulk_buffers_ready() const noexcept override { return bulk_.ready(); }
     Error watch_wake(int event_fd) noexcept override;
     Result<int> notify_fd() noexcept override;
+    Instant wakes_at() const noexcept override {
+        return repeats_.empty() ? instant_never : repeat_at_;
+    }
     std::uint32_t features() const noexcept override { return features_; }
 
   private:
@@ -88,6 +93,8 @@ class UringDriver final : public Driver {
 
     void stage_all(OpList& submissions, CompletionBatch& batch) noexcept;
     void stage_cancels(std::uint32_t budget) noexcept;
+    Nanoseconds resume_repeats(Nanoseconds timeout) noexcept;
+    void leave_cancels(OpRecord& record) noexcept;
     void stage_wake() noexcept;
     bool stage(OpRecord& record) noexcept;
     bool answer_by_call(OpRecord& record, OpList& submissions, CompletionBatch& batch) noexcept;
@@ -148,6 +155,8 @@ class UringDriver final : public Driver {
     std::uint32_t features_ = 0;
     unsigned long thread_ = 0;
     OpList cancels_;
+    OpList repeats_;       // cancellations that found nothing, until the pause has passed
+    Instant repeat_at_{};  // its end, while there are any
     OpList again_;
     OpList ended_;
 
@@ -165,7 +174,6 @@ class UringDriver final : public Driver {
     bool wake_armed_ = false;
     bool wake_multishot_ = true;
     bool bulk_refused_ = false;
-    bool cancels_repeat_ = false;   // the kernel has not found what was to be cancelled
     std::uint32_t idle_turns_ = 0;  // since the kernel was entered last
 };
 

@@ -298,9 +298,9 @@ void UringDriver::collect_cancel(const io_uring_cqe& cqe) noexcept {
     constexpr unsigned ending = op_cancelled | op_timed_out | op_pausing | op_dropped;
     constexpr unsigned elsewhere = op_in_cancels | op_in_again | op_in_ended | op_final_seen;
     if ((record->flags & ending) == 0 || (record->flags & elsewhere) != 0) return;
-    record->flags |= op_in_cancels;
-    cancels_.push_back(context_.operations, *record);
-    cancels_repeat_ = true;
+    if (repeats_.empty()) repeat_at_ = context_.system.now() + cancel_pause;
+    record->flags |= op_in_repeats;
+    repeats_.push_back(context_.operations, *record);
 }
 
 void UringDriver::collect_wake(const io_uring_cqe& cqe) noexcept {
@@ -319,6 +319,12 @@ void UringDriver::collect_ended(CompletionBatch& batch) noexcept {
     }
 }
 
+void UringDriver::leave_cancels(OpRecord& record) noexcept {
+    const bool repeats = (record.flags & op_in_repeats) == op_in_repeats;
+    (repeats ? repeats_ : cancels_).remove(context_.operations, record);
+    record.flags &= static_cast<std::uint16_t>(~op_in_repeats);
+}
+
 void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlock* block,
                        CompletionBatch& batch) noexcept {
     if (!more) {
@@ -326,7 +332,7 @@ void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlo
             if (result == -ENOBUFS) buffers_for(record).deepen(streams_);
             --streams_;
         }
-        if ((record.flags & op_in_cancels) != 0) cancels_.remove(context_.operations, record);
+        if ((record.flags & op_in_cancels) != 0) leave_cancels(record);
         clear_bits(record);
         give_back(record);
     }
@@ -337,9 +343,10 @@ void UringDriver::push(OpRecord& record, std::int32_t result, bool more, PoolBlo
 // cancellation may have gone to the kernel already and found nothing there; nobody repeats it.
 void UringDriver::again(OpRecord& record) noexcept {
     constexpr unsigned ending = op_cancelled | op_timed_out | op_pausing | op_dropped;
-    if ((record.flags & op_in_cancels) != 0) cancels_.remove(context_.operations, record);
-    if ((record.flags & (op_in_cancels | ending)) != 0) {
-        record.flags = static_cast<std::uint16_t>((record.flags & ~op_in_cancels) | op_in_ended);
+    const bool cancels = (record.flags & op_in_cancels) != 0;
+    if (cancels) leave_cancels(record);
+    if (cancels || (record.flags & ending) != 0) {
+        record.flags |= op_in_ended;
         ended_.push_back(context_.operations, record);
         return;
     }

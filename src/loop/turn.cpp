@@ -87,10 +87,11 @@ Nanoseconds LoopCore::timer_timeout(Nanoseconds wait_max) noexcept {
 Instant LoopCore::next_deadline() noexcept {
     const bool work = work_is_ready() || !submissions.empty() || !unfiled.empty();
     if (work || guest_new) return Instant::min();
-    if (wheel.size() == 0) return instant_never;
+    const Instant wakes = driver->wakes_at();
+    if (wheel.size() == 0) return wakes;
     const std::uint64_t tick = wheel.next_tick();
-    if (tick > static_cast<std::uint64_t>(INT64_MAX) >> 10) return instant_never;
-    return Instant(Nanoseconds(static_cast<std::int64_t>(tick << 10)));
+    if (tick > static_cast<std::uint64_t>(INT64_MAX) >> 10) return wakes;
+    return std::min(wakes, Instant(Nanoseconds(static_cast<std::int64_t>(tick << 10))));
 }
 
 // Those that are there when the round begins run once each, in the order in which they were made,

@@ -7,6 +7,8 @@
 // which ends the program; a driver that frees too early is written to after the end (ASan).
 #include "unit/sim_ring_stage.hpp"
 
+#include <poll.h>
+
 #include <functional>
 
 namespace whorl::sim_ring_test {
@@ -164,6 +166,46 @@ TEST(SimRingLoop, cancel) {
 }
 
 // Of what a send was cancelled in the middle of, its completion says how much had gone.
+// A guest's host is woken to repeat a cancellation, but not without pause: its process() is called now
+// and then while the kernel, which has an Accept in hand, holds on to it for 20 milliseconds.
+TEST(SimRingLoop, a_cancel_that_is_repeated_lets_the_host_sleep) {
+    Stage stage = stage_for(0, RingLevel::linux_6_18, false);
+    stage.world.cancel_loses = 1;
+    stage.world.late_completion = 1;
+    stage.world.lateness_max_us = 20'000;
+    int ended = 0;
+    int turns_most = 0;
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        stage.world.seed = seed;
+        SimKernel kernel(stage.world);
+        Loop loop = make_loop(kernel, stage);
+        pollfd notified{*loop.notify_fd(), POLLIN, 0};
+        const Result<Listener> listener = listen(loop, Address::loopback_v4(0));
+        ASSERT_TRUE(listener);
+        const Result<Operation> accept =
+            loop.submit(Accept{*listener}, [&](Loop&, Accept::Done) { ++ended; });
+        ASSERT_TRUE(accept);
+        ASSERT_FALSE(loop.process());
+        ASSERT_EQ(loop.cancel(*accept), Cancelled::cancelling);
+        int turns = 0;
+        while (ended < static_cast<int>(seed) && turns < 1000) {
+            if (kernel.poll_now(&notified, 1) == 0) {
+                const Instant due = loop.next_deadline();
+                ASSERT_NE(due, instant_never) << "the host would sleep for ever";
+                kernel.wait([&] { return kernel.poll_now(&notified, 1) != 0; }, due);
+            }
+            ASSERT_FALSE(loop.process());
+            ++turns;
+        }
+        EXPECT_EQ(ended, static_cast<int>(seed));
+        turns_most = std::max(turns_most, turns);
+        EXPECT_FALSE(loop.close(*listener));
+        ASSERT_FALSE(loop.run());
+    }
+    EXPECT_LE(turns_most, 80);  // no more than three a millisecond, and some
+    EXPECT_GT(turns_most, 5) << "nothing was repeated: the test is void";
+}
+
 TEST(SimRingLoop, cancelled_sends_tell_what_was_sent) {
     on_every_stage([](SimKernel& kernel, Loop& loop) {
         Lines lines = make_lines(kernel, loop, 2);
