@@ -123,6 +123,10 @@ class Driver {
     virtual Error wait(OpList& submissions, Nanoseconds timeout,
                        CompletionBatch& batch) noexcept = 0;
 
+    // Whether a wait() for nothing, with nothing to submit, may be left out: as far as can be told without
+    // a system call it would find nothing. Never more than a few times in a row.
+    virtual bool quiet() noexcept { return false; }
+
     // Asks that `record`, which is with the backend, end. Submitted with the next wait() or flush().
     virtual void cancel(OpRecord& record) noexcept = 0;
 

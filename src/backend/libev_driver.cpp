@@ -132,6 +132,13 @@ Error LibevDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     return rebuilt_ ? notify_attach() : Error();
 }
 
+// Only epoll_wait(2) could tell what has become ready.
+bool LibevDriver::quiet() noexcept {
+    const bool lists_empty = backlog_.empty() && cancelled_.empty() && deferred_head_ == 0;
+    if (!lists_empty || work_left_ || crowded_ || notify_fd_ >= 0) return false;
+    return ++quiet_turns_ < quiet_turns_max;
+}
+
 // From here on the records are with the backend. The two lists are joined as a whole.
 void LibevDriver::take(OpList& submissions) noexcept {
     Slab<OpRecord>& operations = context_.operations;
@@ -183,6 +190,7 @@ void LibevDriver::serve_deferred() noexcept {
 
 void LibevDriver::run_libev(int flags) noexcept {
     WHORL_ASSERT(!batch_->full() && deferred_head_ == 0);  // invariant 3
+    quiet_turns_ = 0;
     ++context_.statistics.kernel_waits;
     waiting = flags == EVRUN_ONCE ? this : nullptr;
     libev_.ev_run(loop_, flags);

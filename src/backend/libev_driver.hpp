@@ -51,6 +51,7 @@ class LibevDriver final : public Driver {
     // Nothing of libev or epoll belongs to a thread.
     Error bind() noexcept override { return {}; }
     Error wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept override;
+    bool quiet() noexcept override;
     void cancel(OpRecord& record) noexcept override;
     // epoll does not keep files open, and a cancelled operation has been disarmed already.
     void flush() noexcept override {}
@@ -79,6 +80,7 @@ class LibevDriver final : public Driver {
     // more of them than fit the cache together make every message dearer (1.29 of plain epoll with 256
     // at 1,000 connections, 1.11 with 64).
     static constexpr std::uint32_t completions_at_a_time = 64;
+    static constexpr std::uint32_t quiet_turns_max = 32;
 
     // How much one descriptor may take at a time before others get their turn.
     static constexpr std::uint32_t accepts_per_event = 64;
@@ -167,10 +169,11 @@ class LibevDriver final : public Driver {
     Instant timer_target_ = instant_never;  // when the timer fires; instant_never: it is off
     bool timer_fired_ = false;              // and its descriptor is still readable
     bool woken_ = false;
-    Error refused_;         // the kernel would not watch a descriptor of ours
-    bool rebuilt_ = false;  // libev has made a new epoll descriptor
-    bool skipped_ = false;  // the last wait() did not look at the kernel
-    bool crowded_ = false;  // submissions had the first call on a batch that became full
+    Error refused_;                  // the kernel would not watch a descriptor of ours
+    bool rebuilt_ = false;           // libev has made a new epoll descriptor
+    bool skipped_ = false;           // the last wait() did not look at the kernel
+    std::uint32_t quiet_turns_ = 0;  // waits left out since somebody did
+    bool crowded_ = false;           // submissions had the first call on a batch that became full
 };
 
 }  // namespace whorl::detail

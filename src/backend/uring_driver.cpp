@@ -157,13 +157,26 @@ void UringDriver::notify() noexcept {
     static_cast<void>(!context_.system.write(notify_fd_, &one, sizeof one));
 }
 
-// The one system call of a turn. It is left out when nothing is to be said and the kernel's flags in
-// shared memory say that it has nothing for us, but not for more than a few turns in a row.
+// When nothing is to be said and the kernel's flags in shared memory say that it has nothing for us, it
+// is not entered, but not for more than a few turns in a row.
+bool UringDriver::may_stay_out() noexcept {
+    if (ring_.pending() != 0 || ring_.wants_enter() || !ring_.deferred()) return false;
+    return ++idle_turns_ < idle_turns_max;
+}
+
+bool UringDriver::quiet() noexcept {
+    if (!ring_.is_open() || ring_.completions() != 0 || notify_fd_ >= 0) return false;
+    const bool lists_empty =
+        ended_.empty() && again_.empty() && cancels_.empty() && repeats_.empty();
+    const bool hears = (wake_fd_ < 0 || wake_armed_) && work_heard() && !work_left_;
+    if (!lists_empty || !hears || buffers_.lacks() || bulk_.lacks()) return false;
+    return may_stay_out();
+}
+
+// The one system call of a turn.
 Error UringDriver::submit_and_wait(Nanoseconds timeout) noexcept {
     const bool waits = timeout != Nanoseconds::zero();
-    if (!waits && ring_.pending() == 0 && !ring_.wants_enter() && ring_.deferred()) {
-        if (++idle_turns_ < idle_turns_max) return {};
-    }
+    if (!waits && may_stay_out()) return {};
     idle_turns_ = 0;
     ++context_.statistics.kernel_waits;
     const Error error = ring_.enter(waits ? 1 : 0, timeout);

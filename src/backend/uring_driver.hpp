@@ -45,6 +45,7 @@ class UringDriver final : public Driver {
 
     Error bind() noexcept override;
     Error wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept override;
+    bool quiet() noexcept override;
     void cancel(OpRecord& record) noexcept override;
     void flush() noexcept override;
     void forget(Descriptor&) noexcept override {}
@@ -81,6 +82,7 @@ class UringDriver final : public Driver {
     Error reopen() noexcept;
     void register_index() noexcept;
     Error submit_and_wait(Nanoseconds timeout) noexcept;
+    bool may_stay_out() noexcept;
     void notify() noexcept;
     void notify_heard() noexcept;
     void notify_of_rest() noexcept;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Goal: posts run later, in order, a bounded number a turn, and starve nothing. Method: handlers that
 // write down their number, and chains that post themselves.
+#include "backend/sim_kernel.hpp"
 #include "conformance/support.hpp"
 #include "conformance/tcp_pair.hpp"
 
@@ -98,6 +99,43 @@ TEST_P(PostBasic, a_handler_that_posts_itself_starves_neither_sockets_nor_timers
         EXPECT_GT(chain.calls, 100u);
         chain.enough = true;
     }
+    close_and_wait(loop, pair.socket);
+    EXPECT_FALSE(loop.run());
+    expect_clean(loop);
+}
+
+TEST_P(PostBasic, a_chain_of_posts_looks_at_the_kernel_seldom_but_in_time) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_pair(loop);
+    struct Chain {
+        int left;
+        void operator()(Loop& inner) {
+            if (os::world() != nullptr) os::world()->advance(1us);
+            if (left-- > 0) {
+                EXPECT_FALSE(inner.post(this));
+            }
+        }
+    };
+    Chain chain{1000};
+    int received_at = 0, sent_at = 0;
+    ASSERT_TRUE(loop.submit(Recv{pair.socket, loop.buffer(16)},
+                            [&](Loop&, Recv::Done) { received_at = 1000 - chain.left; }));
+    for (int turn = 0; turn < 10; ++turn) ASSERT_FALSE(loop.poll());
+    ASSERT_FALSE(loop.post(&chain));
+    const std::uint64_t before = loop.statistics().kernel_waits;
+    while (chain.left > 500) ASSERT_FALSE(loop.run_once());
+    // Without deferred work, or a kernel, there is nothing cheap to go by.
+    const BackendReport& report = loop.backend_report();
+    const bool deferred = (report.features & feature_bit(Feature::defer_taskrun)) != 0;
+    if (deferred || report.chosen == Backend::libev) {
+        EXPECT_LE(loop.statistics().kernel_waits - before, 500u / 8);
+    }
+    pair.peer.send("x");
+    sent_at = 1000 - chain.left;
+    while (chain.left > 0) ASSERT_FALSE(loop.run_once());
+    EXPECT_GE(received_at, sent_at);
+    EXPECT_LE(received_at, sent_at + 200);
     close_and_wait(loop, pair.socket);
     EXPECT_FALSE(loop.run());
     expect_clean(loop);
