@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include <cerrno>
 #include <cstddef>
 
 namespace whorl::detail {
@@ -67,6 +68,15 @@ class System {
     // The system calls of io_uring (ring.hpp).
     virtual RingCalls& ring_calls() noexcept = 0;
 };
+
+// Makes an eventfd readable. It fails only when the counter is about to overflow: it is readable then.
+// Whoever stands between us and the kernel (a tracer, a sandbox) may interrupt it like any other call,
+// and a wake-up must not be lost to that.
+inline void eventfd_raise(System& system, int event_fd) noexcept {
+    const std::uint64_t one = 1;
+    while (system.write(event_fd, &one, sizeof one) == -EINTR) {
+    }
+}
 
 // The kernel that this process runs on.
 System& real_system() noexcept;

@@ -152,9 +152,7 @@ void UringDriver::notify_of_rest() noexcept {
 // A guest's host sleeps until notify_fd is readable, and the kernel tells it of completions only: not
 // of what the kernel did not take, of a poll that has ended, and not twice of what a turn had no room for.
 void UringDriver::notify() noexcept {
-    if (notify_fd_ < 0) return;
-    const std::uint64_t one = 1;
-    static_cast<void>(!context_.system.write(notify_fd_, &one, sizeof one));
+    if (notify_fd_ >= 0) eventfd_raise(context_.system, notify_fd_);
 }
 
 // When nothing is to be said and the kernel's flags in shared memory say that it has nothing for us, it

@@ -159,12 +159,16 @@ bool ThreadPool::take(Finished& finished) noexcept {
     return true;
 }
 
-// Signals are for the program's own threads. Called with the mutex held.
+// Signals are for the program's own threads, but those that a thread causes itself reach the program's
+// handler from here, too: blocked, they would end the process past it. Called with the mutex held.
 Error ThreadPool::thread_start() noexcept {
-    sigset_t all;
+    sigset_t others;
     sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigfillset(&others);
+    for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) {
+        sigdelset(&others, own);
+    }
+    pthread_sigmask(SIG_SETMASK, &others, &before);
     const int refused = pthread_create(&threads_[thread_count_], nullptr, &thread_body, this);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (refused != 0) return Error::from_errno(refused);
@@ -198,8 +202,7 @@ void ThreadPool::serve() noexcept {
         push(done_, job);
         if (!news) continue;
         // With the mutex held: once the loop has taken the last job, it may close the descriptor.
-        const std::uint64_t one = 1;
-        static_cast<void>(!system_.write(event_fd_, &one, sizeof one));
+        eventfd_raise(system_, event_fd_);
     }
 }
 

@@ -38,13 +38,7 @@ void RemoteState::drop_reference() noexcept {
     delete this;
 }
 
-void RemoteState::wake() noexcept {
-    const std::uint64_t one = 1;
-    // It fails only when the counter is about to overflow; the loop is awake then. Whoever stands between
-    // us and the kernel (a tracer, a sandbox) may make it fail like any other call.
-    while (system.write(event_fd, &one, sizeof one) == -EINTR) {
-    }
-}
+void RemoteState::wake() noexcept { eventfd_raise(system, event_fd); }
 
 // Once for each sleep: who turns sleeping into notified has to wake.
 void RemoteState::wake_sleeper() noexcept {

@@ -437,6 +437,7 @@ void run_options(World& world) {
 
 }  // namespace
 
+void run_copy(World& world);
 void run_remote_self(World& world);
 void run_remote_thread(World& world);
 void run_cancel(World& world);
@@ -454,6 +455,7 @@ const Scenario scenarios[] = {
     {"turn", &run_turn},
     {"watch", &run_watch},
     {"options", &run_options},
+    {"copy", &run_copy},
     {"remote_self", &run_remote_self},
     {"remote_thread", &run_remote_thread},
     {"cancel", &run_cancel, false, true},
