@@ -25,6 +25,13 @@ namespace whorl {
     X(drain_incomplete, 4107, "drain incomplete: the time bound passed with operations in flight") \
     X(address_invalid, 4108, "address invalid: expected 1.2.3.4:port or [v6%scope]:port")          \
     X(end_of_file, 4112, "end of file: it ends before the buffer is full")                         \
+    X(watches_exhausted, 4120, "watches exhausted: raise the sysctl fs.inotify.max_user_watches")  \
+    X(observers_exhausted, 4121,                                                                   \
+      "observers exhausted: raise the sysctl fs.inotify.max_user_instances or RLIMIT_NOFILE")      \
+    X(name_unknown, 4122, "name unknown: no such host, or it has no address of this kind")         \
+    X(service_unknown, 4123, "service unknown: no such name or port for this kind of socket")      \
+    X(name_not_answered, 4124, "name not answered: the name server is away; try again later")      \
+    X(name_refused, 4125, "name refused: the name server answered with a failure")                 \
     X(misaligned, 4113,                                                                            \
       "misaligned: with O_DIRECT, offset, size and address are multiples of file_alignment()")
 

@@ -3,6 +3,7 @@
 #include "backend/file_calls.hpp"
 
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -82,6 +83,13 @@ class RealFileCalls final : public FileCalls {
     }
     std::int64_t lseek(int fd, std::int64_t offset, int whence) noexcept override {
         return answered(::lseek(fd, offset, whence));
+    }
+    int inotify_init1(int flags) noexcept override { return answered(::inotify_init1(flags)); }
+    int inotify_add_watch(int fd, const char* path, std::uint32_t mask) noexcept override {
+        return answered(::inotify_add_watch(fd, path, mask));
+    }
+    int inotify_rm_watch(int fd, int number) noexcept override {
+        return answered(::inotify_rm_watch(fd, number));
     }
 };
 

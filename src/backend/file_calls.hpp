@@ -56,6 +56,10 @@ class FileCalls {
                                std::size_t size) noexcept = 0;
     virtual ssize_t getdents64(int fd, void* entries, std::size_t size) noexcept = 0;
     virtual std::int64_t lseek(int fd, std::int64_t offset, int whence) noexcept = 0;
+
+    virtual int inotify_init1(int flags) noexcept = 0;
+    virtual int inotify_add_watch(int fd, const char* path, std::uint32_t mask) noexcept = 0;
+    virtual int inotify_rm_watch(int fd, int number) noexcept = 0;
 };
 
 FileCalls& real_file_calls() noexcept;

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -32,6 +33,10 @@ void prepend(std::deque<std::string>& parts, std::string_view path) {
         }
         path = end == std::string_view::npos ? std::string_view() : path.substr(end + 1);
     }
+}
+
+std::uint32_t directory_bit(const SimNode& node) noexcept {
+    return node.kind == SimNode::Kind::directory ? IN_ISDIR : 0;
 }
 
 }  // namespace
@@ -155,10 +160,20 @@ int SimDisk::make(const Found& where, SimNode::Kind kind, unsigned mode, SimNode
     }
     where.parent->entries[where.name] = made;
     where.parent->modified_ns = now_ns;
+    notices.tell(where.parent.get(), IN_CREATE | directory_bit(*made), where.name);
     return 0;
 }
 
 int SimDisk::remove(const Found& where, bool directory) {
+    if (const int error = replace(where, directory)) return error;
+    const SimNode& node = *where.node;
+    if (!directory) notices.tell(&node, IN_ATTRIB);
+    notices.tell(where.parent.get(), IN_DELETE | directory_bit(node), where.name);
+    return 0;
+}
+
+// Removes without a word of it.
+int SimDisk::replace(const Found& where, bool directory) {
     if (where.node == nullptr) return -ENOENT;
     const bool is_directory = where.node->kind == SimNode::Kind::directory;
     if (where.name.empty()) return directory ? -EINVAL : -EISDIR;
@@ -194,7 +209,7 @@ int SimDisk::rename(const Found& from, const Found& to, unsigned flags) {
         const bool over = to.node->kind == SimNode::Kind::directory;
         if (is_directory && !over) return -ENOTDIR;
         if (!is_directory && over) return -EISDIR;
-        if (const int error = remove(to, over)) return error;
+        if (const int error = replace(to, over)) return error;
     }
     const auto put = [](const SimNodePtr& node, const Found& old, const Found& place) {
         place.parent->entries[place.name] = node;
@@ -207,6 +222,8 @@ int SimDisk::rename(const Found& from, const Found& to, unsigned flags) {
     if (exchanges) put(to.node, to, from);
     else from.parent->entries.erase(from.name);
     from.parent->modified_ns = to.parent->modified_ns = now_ns;
+    tell_move(from, to, *from.node);
+    if (exchanges) tell_move(to, from, *to.node);
     return 0;
 }
 
@@ -218,7 +235,46 @@ int SimDisk::link(const Found& from, const Found& to) {
     if (to.parent->links == 0 || to.wants_directory) return -ENOENT;
     to.parent->entries[to.name] = from.node;
     ++from.node->links;
+    notices.tell(from.node.get(), IN_ATTRIB);
+    notices.tell(to.parent.get(), IN_CREATE, to.name);
     return 0;
+}
+
+void SimDisk::tell_move(const Found& from, const Found& to, const SimNode& node) {
+    const std::uint32_t cookie = notices.cookie();
+    const std::uint32_t directory = directory_bit(node);
+    notices.tell(from.parent.get(), IN_MOVED_FROM | directory, from.name, cookie);
+    notices.tell(to.parent.get(), IN_MOVED_TO | directory, to.name, cookie);
+    notices.tell(&node, IN_MOVE_SELF);
+}
+
+void SimDisk::tell_change(const SimNodePtr& node, std::uint32_t mask, const SimNodePtr& parent,
+                          const std::string& name) {
+    if (notices.empty()) return;
+    const std::uint32_t all = mask | directory_bit(*node);
+    const auto holds = [&node](const auto& entry) { return entry.second == node; };
+    SimNodePtr above = parent;
+    std::string known = name;
+    const auto place =
+        above != nullptr ? above->entries.find(name) : decltype(above->entries.end()){};
+    if (above == nullptr || place == above->entries.end() || place->second != node) {
+        above = nullptr;  // it was moved: look everywhere
+        std::deque<SimNodePtr> rest{root_};
+        while (above == nullptr && !rest.empty()) {
+            const SimNodePtr here = rest.front();
+            rest.pop_front();
+            const auto found = std::find_if(here->entries.begin(), here->entries.end(), holds);
+            if (found != here->entries.end()) {
+                above = here;
+                known = found->first;
+            }
+            for (const auto& [below, entry] : here->entries) {
+                if (entry->kind == SimNode::Kind::directory) rest.push_back(entry);
+            }
+        }
+    }
+    if (above != nullptr) notices.tell(above.get(), all, known);
+    notices.tell(node.get(), all);
 }
 
 std::string SimDisk::path_of(const SimNodePtr& node) const {
@@ -312,7 +368,21 @@ ssize_t SimOpenFile::read_at(std::uint64_t offset, char* data, std::size_t size)
 ssize_t SimOpenFile::write_at(std::uint64_t offset, const char* data, std::size_t size) {
     if (!writable()) return -EBADF;
     disk_.now_ns = kernel_.clock().time_since_epoch().count();
-    return disk_.write(*node, (flags & O_APPEND) != 0 ? node->size : offset, data, size);
+    const ssize_t done =
+        disk_.write(*node, (flags & O_APPEND) != 0 ? node->size : offset, data, size);
+    if (done > 0) tell_change(IN_MODIFY);
+    return done;
+}
+
+void SimOpenFile::found_at(const SimDisk::Found& where) {
+    parent_ = where.parent;
+    name_ = where.name;
+}
+
+SimOpenFile::~SimOpenFile() {
+    if ((flags & O_PATH) == 0) tell_change(writable() ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
+    node.reset();
+    disk_.notices.sweep();
 }
 
 ssize_t SimOpenFile::read(void* data, std::size_t size, int) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/sim_file.hpp"
+#include "backend/sim_notify.hpp"
 
 #include <sys/stat.h>
 
@@ -77,9 +78,17 @@ class SimDisk {
     std::uint64_t pages_max = std::uint64_t{1} << 32;  // beyond it ENOSPC
     std::int64_t now_ns = 0;                           // set by who calls
 
+    SimNotices notices;
+    // Tells those who watch the file, or its directory, what has happened to its content. `parent` and
+    // `name` say where it was found, if it is there still.
+    void tell_change(const SimNodePtr& node, std::uint32_t mask, const SimNodePtr& parent,
+                     const std::string& name);
+
   private:
     SimNode::Page* page_for(SimNode& node, std::uint64_t index);
     std::uint64_t pages_in(const SimNodePtr& node) const;
+    int replace(const Found& where, bool directory);
+    void tell_move(const Found& from, const Found& to, const SimNode& node);
 
     SimNodePtr root_;
     std::uint64_t numbers_ = 1;
@@ -92,6 +101,7 @@ class SimOpenFile final : public SimFile {
                 std::string opened_path) noexcept
         : SimFile(kernel), node(std::move(opened)), flags(opened_flags),
           path(std::move(opened_path)), disk_(disk) {}
+    ~SimOpenFile() override;
 
     const char* name() const noexcept override { return "file"; }
     unsigned poll_bits() const noexcept override { return POLLIN | POLLOUT; }
@@ -102,6 +112,8 @@ class SimOpenFile final : public SimFile {
     bool writable() const noexcept;
     ssize_t read_at(std::uint64_t offset, char* data, std::size_t size) const;
     ssize_t write_at(std::uint64_t offset, const char* data, std::size_t size);
+    void found_at(const SimDisk::Found& where);
+    void tell_change(std::uint32_t mask) { disk_.tell_change(node, mask, parent_.lock(), name_); }
 
     SimNodePtr node;
     int flags;  // as given to open
@@ -110,6 +122,8 @@ class SimOpenFile final : public SimFile {
 
   private:
     SimDisk& disk_;
+    std::weak_ptr<SimNode> parent_;
+    std::string name_;
 };
 
 }  // namespace whorl::detail

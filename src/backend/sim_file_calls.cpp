@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -49,15 +50,23 @@ class SimFileCalls final : public FileCalls {
                        std::size_t size) noexcept override;
     ssize_t getdents64(int fd, void* entries, std::size_t size) noexcept override;
     std::int64_t lseek(int fd, std::int64_t offset, int whence) noexcept override;
+    int inotify_init1(int flags) noexcept override;
+    int inotify_add_watch(int fd, const char* path, std::uint32_t mask) noexcept override;
+    int inotify_rm_watch(int fd, int number) noexcept override;
 
   private:
+    std::shared_ptr<SimNotify> notify_at(int fd) const noexcept;
     std::shared_ptr<SimOpenFile> open_at(int fd, int& error) const noexcept;
     int find(int directory, const char* path, bool follow, std::uint64_t resolve,
              SimDisk::Found& found) noexcept;
     int open_created(const SimDisk::Found& where, const OpenHow& how, SimNodePtr& node);
     int open_allowed(const SimNode& node, const OpenHow& how) const noexcept;
     std::size_t shortened(std::size_t size);
-    void touch() noexcept { disk_.now_ns = kernel_.clock().time_since_epoch().count(); }
+    void touch() noexcept {
+        disk_.now_ns = kernel_.clock().time_since_epoch().count();
+        disk_.notices.watches_max = kernel_.file_watches_max;
+        disk_.notices.queued_max = kernel_.file_events_max;
+    }
 
     SimKernel& kernel_;
     SimDisk disk_;
@@ -140,8 +149,12 @@ int SimFileCalls::openat2(int directory, const char* path, const OpenHow& how) n
                            : disk_.path_of(disk_.root());
     if (name.compare(0, 2, "//") == 0) name.erase(0, 1);
     const auto flags = static_cast<int>(how.flags);
-    return kernel_.install(
-        std::make_shared<SimOpenFile>(kernel_, disk_, std::move(node), flags, std::move(name)));
+    const bool cut = found.node != nullptr && (flags & O_TRUNC) != 0 && !temporary;
+    const auto file =
+        std::make_shared<SimOpenFile>(kernel_, disk_, std::move(node), flags, std::move(name));
+    if (!temporary) file->found_at(found);
+    if (cut) file->tell_change(IN_MODIFY);
+    return kernel_.install(file);
 }
 
 // --- data
@@ -220,6 +233,7 @@ int SimFileCalls::ftruncate(int fd, std::uint64_t size) noexcept {
     if (!file->writable() || file->node->kind != SimNode::Kind::file) return -EINVAL;
     if (size > SimDisk::file_size_max) return -EFBIG;
     disk_.resize(*file->node, size);
+    file->tell_change(IN_MODIFY);
     return 0;
 }
 
@@ -239,6 +253,7 @@ int SimFileCalls::fallocate(int fd, int mode, std::uint64_t offset, std::uint64_
         case FALLOC_FL_PUNCH_HOLE:
             if (!keeps) return -EOPNOTSUPP;
             node.zero(offset, length);
+            file->tell_change(IN_MODIFY);
             return 0;
         case FALLOC_FL_ZERO_RANGE:
             node.zero(offset, length);
@@ -248,6 +263,7 @@ int SimFileCalls::fallocate(int fd, int mode, std::uint64_t offset, std::uint64_
     }
     if ((error = disk_.allocate(node, offset, length)) != 0) return error;
     if (!keeps && offset + length > node.size) disk_.resize(node, offset + length);
+    file->tell_change(IN_MODIFY);
     return 0;
 }
 
@@ -308,7 +324,10 @@ int SimFileCalls::renameat2(int directory, const char* from, const char* to,
     SimDisk::Found old, made;
     if (const int error = find(directory, from, false, 0, old)) return error;
     if (const int error = find(directory, to, false, 0, made)) return error;
-    return disk_.rename(old, made, flags);
+    const int error = disk_.rename(old, made, flags);
+    old = made = {};
+    disk_.notices.sweep();
+    return error;
 }
 
 int SimFileCalls::linkat(int directory, const char* from, const char* to) noexcept {
@@ -332,7 +351,10 @@ int SimFileCalls::symlinkat(const char* text, int directory, const char* path) n
 int SimFileCalls::unlinkat(int directory, const char* path, int flags) noexcept {
     SimDisk::Found found;
     if (const int error = find(directory, path, false, 0, found)) return error;
-    return disk_.remove(found, (flags & AT_REMOVEDIR) != 0);
+    const int error = disk_.remove(found, (flags & AT_REMOVEDIR) != 0);
+    found = {};
+    disk_.notices.sweep();
+    return error;
 }
 
 int SimFileCalls::mkdirat(int directory, const char* path, unsigned mode) noexcept {
@@ -401,6 +423,40 @@ ssize_t SimFileCalls::getdents64(int fd, void* entries, std::size_t size) noexce
     }
     const bool more = file->position < file->node->entries.size() + 2;
     return used == 0 && more ? -EINVAL : static_cast<ssize_t>(used);
+}
+
+// --- watching
+
+int SimFileCalls::inotify_init1(int flags) noexcept {
+    const auto made = std::make_shared<SimNotify>(kernel_, disk_.notices);
+    made->nonblocking = (flags & IN_NONBLOCK) != 0;
+    const int number = kernel_.install(made);
+    if (number >= 0) disk_.notices.add(made);
+    return number;
+}
+
+std::shared_ptr<SimNotify> SimFileCalls::notify_at(int fd) const noexcept {
+    const SimFilePtr found = kernel_.file(fd);
+    if (found == nullptr || std::strcmp(found->name(), "inotify") != 0) return nullptr;
+    return std::static_pointer_cast<SimNotify>(found);
+}
+
+int SimFileCalls::inotify_add_watch(int fd, const char* path, std::uint32_t mask) noexcept {
+    const auto notify = notify_at(fd);
+    if (notify == nullptr) return kernel_.file(fd) == nullptr ? -EBADF : -EINVAL;
+    SimDisk::Found found;
+    const bool follow = (mask & IN_DONT_FOLLOW) == 0;
+    if (const int error = find(AT_FDCWD, path, follow, 0, found)) return error;
+    if (found.node == nullptr) return -ENOENT;
+    const bool directory = found.node->kind == SimNode::Kind::directory;
+    if ((mask & IN_ONLYDIR) != 0 && !directory) return -ENOTDIR;
+    return notify->add(found.node, mask);
+}
+
+int SimFileCalls::inotify_rm_watch(int fd, int number) noexcept {
+    const auto notify = notify_at(fd);
+    if (notify == nullptr) return kernel_.file(fd) == nullptr ? -EBADF : -EINVAL;
+    return notify->remove(number);
 }
 
 }  // namespace

@@ -97,6 +97,8 @@ class SimKernel final : public System {
     int dup3(int fd, int number, int flags) noexcept;
     std::vector<int> open_descriptors() const;
     std::uint32_t descriptors_max = 0;  // RLIMIT_NOFILE; may be changed at any time
+    // fs.inotify.max_user_watches and max_queued_events, likewise
+    std::size_t file_watches_max = 8192, file_events_max = 16384;
 
     // --- descriptors
     SimFilePtr file(int fd) const noexcept;                                   // null: EBADF
