@@ -352,7 +352,7 @@ void Loop::event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* d
         return;
     }
     Stored handler(std::move(stored));
-    stored.~Stored();
+    stored.~Stored();  // NOLINT(bugprone-use-after-move)
     if constexpr (Event::with_value) {
         auto event = Event::make(record, *delivery);
         loop.release(record);
@@ -425,7 +425,7 @@ void Loop::post_thunk(Loop& loop, void* closure, bool call) {
         return;
     }
     Stored handler(std::move(stored));
-    stored.~Stored();
+    stored.~Stored();  // NOLINT(bugprone-use-after-move)
     detail::handler_call(handler, loop);
 }
 

@@ -220,6 +220,17 @@ class WHORL_EXPORT World {
     void descriptors_spare(std::uint32_t spare) noexcept;
     void descriptors_unlimited() noexcept;
 
+    // --- The machine's names and clock
+
+    // What resolve() finds for a host, after `delay`; the ports are of no account. Without it only
+    // numbers and localhost are known.
+    void name(std::string_view host, const std::vector<Address>& addresses,
+              Nanoseconds delay = Nanoseconds::zero());
+    // It fails instead: Error::name_not_answered, for example.
+    void name_fails(std::string_view host, Error error, Nanoseconds delay = Nanoseconds::zero());
+    // Sets the wall clock, in nanoseconds since 1970, as an administrator would.
+    void set_wall_clock(Nanoseconds since_1970);
+
     // --- Peers
 
     // Connects to an address of the world, 127.0.0.1:port for the short form.

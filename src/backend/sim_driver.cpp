@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <new>
+#include <utility>
 
 namespace whorl::detail {
 
@@ -217,6 +218,7 @@ void SimDriver::complete(OpRecord& record, std::int32_t result, bool more,
     if (block != nullptr) ++filled_;
     const Completion completion{place.handle, result, more ? completion_more : 0, block};
     Instant due = kernel_.clock();
+    if (is_blocking(record.kind)) due += std::exchange(kernel_.work_takes, Nanoseconds::zero());
     if (kernel_.faulty(kernel_.options().late_completion)) {
         const auto most = static_cast<std::uint32_t>(kernel_.options().lateness_max_us * 1000);
         due += Nanoseconds(1 + kernel_.choices.below(most));

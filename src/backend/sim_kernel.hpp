@@ -2,6 +2,7 @@
 // Floor: 3
 #pragma once
 
+#include "backend/host_calls.hpp"
 #include "backend/sim_choices.hpp"
 #include "backend/sim_datagram.hpp"
 #include "backend/sim_events.hpp"
@@ -85,6 +86,7 @@ class SimKernel final : public System {
     int epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept override;
     int poll_now(pollfd* entries, nfds_t count) noexcept override;
     FileCalls& file_calls() noexcept override;
+    SimHost& host_calls() noexcept override;
     RingCalls& ring_calls() noexcept override;
 
     // --- further system calls, for peers that a test writes by hand; none of these blocks
@@ -149,6 +151,9 @@ class SimKernel final : public System {
     void advance(Nanoseconds time);
     void advance_to(Instant when);
 
+    // How much longer the blocking call takes that is being made: a call adds to it.
+    Nanoseconds work_takes{0};
+
     // --- threads of the world
     std::uint32_t spawn(std::function<void()> body);
     void join(std::uint32_t thread);
@@ -207,6 +212,7 @@ class SimKernel final : public System {
     std::map<std::string, std::weak_ptr<SimFile>> unix_names_;
     std::uint16_t port_next_ = 32768;
     std::unique_ptr<FileCalls> file_calls_;  // and its disk
+    std::unique_ptr<SimHost> host_calls_;
     std::unique_ptr<RingCalls> ring_calls_;
 
     std::mutex baton_;

@@ -87,8 +87,9 @@ Error SimWorkPool::submit(OpRecord& record, int fd) noexcept {
 void SimWorkPool::begin(std::uint32_t index) {
     Job& job = jobs_[index];
     job.begun = true;
+    kernel_.work_takes = Nanoseconds::zero();
     job.result = perform(kernel_, job.fd, *job.record);
-    const Nanoseconds late = lateness();
+    const Nanoseconds late = kernel_.work_takes + lateness();
     if (late == Nanoseconds::zero()) return end(index);
     kernel_.at(kernel_.clock() + late, [this, alive = alive_, index] {
         if (*alive) end(index);

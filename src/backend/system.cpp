@@ -3,6 +3,7 @@
 #include "backend/system.hpp"
 
 #include "backend/file_calls.hpp"
+#include "backend/host_calls.hpp"
 #include "backend/pipe_transfer.hpp"
 #include "backend/ring.hpp"
 #include "backend/sim_kernel.hpp"
@@ -129,6 +130,8 @@ class RealSystem final : public System {
 };
 
 }  // namespace
+
+HostCalls& System::host_calls() noexcept { return real_host_calls(); }
 
 System& real_system() noexcept {
     static RealSystem system;

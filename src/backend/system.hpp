@@ -16,6 +16,7 @@
 namespace whorl::detail {
 
 class FileCalls;
+class HostCalls;
 class RingCalls;
 
 // What the library asks of the operating system outside of io_uring and libev: the clock, and calls
@@ -65,6 +66,8 @@ class System {
 
     // The system calls on files and names (file_calls.hpp).
     virtual FileCalls& file_calls() noexcept = 0;
+    // The machine's names and wall clock (host_calls.hpp).
+    virtual HostCalls& host_calls() noexcept;
     // The system calls of io_uring (ring.hpp).
     virtual RingCalls& ring_calls() noexcept = 0;
 };

@@ -239,6 +239,23 @@ void World::cancel_script(std::uint64_t number) noexcept { state_->kernel.cancel
 SimulationOptions& World::options() noexcept { return state_->kernel.options(); }
 void World::partition() { state_->kernel.partition(); }
 void World::heal() { state_->kernel.heal(); }
+void World::name(std::string_view host, const std::vector<Address>& addresses, Nanoseconds delay) {
+    detail::SimHost::Name name;
+    for (const Address& address : addresses) {
+        detail::FoundAddress found;
+        std::memcpy(found.bytes, address.data(), address.length());
+        found.length = address.length();
+        name.addresses.push_back(found);
+    }
+    name.delay_ns = delay.count();
+    state_->kernel.host_calls().set_name(host, std::move(name));
+}
+void World::name_fails(std::string_view host, Error error, Nanoseconds delay) {
+    state_->kernel.host_calls().set_name(host, {{}, -error.value(), delay.count()});
+}
+void World::set_wall_clock(Nanoseconds since_1970) {
+    state_->kernel.host_calls().set_wall_clock(since_1970.count());
+}
 void World::descriptors_spare(std::uint32_t spare) noexcept {
     // Numbers are given out lowest first, so the limit is a number, as RLIMIT_NOFILE is.
     int lowest = 3;

@@ -59,7 +59,7 @@ Result<FileObserver> FileObserverState::open(Loop& loop, const FileObserverOptio
 }
 
 void FileObserverState::close(Loop& loop) noexcept {
-    const auto self = shared_from_this();
+    const auto self = weak_from_this().lock();
     closed_ = true;
     static_cast<void>(loop.cancel(watch_));
     static_cast<void>(loop.cancel(halves_timer_));
@@ -211,13 +211,14 @@ void FileObserverState::pump(Loop& loop) {
     struct Rest {
         FileObserverState& state;
         Loop& loop;
+        bool unfinished = true;
         ~Rest() {
-            if (!state.closed_ && state.at_ != state.size_) state.go_on_later(loop);
+            if (unfinished && !state.closed_) state.go_on_later(loop);
         }
     };
     const auto self = shared_from_this();
     {
-        const Rest rest{*this, loop};
+        Rest rest{*this, loop};
         while (!closed_ && at_ != size_) {
             const auto* raw = reinterpret_cast<const inotify_event*>(buffer_ + at_);
             at_ += sizeof(inotify_event) + raw->len;
@@ -225,6 +226,8 @@ void FileObserverState::pump(Loop& loop) {
             const char* name = raw->len != 0 ? reinterpret_cast<const char*>(raw + 1) : "";
             translate(loop, *raw, name);
         }
+        end_halves(loop, false);
+        rest.unfinished = false;
     }
     if (!closed_) arm_halves(loop);
 }
@@ -232,7 +235,7 @@ void FileObserverState::pump(Loop& loop) {
 // Without room for a post the rest is told with the next events.
 void FileObserverState::go_on_later(Loop& loop) {
     if (posted_) return;
-    const Error refused = loop.post([self = shared_from_this()](Loop& here) {
+    const Error refused = loop.post([self = weak_from_this().lock()](Loop& here) {
         self->posted_ = false;
         if (!self->closed_) self->pump(here);
     });
@@ -396,19 +399,11 @@ void FileObserverState::arm_halves(Loop& loop) {
     const auto due = [self = shared_from_this()](Loop& here, const Expired&) {
         self->halves_timer_ = Timer();
         if (self->closed_) return;
-        struct Rest {
-            FileObserverState& state;
-            Loop& loop;
-            ~Rest() {
-                if (!state.closed_) state.arm_halves(loop);
-            }
-        };
-        const Rest rest{*self, here};
-        self->end_halves(here, false);
+        self->pump(here);
     };
     const Result<Timer> timer = loop.at(first, due);
     if (timer) halves_timer_ = *timer;
-    else end_halves(loop, true);  // no slot for a timer: better early than not
+    else go_on_later(loop);  // no slot for a timer: look again in each turn
 }
 
 // --- telling

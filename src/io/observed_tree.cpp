@@ -130,7 +130,7 @@ void FileObserverState::scan_listed(Loop& loop, ListDirectory::Done done) {
         FileObserverState& state;
         Loop& loop;
         bool unfinished = true;
-        ~Again() {
+        ~Again() {  // NOLINT(bugprone-exception-escape): only std::bad_alloc
             if (unfinished) state.scan_again(loop);
         }
     };
@@ -173,7 +173,7 @@ void FileObserverState::scan_entry(Loop& loop, ObservedNode& node, const Directo
 struct FileObserverState::Ended {
     FileObserverState& state;
     Loop& loop;
-    ~Ended() { state.scan_ended(loop); }
+    ~Ended() { state.scan_ended(loop); }  // NOLINT(bugprone-exception-escape): only std::bad_alloc
 };
 
 // What has vanished is told by events. Anything else is told, and the directory left out.

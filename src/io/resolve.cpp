@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+// Floor: 5
+#include <whorl/resolve.hpp>
+
+#include "backend/host_calls.hpp"
+#include "loop/core.hpp"
+
+#include <whorl/work.hpp>
+
+#include <netdb.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+// A question to a thread cannot be taken back, so it is not the question that the handler waits for: in
+// front of it stands a timer, which keeps run() going, is the deadline, and brings a cancellation to
+// dispatch. Whichever of the two comes first ends it; the work goes on in the background and its answer
+// finds nobody.
+
+namespace whorl {
+
+namespace detail {
+
+namespace {
+
+constexpr std::size_t text_max = 1024;
+
+// What the thread works with. It may outlive who asked.
+struct Asked {
+    NameQuestion question;
+    HostCalls* calls = nullptr;
+    std::unique_ptr<FoundAddress[]> found;
+    int most = 0;
+    int answer = 0;  // how many there are, or a negated error
+
+    void ask(int more_flags) noexcept {
+        NameQuestion changed = question;
+        changed.flags |= more_flags;
+        answer = calls->resolve(changed, found.get(), most);
+    }
+};
+
+bool has_zero(std::string_view text) noexcept { return text.find('\0') != std::string_view::npos; }
+
+Error query_check(const ResolveQuery& query) noexcept {
+    const bool asks = !query.host.empty() || !query.service.empty() || query.port != 0;
+    if (!asks || has_zero(query.host) || has_zero(query.service)) return Error::invalid_argument;
+    if (query.host.size() > text_max || query.service.size() > text_max) {
+        return Error::invalid_argument;
+    }
+    const bool family =
+        query.family == AF_UNSPEC || query.family == AF_INET || query.family == AF_INET6;
+    const bool type = query.type == SOCK_STREAM || query.type == SOCK_DGRAM;
+    const bool count = query.addresses_max >= 1 && query.addresses_max <= 1024;
+    const bool usable = family && type && count && !query.submit.background;
+    return usable ? Error() : Error(Error::invalid_argument);
+}
+
+}  // namespace
+
+class ResolveState : public std::enable_shared_from_this<ResolveState> {
+  public:
+    explicit ResolveState(std::unique_ptr<ResolveListener> listener) noexcept
+        : listener_(std::move(listener)) {}
+
+    static Result<ResolveTask> begin(Loop& loop, const ResolveQuery& query,
+                                     std::unique_ptr<ResolveListener> listener);
+    void cancel(Loop& loop) noexcept;
+
+  private:
+    void set_question(Loop& loop, const ResolveQuery& query);
+    Error start(Loop& loop, const SubmitOptions& options);
+    Error start_work(Loop& loop);
+    void front_fired(Loop& loop);
+    void answered(Loop& loop, Error error);
+    void end(Loop& loop, Error error);
+    AddressList take_addresses(Loop& loop) const;
+
+    std::unique_ptr<ResolveListener> listener_;  // null: it has ended
+    std::shared_ptr<Asked> asked_ = std::make_shared<Asked>();
+    Timer front_;
+    Operation work_;
+    bool cancelled_ = false;
+};
+
+Result<ResolveTask> ResolveState::begin(Loop& loop, const ResolveQuery& query,
+                                        std::unique_ptr<ResolveListener> listener) {
+    loop.core().check_thread();
+    if (Error error = query_check(query)) return error;
+    if (listener == nullptr) return Error::from_errno(ENOMEM);
+    const auto state = std::make_shared<ResolveState>(std::move(listener));
+    state->set_question(loop, query);
+    if (Error error = state->start(loop, query.submit)) return error;
+    ResolveTask task;
+    task.front_ = state->front_;
+    task.state_ = state.get();
+    return task;
+}
+
+void ResolveState::set_question(Loop& loop, const ResolveQuery& query) {
+    Asked& asked = *asked_;
+    asked.calls = &loop.core().system.host_calls();
+    asked.question.host = query.host;
+    asked.question.service = query.service;
+    if (query.service.empty()) {
+        char number[8];
+        std::snprintf(number, sizeof number, "%u", unsigned{query.port});
+        asked.question.service = number;
+        asked.question.flags = AI_NUMERICSERV;
+    }
+    asked.question.family = query.family;
+    asked.question.type = query.type;
+    if (query.passive) asked.question.flags |= AI_PASSIVE;
+    if (query.configured) asked.question.flags |= AI_ADDRCONFIG;
+    asked.most = static_cast<int>(query.addresses_max);
+    asked.found.reset(new FoundAddress[query.addresses_max]);
+}
+
+// Numbers need neither a file nor a network.
+Error ResolveState::start(Loop& loop, const SubmitOptions& options) {
+    asked_->ask(AI_NUMERICHOST | AI_NUMERICSERV);
+    const bool known = asked_->answer >= 0;
+    Instant deadline = options.deadline;
+    if (options.within != Nanoseconds::max()) {
+        deadline = std::min(deadline, add_saturating(loop.core().system.now(), options.within));
+    }
+    const auto fired = [self = shared_from_this()](Loop& here, const Expired&) {
+        self->front_fired(here);
+    };
+    const Result<Timer> front = loop.at(deadline, fired);
+    if (!front) return front.error();
+    front_ = *front;
+    const auto now = [self = shared_from_this()](Loop& here) { self->answered(here, Error()); };
+    const Error error = known ? loop.post(now) : start_work(loop);
+    if (error) loop.cancel(front_);
+    return error;
+}
+
+Error ResolveState::start_work(Loop& loop) {
+    SubmitOptions options;
+    options.background = true;
+    auto ask = [asked = asked_]() noexcept { asked->ask(0); };
+    auto done = [self = shared_from_this()](Loop& here, const WorkDone<NoResult>& work) {
+        self->answered(here, work.error);
+    };
+    const Result<Operation> made = loop.submit(Work(std::move(ask)), options, std::move(done));
+    if (made) work_ = *made;
+    return made ? Error() : made.error();
+}
+
+void ResolveState::cancel(Loop& loop) noexcept {
+    cancelled_ = true;
+    static_cast<void>(loop.move(front_, Nanoseconds::zero()));
+    static_cast<void>(loop.cancel(work_));
+}
+
+void ResolveState::front_fired(Loop& loop) {
+    if (listener_ == nullptr) return;
+    static_cast<void>(loop.cancel(work_));
+    end(loop, cancelled_ ? Error::cancelled : Error::timed_out);
+}
+
+void ResolveState::answered(Loop& loop, Error error) {
+    if (listener_ == nullptr) return;
+    static_cast<void>(loop.cancel(front_));
+    if (cancelled_ && !error) error = Error::cancelled;
+    if (!error && asked_->answer < 0) error = Error::from_value(-asked_->answer);
+    end(loop, error);
+}
+
+AddressList ResolveState::take_addresses(Loop& loop) const {
+    const int count = std::min(asked_->answer, asked_->most);
+    Buffer memory = loop.buffer(static_cast<std::size_t>(count) * sizeof(Address));
+    if (!memory) return {};
+    std::size_t used = 0;
+    for (int index = 0; index < count; ++index) {
+        const FoundAddress& found = asked_->found[static_cast<std::size_t>(index)];
+        const Result<Address> address = Address::from_sockaddr(found.bytes, found.length);
+        if (!address) continue;
+        ::new (static_cast<void*>(memory.data() + used)) Address(*address);
+        used += sizeof(Address);
+    }
+    memory.resize(used);
+    return AddressList(std::move(memory));
+}
+
+void ResolveState::end(Loop& loop, Error error) {
+    ResolveDone done;
+    if (!error) {
+        done.addresses = take_addresses(loop);
+        done.truncated = asked_->answer > asked_->most;
+        if (done.addresses.empty()) error = Error::from_errno(ENOMEM);
+    }
+    done.error = error;
+    const std::unique_ptr<ResolveListener> listener = std::move(listener_);
+    listener->ended(loop, std::move(done));
+}
+
+Result<ResolveTask> resolve_begin(Loop& loop, const ResolveQuery& query,
+                                  ResolveListener* listener) {
+    return ResolveState::begin(loop, query, std::unique_ptr<ResolveListener>(listener));
+}
+
+}  // namespace detail
+
+bool ResolveTask::cancel(Loop& loop) const noexcept {
+    if (loop.core().timer_find(front_.value()) == nullptr) return false;
+    state_->cancel(loop);
+    return true;
+}
+
+}  // namespace whorl
