@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Goal: after a warm-up no operation, timer, post or watch allocates. Method: every way to the heap is
 // counted: operator new always, malloc and its kin where no sanitizer owns them.
+#include "conformance/os_files.hpp"
 #include "conformance/support.hpp"
 #include "conformance/tcp_pair.hpp"
+
+#include <whorl/file_observer.hpp>
+
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <new>
@@ -223,6 +229,42 @@ TEST_P(LimitsAllocation, watches_and_no_operations_do_not) {
         if (loop.run()) std::abort();
     });
     expect_clean(loop);
+}
+
+TEST_P(LimitsAllocation, observed_changes_do_not) {
+    WHORL_SKIP_IF_REFUSED();
+    const std::string directory = os::make_directory();
+    const std::string below = directory + "/a-name-that-does-not-fit-into-a-short-string";
+    const std::string one = below + "/another-name-that-is-long-enough-for-the-heap";
+    const std::string other = directory + "/one-more-name-that-is-long-enough-for-the-heap";
+    ASSERT_EQ(::mkdir(below.c_str(), 0700), 0);
+    os::put_file(one, "x");
+    Loop loop = make_loop();
+    std::uint64_t told = 0;
+    bool ready = false;
+    const Result<FileObserver> observer = observe_files(loop, [&](Loop&, const FileEvent& event) {
+        ready = ready || event.kind == FileEvent::Kind::ready;
+        ++told;
+    });
+    ASSERT_TRUE(observer);
+    ASSERT_TRUE(observer->add(loop, directory, {FileChange::all, true}));
+    run_until(loop, [&] { return ready; });
+    const std::uint64_t count = rounds(1000);
+    expect_no_allocation("an observed change", [&] {
+        for (std::uint64_t round = 0; round < count; ++round) {
+            const std::uint64_t before = told;
+            const bool done = ::truncate(one.c_str(), static_cast<off_t>(round % 2)) == 0 &&
+                              std::rename(one.c_str(), other.c_str()) == 0 &&
+                              std::rename(other.c_str(), one.c_str()) == 0;
+            if (!done) std::abort();
+            while (told < before + 3) {
+                if (loop.run_once()) std::abort();
+            }
+        }
+    });
+    EXPECT_TRUE(observer->close(loop));
+    EXPECT_FALSE(loop.run());
+    os::remove_tree(directory);
 }
 
 }  // namespace
