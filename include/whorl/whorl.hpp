@@ -3,18 +3,21 @@
 #pragma once
 
 // Everything that whorl offers, but for what needs the heavier headers of the standard library:
-// whorl/std_error.hpp, whorl/testing.hpp, whorl/whole_file.hpp. Including only what is used compiles faster.
+// whorl/std_error.hpp, whorl/testing.hpp, whorl/tree.hpp, whorl/whole_file.hpp. Including only what is used compiles faster.
 #include <whorl/address.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
 #include <whorl/file.hpp>
+#include <whorl/file_observer.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/names.hpp>
 #include <whorl/pipe.hpp>
 #include <whorl/remote.hpp>
+#include <whorl/resolve.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/tcp.hpp>
 #include <whorl/udp.hpp>
 #include <whorl/unix.hpp>
 #include <whorl/version.hpp>
+#include <whorl/wall_clock.hpp>
 #include <whorl/work.hpp>

@@ -429,8 +429,11 @@ class BigTree : public Tree {
         std::sort(lines.begin(), lines.end());
         return lines;
     }
-    // 10,000 files in 110 directories, with links in a circle.
+    // 10,000 files in 110 directories, with links in a circle. Making them takes longest, so a backend has
+    // as many once, and a tenth of it with each of its variations.
     void make_big() const {
+        const std::string backend = GetParam().name;
+        const int files = backend == "io_uring" || backend == "libev" ? 100 : 10;
         make_dir("big");
         for (int upper = 0; upper < 10; ++upper) {
             const std::string above = "big/" + std::to_string(upper);
@@ -439,18 +442,12 @@ class BigTree : public Tree {
                 const std::string here = above + "/" + std::to_string(lower);
                 make_dir(here);
                 make_link("../..", here + "/circle");
-                for (int file = 0; file < 100; ++file) put(here + "/" + std::to_string(file), "");
+                for (int file = 0; file < files; ++file) put(here + "/" + std::to_string(file), "");
             }
         }
     }
 };
-// Making so many files takes longest, so each backend has it once.
-std::vector<Config> one_each() {
-    return wanted_of(
-        {{"io_uring", options_for(Backend::io_uring)}, {"libev", options_for(Backend::libev)}});
-}
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(BigTree);
-INSTANTIATE_TEST_SUITE_P(all, BigTree, ::testing::ValuesIn(one_each()), config_name);
+WHORL_CONFORMANCE_REAL(BigTree);
 
 TEST_P(BigTree, a_walk_is_find_and_a_removal_is_rm) {
     WHORL_SKIP_IF_REFUSED();
@@ -468,7 +465,7 @@ TEST_P(BigTree, a_walk_is_find_and_a_removal_is_rm) {
     run_until(
         loop, [&] { return done; }, 120s);
     std::sort(found.begin(), found.end());
-    EXPECT_GE(found.size(), 10'000u);
+    EXPECT_GE(found.size(), 1'000u);
     EXPECT_TRUE(found == lines_of("find " + path("big")));
     const Account told = removed(loop, "big");
     EXPECT_FALSE(told.error) << told.error.name();
