@@ -179,7 +179,8 @@ TEST_P(ObserverTree, a_storm) {
     Told told;
     make_dir("t");
     const FileObserver observer = observing_tree(loop, told, "t");
-    std::mt19937 random(7);
+    std::mt19937 random(
+        static_cast<unsigned>(seed_of(*::testing::UnitTest::GetInstance()->current_test_info())));
     std::vector<std::string> there{"t"};
     const auto any = [&] { return there[random() % there.size()]; };
     int names = 0;
