@@ -220,6 +220,12 @@ class WHORL_EXPORT World {
     void descriptors_spare(std::uint32_t spare) noexcept;
     void descriptors_unlimited() noexcept;
 
+    // The machine loses power and comes up again: the world's loops are destroyed, no handler is called,
+    // and those of make_loop() must be gone. Files are then as a disk may have them: what was synced is
+    // there; what was written since may be old, new or torn between sectors; the last changes of names
+    // may be gone if no directory was synced after them. When every choice is zero, nothing is lost.
+    void lose_power();
+
     // --- The machine's names and clock
 
     // What resolve() finds for a host, after `delay`; the ports are of no account. Without it only

@@ -74,6 +74,7 @@ void SimNode::zero(std::uint64_t offset, std::uint64_t count) {
         const std::uint64_t first = next->first * page_size;
         const std::uint64_t from = std::max(first, offset) - first;
         const std::uint64_t to = std::min(first + page_size, end) - first;
+        keep(next->first);
         if (to - from == page_size) {
             next = pages.erase(next);
             continue;
@@ -158,7 +159,8 @@ int SimDisk::make(const Found& where, SimNode::Kind kind, unsigned mode, SimNode
         made->parent = where.parent;
         ++where.parent->links;
     }
-    where.parent->entries[where.name] = made;
+    change(where.parent, where.name, made);
+    change_ends();
     where.parent->modified_ns = now_ns;
     notices.tell(where.parent.get(), IN_CREATE | directory_bit(*made), where.name);
     return 0;
@@ -166,6 +168,7 @@ int SimDisk::make(const Found& where, SimNode::Kind kind, unsigned mode, SimNode
 
 int SimDisk::remove(const Found& where, bool directory) {
     if (const int error = replace(where, directory)) return error;
+    change_ends();
     const SimNode& node = *where.node;
     if (!directory) notices.tell(&node, IN_ATTRIB);
     notices.tell(where.parent.get(), IN_DELETE | directory_bit(node), where.name);
@@ -187,7 +190,7 @@ int SimDisk::replace(const Found& where, bool directory) {
     } else {
         --where.node->links;
     }
-    where.parent->entries.erase(where.name);
+    change(where.parent, where.name, nullptr);
     where.parent->modified_ns = now_ns;
     return 0;
 }
@@ -211,8 +214,8 @@ int SimDisk::rename(const Found& from, const Found& to, unsigned flags) {
         if (!is_directory && over) return -EISDIR;
         if (const int error = replace(to, over)) return error;
     }
-    const auto put = [](const SimNodePtr& node, const Found& old, const Found& place) {
-        place.parent->entries[place.name] = node;
+    const auto put = [this](const SimNodePtr& node, const Found& old, const Found& place) {
+        change(place.parent, place.name, node);
         if (node->kind != SimNode::Kind::directory) return;
         node->parent = place.parent;
         --old.parent->links;
@@ -220,7 +223,8 @@ int SimDisk::rename(const Found& from, const Found& to, unsigned flags) {
     };
     put(from.node, from, to);
     if (exchanges) put(to.node, to, from);
-    else from.parent->entries.erase(from.name);
+    else change(from.parent, from.name, nullptr);
+    change_ends();
     from.parent->modified_ns = to.parent->modified_ns = now_ns;
     tell_move(from, to, *from.node);
     if (exchanges) tell_move(to, from, *to.node);
@@ -233,7 +237,8 @@ int SimDisk::link(const Found& from, const Found& to) {
     if (from.node->kind == SimNode::Kind::directory) return -EPERM;
     if ((to.parent->mode & 0200) == 0) return -EACCES;
     if (to.parent->links == 0 || to.wants_directory) return -ENOENT;
-    to.parent->entries[to.name] = from.node;
+    change(to.parent, to.name, from.node);
+    change_ends();
     ++from.node->links;
     notices.tell(from.node.get(), IN_ATTRIB);
     notices.tell(to.parent.get(), IN_CREATE, to.name);
@@ -321,6 +326,7 @@ ssize_t SimDisk::write(SimNode& node, std::uint64_t offset, const char* data, st
         const std::uint64_t at = offset + done;
         const std::uint64_t within = at % SimNode::page_size;
         const std::size_t part = std::min<std::size_t>(count - done, SimNode::page_size - within);
+        node.keep(at / SimNode::page_size);
         SimNode::Page* page = page_for(node, at / SimNode::page_size);
         if (page == nullptr) break;
         std::memcpy(page->data() + within, data + done, part);

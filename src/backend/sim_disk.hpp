@@ -9,10 +9,12 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 // The file system of a simulated kernel: one, in memory, empty at first but for its root and /tmp. A
 // node lives as long as a name or an open file names it, as in Linux. Permissions are those of a user
@@ -20,6 +22,7 @@
 
 namespace whorl::detail {
 
+class SimChoices;
 struct SimNode;
 using SimNodePtr = std::shared_ptr<SimNode>;
 
@@ -38,6 +41,14 @@ struct SimNode {
     std::map<std::string, SimNodePtr> entries;             // of a directory
     std::weak_ptr<SimNode> parent;                         // of a directory
     std::string text;                                      // of a link
+
+    // What a crash may bring back (sim_crash.cpp): the pages as they were when the file was synced last,
+    // of those that have changed since; null for one that was not there.
+    std::map<std::uint64_t, std::unique_ptr<Page>> before;
+    std::uint64_t size_durable = 0;
+    void keep(std::uint64_t index);  // before the page changes
+    void synced() noexcept;
+    void crash(SimChoices& choices);
 
     void read(std::uint64_t offset, char* data, std::size_t count) const;
     void zero(std::uint64_t offset, std::uint64_t count);  // pages that become empty are given back
@@ -74,6 +85,10 @@ class SimDisk {
 
     std::string path_of(const SimNodePtr& node) const;
 
+    // What the node is now survives a crash (sim_crash.cpp). Nothing may be open when that comes.
+    void sync(SimNode& node) noexcept;
+    void crash(SimChoices& choices);
+
     const SimNodePtr& root() const noexcept { return root_; }
     std::uint64_t pages_max = std::uint64_t{1} << 32;  // beyond it ENOSPC
     std::int64_t now_ns = 0;                           // set by who calls
@@ -85,6 +100,17 @@ class SimDisk {
                      const std::string& name);
 
   private:
+    // One name of a change, and what it stood for before.
+    struct Change {
+        SimNodePtr directory;
+        std::string name;
+        SimNodePtr before;
+    };
+    static constexpr std::size_t journal_max = 1024;  // then the oldest change is written
+
+    void change(const SimNodePtr& directory, const std::string& name, const SimNodePtr& node);
+    void change_ends();
+    void count_links();
     SimNode::Page* page_for(SimNode& node, std::uint64_t index);
     std::uint64_t pages_in(const SimNodePtr& node) const;
     int replace(const Found& where, bool directory);
@@ -92,6 +118,8 @@ class SimDisk {
 
     SimNodePtr root_;
     std::uint64_t numbers_ = 1;
+    std::vector<Change> changes_;              // of the call under way
+    std::deque<std::vector<Change>> journal_;  // of each call since the last sync of a directory
 };
 
 // A file or directory that is open.

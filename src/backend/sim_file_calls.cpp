@@ -26,7 +26,7 @@ constexpr std::size_t alignment_direct = 512;
 
 class SimFileCalls final : public FileCalls {
   public:
-    explicit SimFileCalls(SimKernel& kernel) noexcept : kernel_(kernel) {}
+    explicit SimFileCalls(SimKernel& kernel) : kernel_(kernel) { kernel.disk = &disk_; }
 
     int openat2(int directory, const char* path, const OpenHow& how) noexcept override;
     ssize_t preadv(int fd, const iovec* parts, int count, std::uint64_t offset) noexcept override;
@@ -214,7 +214,9 @@ int SimFileCalls::fsync(int fd, bool) noexcept {
     int error = 0;
     const auto file = open_at(fd, error);
     if (file == nullptr) return error == -ESPIPE ? -EINVAL : error;
-    return (file->flags & O_PATH) != 0 ? -EBADF : 0;
+    if ((file->flags & O_PATH) != 0) return -EBADF;
+    disk_.sync(*file->node);
+    return 0;
 }
 
 int SimFileCalls::sync_file_range(int fd, std::uint64_t, std::uint64_t, unsigned flags) noexcept {

@@ -43,6 +43,8 @@
 namespace whorl::detail {
 
 // What a world has done, for the trace and for tables of what a run has covered.
+class SimDisk;
+
 struct SimCounters {
     std::uint64_t events = 0;  // things that happened: arrivals, completions
     std::uint64_t faults = 0;  // errors, short transfers, delays, early ends, reorderings
@@ -101,6 +103,7 @@ class SimKernel final : public System {
     std::uint32_t descriptors_max = 0;  // RLIMIT_NOFILE; may be changed at any time
     // fs.inotify.max_user_watches and max_queued_events, likewise
     std::size_t file_watches_max = 8192, file_events_max = 16384;
+    SimDisk* disk = nullptr;  // of file_calls(), once somebody has asked for them
 
     // --- descriptors
     SimFilePtr file(int fd) const noexcept;                                   // null: EBADF

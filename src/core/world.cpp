@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 7
+#include "backend/sim_disk.hpp"
 #include "core/world_state.hpp"
 
 #include "loop/core.hpp"
@@ -235,6 +236,15 @@ std::uint64_t World::after(Nanoseconds delay, Script<void()> script) {
     return at(add_saturating(now(), delay), std::move(script));
 }
 void World::cancel_script(std::uint64_t number) noexcept { state_->kernel.cancel_event(number); }
+
+void World::lose_power() {
+    state_->loops.clear();
+    if (state_->kernel.drivers != 0) {
+        detail::panic("World::lose_power: %u loops of make_loop() still exist",
+                      state_->kernel.drivers);
+    }
+    if (state_->kernel.disk != nullptr) state_->kernel.disk->crash(state_->kernel.choices);
+}
 
 SimulationOptions& World::options() noexcept { return state_->kernel.options(); }
 void World::partition() { state_->kernel.partition(); }
