@@ -49,6 +49,8 @@ struct UdpSocket;
 struct UnixDatagram;
 struct Pipe;
 struct File;
+struct Signals;
+struct Child;
 }  // namespace tag
 
 using Operation = Handle<tag::Operation>;        // one submitted operation
@@ -60,6 +62,8 @@ using UdpSocket = Handle<tag::UdpSocket>;        // a datagram socket of the Int
 using UnixDatagram = Handle<tag::UnixDatagram>;  // a Unix datagram socket
 using Pipe = Handle<tag::Pipe>;                  // a pipe's end, a terminal, any descriptor
 using File = Handle<tag::File>;                  // an open file or directory
+using Signals = Handle<tag::Signals>;            // a set of signals that is waited for
+using Child = Handle<tag::Child>;                // a child process
 
 namespace detail {
 // Whether handles with this tag name a descriptor, which Loop::close() closes.
@@ -77,6 +81,10 @@ template <>
 inline constexpr bool names_descriptor<tag::Pipe> = true;
 template <>
 inline constexpr bool names_descriptor<tag::File> = true;
+template <>
+inline constexpr bool names_descriptor<tag::Signals> = true;
+template <>
+inline constexpr bool names_descriptor<tag::Child> = true;
 }  // namespace detail
 
 static_assert(sizeof(Operation) == 8, "a handle is 64 bits");

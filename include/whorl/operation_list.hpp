@@ -29,7 +29,11 @@
     X(read, read)               \
     X(write, write)             \
     X(write_all, write)         \
+    X(wait_signal, read)        \
+    X(signal_stream, read)      \
+    X(wait_child, read)         \
     X(work, none)               \
+    X(spawn, none)              \
     X(open_file, none)          \
     X(read_at, none)            \
     X(read_exact_at, none)      \

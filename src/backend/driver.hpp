@@ -64,7 +64,7 @@ struct CompletionBatch {
 
 // A socket, listener or file that the loop owns.
 enum class DescriptorState : std::uint8_t { open, connecting, closing };
-enum class DescriptorKind : std::uint8_t { socket, listener, file };
+enum class DescriptorKind : std::uint8_t { socket, listener, file, signals, child };
 
 // Bits of Descriptor::flags. Of a file opened with O_DIRECT the uppermost tell the binary logarithm of
 // what its transfers must be aligned to.
@@ -81,9 +81,9 @@ struct Descriptor : SlabSlot {
     std::uint32_t read_active;  // the operation that has the side, 0 for none
     std::uint32_t write_active;
     std::uint32_t operations;    // all that name this descriptor, until dispatched
-    std::uint32_t buffers_out;   // received buffers that the program holds
+    std::uint32_t buffers_out;   // received buffers that the program holds; else process_calls.hpp
     std::uint32_t close_record;  // the close handler's record, 0 for none
-    std::uint16_t flags;         // of a file (above) or a pipe (pipe_transfer.hpp)
+    std::uint16_t flags;         // of a file (above), a pipe (pipe_transfer.hpp), a child
     void* backend;               // for the backend alone
 };
 static_assert(sizeof(Descriptor) <= 80, "a connection is small");

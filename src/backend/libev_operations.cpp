@@ -169,6 +169,9 @@ std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
             case OpKind::read:
             case OpKind::write:
             case OpKind::write_all:
+            case OpKind::wait_signal:
+            case OpKind::signal_stream:
+            case OpKind::wait_child:
                 result = pipe_transfer(context_.system, context_.descriptors.at(record.descriptor),
                                        record);
                 if (result == -EAGAIN) result = would_block;

@@ -88,7 +88,7 @@ constexpr bool is_described(OpKind kind) noexcept {
 
 // Whether the operation makes its descriptor itself.
 inline bool connects(OpKind kind) noexcept {
-    return kind == OpKind::connect || kind == OpKind::connect_unix;
+    return kind == OpKind::connect || kind == OpKind::connect_unix || kind == OpKind::spawn;
 }
 
 // A stream that delivers blocks of the pool.

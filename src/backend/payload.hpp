@@ -39,7 +39,11 @@
 //   read           Buffer          as recv, without flags
 //   write          Buffer          data() + progress, size() - progress
 //   write_all      Buffer          as write
+//   wait_signal    SignalInfo      the answer
+//   signal_stream
+//   wait_child     Buffer          room for a ChildExit, the answer; null: nobody wants it
 //   work           Buffer          a WorkBlock and the callable behind it
+//   spawn          Buffer          a SpawnBlock (process_calls.hpp) with its strings behind it
 //   read_at        Buffer          read into data() + progress, capacity() - progress bytes;
 //   read_exact_at                  extra: the offset, to which progress is added
 //   read_chain_at  ChainPayload    frame->message, set up by the loop before each submission;

@@ -41,6 +41,7 @@ std::int32_t write_pieces(System& system, int fd, const Span& span, std::size_t 
 
 std::int32_t pipe_transfer(System& system, const Descriptor& descriptor,
                            OpRecord& record) noexcept {
+    if (is_process(record.kind)) return process_transfer(system, descriptor, record);
     const int fd = descriptor.fd;
     std::int32_t result = -EINTR;
     while (result == -EINTR) {

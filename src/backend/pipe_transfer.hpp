@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/driver.hpp"
+#include "backend/process_calls.hpp"
 
 #include <whorl/op_record.hpp>
 
@@ -19,7 +20,8 @@ inline constexpr std::uint16_t pipe_unwritable = 4;
 // Whether the operation is a system call that a driver makes when its descriptor is ready: there is no
 // way to ask a pipe or a terminal not to wait for once, and io_uring's own write raises SIGPIPE.
 inline bool moves_by_call(OpKind kind) noexcept {
-    return kind == OpKind::read || kind == OpKind::write || kind == OpKind::write_all;
+    return kind == OpKind::read || kind == OpKind::write || kind == OpKind::write_all ||
+           is_process(kind);
 }
 
 // Makes the call, if the descriptor is ready: bytes, -EAGAIN when it is not, or another negated errno

@@ -77,6 +77,7 @@ class SimDriver final : public Driver, private SimWatcher {
     std::int32_t call_message_stream(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_send_message(OpRecord& record, SimFile& file) noexcept;
     std::int32_t call_blocking(OpRecord& record) noexcept;
+    std::int32_t call_process(OpRecord& record) noexcept;
     std::int32_t call_watch(OpRecord& record, SimFile& file) noexcept;
     std::int32_t fault(const OpRecord& record, SimFile& file) noexcept;
     std::size_t shortened(std::size_t size) noexcept;

@@ -2,6 +2,8 @@
 // Floor: 3
 #include "backend/sim_kernel.hpp"
 
+#include "backend/process_calls.hpp"
+
 #include "backend/file_calls.hpp"
 #include "backend/ring.hpp"
 
@@ -32,6 +34,7 @@ SimKernel::~SimKernel() {
     // Files tell each other of their end, and may ask the kernel for the time; it must still be whole.
     drop_events();
     files_.clear();
+    process_calls_.reset();
     drop_events();
 }
 

@@ -89,6 +89,7 @@ class SimKernel final : public System {
     int poll_now(pollfd* entries, nfds_t count) noexcept override;
     FileCalls& file_calls() noexcept override;
     SimHost& host_calls() noexcept override;
+    ProcessCalls& process_calls() noexcept override;
     RingCalls& ring_calls() noexcept override;
 
     // --- further system calls, for peers that a test writes by hand; none of these blocks
@@ -216,6 +217,7 @@ class SimKernel final : public System {
     std::uint16_t port_next_ = 32768;
     std::unique_ptr<FileCalls> file_calls_;  // and its disk
     std::unique_ptr<SimHost> host_calls_;
+    std::unique_ptr<ProcessCalls> process_calls_;  // and its children
     std::unique_ptr<RingCalls> ring_calls_;
 
     std::mutex baton_;

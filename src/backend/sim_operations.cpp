@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
 #include "backend/payload.hpp"
+#include "backend/process_calls.hpp"
 #include "backend/sim_driver.hpp"
 #include "backend/sim_errors.hpp"
 #include "backend/work_calls.hpp"
@@ -32,6 +33,7 @@ ErrorList errors_of(OpKind kind) noexcept {
     static constexpr int watch[] = {ENOMEM};
     static constexpr int recv_message[] = {ECONNREFUSED, EHOSTUNREACH, EXDEV};
     static constexpr int send_message[] = {ECONNREFUSED, ENOBUFS, EPERM, EXDEV};
+    static constexpr int spawn[] = {EAGAIN, ENOMEM, EACCES, EXDEV};
     static constexpr int file[] = {EIO, ENOSPC, ENOMEM, EXDEV};
     switch (kind) {
         case OpKind::connect:
@@ -60,6 +62,8 @@ ErrorList errors_of(OpKind kind) noexcept {
             return list_of(recv_message);
         case OpKind::send_message:
             return list_of(send_message);
+        case OpKind::spawn:
+            return list_of(spawn);
         default:
             if (is_blocking(kind) && kind != OpKind::work) return list_of(file);
             return {nullptr, 0};
@@ -93,6 +97,10 @@ std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
         case OpKind::write:
         case OpKind::write_all:
             return call_send(record, file);
+        case OpKind::wait_signal:
+        case OpKind::signal_stream:
+        case OpKind::wait_child:
+            return call_process(record);
         case OpKind::connect_unix:
             return call_connect_unix(record, file);
         case OpKind::recv_message:
@@ -229,6 +237,12 @@ std::int32_t SimDriver::call_blocking(OpRecord& record) noexcept {
     const int fd =
         record.descriptor == 0 ? AT_FDCWD : context_.descriptors.at(record.descriptor).fd;
     return perform(kernel_, fd, record);
+}
+
+std::int32_t SimDriver::call_process(OpRecord& record) noexcept {
+    const Descriptor& descriptor = context_.descriptors.at(record.descriptor);
+    const std::int32_t done = process_transfer(kernel_, descriptor, record);
+    return done == -EAGAIN ? would_block : done;
 }
 
 std::int32_t SimDriver::call_watch(OpRecord& record, SimFile& file) noexcept {

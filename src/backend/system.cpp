@@ -5,6 +5,7 @@
 #include "backend/file_calls.hpp"
 #include "backend/host_calls.hpp"
 #include "backend/pipe_transfer.hpp"
+#include "backend/process_calls.hpp"
 #include "backend/ring.hpp"
 #include "backend/sim_kernel.hpp"
 
@@ -126,6 +127,7 @@ class RealSystem final : public System {
     }
 
     FileCalls& file_calls() noexcept override { return real_file_calls(); }
+    ProcessCalls& process_calls() noexcept override { return real_process_calls(); }
     RingCalls& ring_calls() noexcept override { return real_ring_calls(); }
 };
 

@@ -17,6 +17,7 @@ namespace whorl::detail {
 
 class FileCalls;
 class HostCalls;
+class ProcessCalls;
 class RingCalls;
 
 // What the library asks of the operating system outside of io_uring and libev: the clock, and calls
@@ -68,6 +69,8 @@ class System {
     virtual FileCalls& file_calls() noexcept = 0;
     // The machine's names and wall clock (host_calls.hpp).
     virtual HostCalls& host_calls() noexcept;
+    // The system calls on signals and child processes (process_calls.hpp).
+    virtual ProcessCalls& process_calls() noexcept = 0;
     // The system calls of io_uring (ring.hpp).
     virtual RingCalls& ring_calls() noexcept = 0;
 };

@@ -60,6 +60,9 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
         case OpKind::read:
         case OpKind::write:
         case OpKind::write_all:
+        case OpKind::wait_signal:
+        case OpKind::signal_stream:
+        case OpKind::wait_child:
             record.flags |= op_polls;
             return io_uring_prep_poll_add(sqe, fd, poll_mask(record));
         case OpKind::watch:

@@ -5,6 +5,7 @@
 #include "backend/file_calls.hpp"
 #include "backend/lend.hpp"
 #include "backend/payload.hpp"
+#include "backend/process_calls.hpp"
 
 #include <whorl/work_block.hpp>
 
@@ -141,6 +142,7 @@ ssize_t call(FileCalls& calls, int fd, OpRecord& record) noexcept {
 std::int32_t perform(System& system, int fd, OpRecord& record) noexcept {
     const LentInUse in_use(record);
     if (record.kind == OpKind::work) return call_work(record);
+    if (record.kind == OpKind::spawn) return system.process_calls().spawn(spawn_block_of(record));
     ssize_t done = -EINTR;
     while (done == -EINTR) done = call(system.file_calls(), fd, record);
     return static_cast<std::int32_t>(done);  // at most transfer_max

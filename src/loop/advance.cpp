@@ -299,6 +299,11 @@ void LoopCore::dispatch_completion(const Completion& completion) {
         case OpKind::send_chain:
         case OpKind::write_all:
             return advance_send_all(record, completion);
+        case OpKind::wait_signal:
+        case OpKind::signal_stream:
+        case OpKind::wait_child:
+        case OpKind::spawn:
+            return advance_process(record, completion);
         case OpKind::watch:
             return advance_watch(record, completion);
         default:

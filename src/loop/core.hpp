@@ -114,6 +114,15 @@ struct LoopCore {
     void advance_connect_unix(OpRecord& record, const Completion& completion);
     void advance_send_all(OpRecord& record, const Completion& completion);
     void advance_watch(OpRecord& record, const Completion& completion);
+    // (processes.cpp)
+    void advance_process(OpRecord& record, const Completion& completion);
+    void advance_signal_stream(OpRecord& record, const Completion& completion);
+    void advance_spawn(OpRecord& record, const Completion& completion);
+    void child_adopt(OpRecord& record) noexcept;
+    void process_drop(OpRecord& record, const Completion& completion) noexcept;
+    bool process_close(Descriptor& descriptor) noexcept;
+    bool child_reap_later(Descriptor& descriptor) noexcept;
+    void spawn_settle(OpRecord& record, bool keep_pipes) noexcept;
     // (files.cpp)
     void advance_file(OpRecord& record, const Completion& completion);
     void advance_open_file(OpRecord& record, const Completion& completion);

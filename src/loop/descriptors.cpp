@@ -65,8 +65,12 @@ void LoopCore::descriptor_close(Descriptor& descriptor) noexcept {
     WHORL_ASSERT(descriptor.operations == 0);
     WHORL_ASSERT(descriptor.read_active == 0 && descriptor.write_active == 0);
     driver->forget(descriptor);
-    // EINTR and EIO leave the number free on Linux; a second close could hit somebody else's.
-    if (descriptor.fd >= 0) static_cast<void>(system.close(descriptor.fd));
+    if (descriptor.kind >= DescriptorKind::signals) {
+        if (!process_close(descriptor)) return;  // until its child has ended
+    } else if (descriptor.fd >= 0) {
+        // EINTR and EIO leave the number free on Linux; a second close could hit somebody else's.
+        static_cast<void>(system.close(descriptor.fd));
+    }
     const std::uint32_t close_record = descriptor.close_record;
     descriptors.release(&descriptor);
     if (close_record != 0) complete_locally(operations.at(close_record), Error());

@@ -32,6 +32,7 @@ void LoopCore::drop_completion(OpRecord* record, const Completion& completion) n
     if ((completion.flags & completion_more) != 0) return;
     record->state = OpState::ended;
     message_drop(*record, completion);
+    process_drop(*record, completion);
     free_record(*record);
 }
 

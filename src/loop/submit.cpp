@@ -29,6 +29,7 @@ bool may_go_on(const OpRecord& record) noexcept {
         case OpKind::accept_stream:
         case OpKind::recv_stream:
         case OpKind::message_stream:
+        case OpKind::signal_stream:
         case OpKind::send_all:
         case OpKind::send_chain:
         case OpKind::write_all:
@@ -213,6 +214,11 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
         case OpKind::read:
         case OpKind::write:
         case OpKind::write_all:
+        case OpKind::wait_child:
+            static_cast<void>(record.take<Buffer>());
+            break;
+        case OpKind::spawn:
+            spawn_settle(record, false);
             static_cast<void>(record.take<Buffer>());
             break;
         case OpKind::read_chain_at:
