@@ -34,7 +34,7 @@ namespace whorl {
 // What a child has as its standard input, output or error.
 class ChildStream {
   public:
-    // The parent's own.
+    // The parent's own; none when the parent has closed it, or marked it close-on-exec.
     static constexpr ChildStream inherited() noexcept { return {How::inherited, -1}; }
     // /dev/null.
     static constexpr ChildStream null() noexcept { return {How::null, -1}; }
@@ -88,7 +88,7 @@ struct SpawnOptions {
 //   completion is the one that comes, with its child.
 // Errors: of the step `program` (and of `directory`): ENOENT, EACCES, ENOTDIR, ENOEXEC, ELOOP,
 //   ENAMETOOLONG, E2BIG, ETXTBSY, ENOMEM; `credentials`: EPERM (without CAP_SETUID and CAP_SETGID, for
-//   one's own IDs, too); `group`: EPERM, ESRCH (no such group); `streams`: EMFILE (limit below 3);
+//   one's own IDs, too); `group`: EPERM (no such group in this session); `streams`: EMFILE (limit below 3);
 //   `process`: EAGAIN (RLIMIT_NPROC, pids cgroup), ENOMEM, EMFILE (no pidfd); `prepare`: EMFILE, ENFILE,
 //   EBADF (a descriptor that is not open), slots_exhausted.
 //   From submit: invalid_argument (no program; session together with process_group), E2BIG (more than

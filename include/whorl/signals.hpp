@@ -62,7 +62,7 @@ class SignalSet {
 // Thread: loop thread only (asserted). Open it on the thread that will run the loop.
 // Errors: invalid_argument (no signal; a number that is none; SIGKILL and SIGSTOP, which nobody can
 //   take; SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP and SIGSYS, which a fault raises in its own thread;
-//   32 and 33, which are libc's), ENOSPC (64 sets are open in this thread), EMFILE, ENFILE, ENOMEM,
+//   32 and 33, which are libc's), ENOSPC (256 sets are open in this process), EMFILE, ENFILE, ENOMEM,
 //   slots_exhausted, loop_closed.
 // Cost: about 66 calls of libc to build sets, three system calls.
 WHORL_EXPORT Result<Signals> open_signals(Loop& loop, const SignalSet& set) noexcept;

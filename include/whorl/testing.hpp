@@ -141,6 +141,16 @@ class WHORL_EXPORT Connection {
     std::weak_ptr<void> socket_;  // of the simulated kernel
 };
 
+// What a child of the world does, since nothing is executed there.
+struct ChildScript {
+    Nanoseconds lifetime{};    // from its start to its end; Nanoseconds::max(): until it is killed
+    int status = 0;            // what it returns
+    std::string output;        // what it writes to its standard output when it starts
+    bool copies = false;       // as cat(1): its input to its output, and it ends with its input
+    std::vector<int> ignored;  // signals that do not end it
+    Error error;               // an errno value: it cannot be run
+};
+
 // A simulated world: a clock, a network, and the loops in it.
 // Lifetime: it outlives every loop made for it, and every Remote of those (asserted for loops).
 // Thread: all on one. The world must not be run from inside a handler of one of its loops, except that
@@ -246,6 +256,17 @@ class WHORL_EXPORT World {
     // Limits: nobody else listens there (asserted).
     Peer accept(const Address& address);
     Peer accept(std::uint16_t port = 0) { return accept(Address::loopback_v4(port)); }
+
+    // --- Signals and children
+
+    // Sends a signal to the process that the world is. False: no loop has it in an open set of signals,
+    // and nothing happens.
+    bool raise(int number);
+    // What children that run the program of this name do; a name that is not known is ENOENT.
+    void program(std::string name, const ChildScript& script);
+    // Children that run, and those that have ended and were not reaped.
+    std::uint32_t children_alive() const noexcept;
+    std::uint32_t zombies() const noexcept;
 
     // --- Choices of the test itself: part of the seed, and shrunk with it. From 0 to bound - 1, and
     // zero is the one that shrinking prefers.

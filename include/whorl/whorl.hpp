@@ -7,6 +7,7 @@
 #include <whorl/address.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
+#include <whorl/child.hpp>
 #include <whorl/file.hpp>
 #include <whorl/file_observer.hpp>
 #include <whorl/loop.hpp>
@@ -14,6 +15,7 @@
 #include <whorl/pipe.hpp>
 #include <whorl/remote.hpp>
 #include <whorl/resolve.hpp>
+#include <whorl/signals.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/tcp.hpp>
 #include <whorl/udp.hpp>

@@ -11,39 +11,53 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <mutex>
 
 // Signals by signalfd(2), children by pidfd: both are descriptors that a loop polls as any other.
 //
-// A signal mask belongs to a thread, and so does this account of it: which sets of signals are open
-// in the thread, and which signals it had not blocked before the first of them. Sets of several loops in
-// one thread share it, so that the end of one does not unblock what another still waits for.
+// A signal mask belongs to a thread, and threads and loops are different things: so there is one account
+// in the process of which sets are open in which thread, and which signals were not blocked there before.
+// The end of a set does not unblock what another one of the thread still waits for.
 
 namespace whorl::detail {
 
 namespace {
 
-struct MaskAccount {
-    static constexpr std::uint32_t sets_max = 64;
-    std::uint32_t thread = 0;  // a number of its own; 0: not yet given
-    std::uint64_t blocked = 0;  // by us
-    std::uint64_t sets[sets_max] = {};
+struct OpenSet {
+    std::uint32_t thread = 0;  // 0: the place is free
+    std::uint64_t mask = 0;
+    std::uint64_t blocked = 0;  // by us, to be unblocked when no set of the thread has it
+};
 
-    std::uint64_t wanted() const noexcept {
-        std::uint64_t all = 0;
-        for (const std::uint64_t set : sets) all |= set;
-        return all;
+struct MaskAccount {
+    static constexpr std::uint32_t sets_max = 256;
+    std::mutex mutex;
+    OpenSet sets[sets_max];
+    std::uint32_t threads = 0;  // that have a number
+
+    // The first other set of the thread that has one of these signals.
+    OpenSet* heir(const OpenSet& left, std::uint64_t signals) noexcept {
+        for (OpenSet& set : sets) {
+            if (&set != &left && set.thread == left.thread && (set.mask & signals) != 0) {
+                return &set;
+            }
+        }
+        return nullptr;
     }
 };
-static_assert(MaskAccount::sets_max <= 256, "a key's low byte is the place");
 
 MaskAccount& mask_account() noexcept {
-    static std::atomic<std::uint32_t> threads{0};
-    thread_local MaskAccount account;
-    if (account.thread == 0) account.thread = (threads.fetch_add(1) & 0xFFFFFF) + 1;
+    static MaskAccount account;
     return account;
+}
+
+// With the account locked. A number is never given to a second thread, as those of the system are.
+std::uint32_t own_thread(MaskAccount& account) noexcept {
+    thread_local std::uint32_t number = 0;
+    if (number == 0) number = ++account.threads;
+    return number;
 }
 
 sigset_t set_of(std::uint64_t mask) noexcept {
@@ -106,16 +120,15 @@ class RealProcessCalls final : public ProcessCalls {
 
 int RealProcessCalls::signals_open(std::uint64_t mask, std::uint32_t& key) noexcept {
     MaskAccount& account = mask_account();
-    std::uint32_t place = 0;
-    while (place < MaskAccount::sets_max && account.sets[place] != 0) ++place;
-    if (place == MaskAccount::sets_max) return -ENOSPC;
+    const std::lock_guard<std::mutex> lock(account.mutex);
+    key = 0;
+    while (key < MaskAccount::sets_max && account.sets[key].thread != 0) ++key;
+    if (key == MaskAccount::sets_max) return -ENOSPC;
     const sigset_t set = set_of(mask);
     const int fd = ::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0) return -errno;
-    account.blocked |= mask & ~blocked_now();
-    account.sets[place] = mask;
+    account.sets[key] = {own_thread(account), mask, mask & ~blocked_now()};
     change_mask(SIG_BLOCK, mask);
-    key = account.thread << 8 | place;
     return fd;
 }
 
@@ -123,11 +136,16 @@ int RealProcessCalls::signals_open(std::uint64_t mask, std::uint32_t& key) noexc
 void RealProcessCalls::signals_close(int fd, std::uint32_t key) noexcept {
     ::close(fd);
     MaskAccount& account = mask_account();
-    if (account.thread != key >> 8) return;
-    account.sets[key & 0xFF] = 0;
-    const std::uint64_t over = account.blocked & ~account.wanted();
-    account.blocked &= ~over;
-    if (over != 0) change_mask(SIG_UNBLOCK, over);
+    const std::lock_guard<std::mutex> lock(account.mutex);
+    OpenSet& set = account.sets[key];
+    while (OpenSet* heir = account.heir(set, set.blocked)) {
+        const std::uint64_t common = set.blocked & heir->mask;
+        heir->blocked |= common;
+        set.blocked &= ~common;
+    }
+    if (set.thread == own_thread(account) && set.blocked != 0)
+        change_mask(SIG_UNBLOCK, set.blocked);
+    set = {};
 }
 
 int RealProcessCalls::signal_take(int fd, SignalInfo& info) noexcept {

@@ -36,10 +36,10 @@ struct SpawnBlock {
     const char* search;  // PATH; null: the program is a path itself
     const char* const* arguments;
     const char* const* environment;
-    const char* directory;  // null: the parent's
-    int streams[3];         // a descriptor of this block's own, or stream_…
+    const char* directory;   // null: the parent's
+    int streams[3];          // a descriptor of this block's own, or stream_…
     std::uint64_t pipes[3];  // handles of the parent's ends, 0 for none
-    std::uint32_t user;     // no_id: unchanged
+    std::uint32_t user;      // no_id: unchanged
     std::uint32_t group;
     pid_t process_group;  // 0: one of its own
     bool group_changes;

@@ -37,6 +37,49 @@ unsigned SimSignals::poll_bits() const noexcept {
     return processes_.pending(mask) ? unsigned{POLLIN} : 0u;
 }
 
+void SimChild::copy_begin() {
+    copying_ = true;
+    for (std::size_t index : {0, 1}) {
+        if (streams[index] != nullptr) streams[index]->watch(*this, index);
+    }
+    copy_soon();
+}
+
+void SimChild::copy_end() noexcept {
+    if (!copying_) return;
+    copying_ = false;
+    for (std::size_t index : {0, 1}) {
+        if (streams[index] != nullptr) streams[index]->unwatch(*this, index);
+    }
+}
+
+void SimChild::copy_soon() {
+    if (due_) return;
+    due_ = true;
+    const auto self = std::static_pointer_cast<SimChild>(shared_from_this());
+    kernel_.at(kernel_.clock(), [self] {
+        self->due_ = false;
+        if (self->copying_) self->copy();
+    });
+}
+
+void SimChild::copy() {
+    const SimFilePtr from = streams[0], to = streams[1];
+    for (;;) {
+        while (!held_.empty() && to != nullptr) {
+            const ssize_t wrote = to->write(held_.data(), held_.size(), 0);
+            if (wrote == -EAGAIN) return;
+            if (wrote < 0) return processes_.end(*this, ChildExit::How::killed, SIGPIPE);
+            held_.erase(0, static_cast<std::size_t>(wrote));
+        }
+        char piece[4096];
+        const ssize_t got = from != nullptr ? from->read(piece, sizeof piece, 0) : 0;
+        if (got == -EAGAIN) return;
+        if (got <= 0) return processes_.end(*this, ChildExit::How::exited, got < 0 ? 1 : 0);
+        held_.assign(piece, static_cast<std::size_t>(got));
+    }
+}
+
 bool SimProcesses::pending(std::uint64_t mask) const noexcept {
     return std::any_of(pending_.begin(), pending_.end(), [mask](const SignalInfo& info) {
         return (mask & bit_of(info.number)) != 0;
@@ -106,7 +149,7 @@ int SimProcesses::spawn(SpawnBlock& block) noexcept {
     if (found == programs_.end()) return -ENOENT;
     const SimProgram& program = found->second;
     if (program.error != 0) return -program.error;
-    const auto child = std::make_shared<SimChild>(kernel_);
+    const auto child = std::make_shared<SimChild>(kernel_, *this);
     const int pidfd = kernel_.install(child);
     if (pidfd < 0) {
         block.step = SpawnStep::process;
@@ -122,7 +165,8 @@ int SimProcesses::spawn(SpawnBlock& block) noexcept {
     }
     kernel_.trace("child %d starts", child->pid);
     children_[child->pid] = child;
-    if (program.lifetime != Nanoseconds::max()) {
+    if (program.copies) child->copy_begin();
+    else if (program.lifetime != Nanoseconds::max()) {
         const Instant when = add_saturating(kernel_.clock(), program.lifetime);
         child->end_event = kernel_.at(when, [this, child, status = program.status] {
             end(*child, ChildExit::How::exited, status);
@@ -138,6 +182,7 @@ void SimProcesses::end(SimChild& child, ChildExit::How how, int status) {
     if (child.ended) return;
     kernel_.trace("child %d ends with %d", child.pid, status);
     child.ended = true;
+    child.copy_end();
     child.exit.how = how;
     child.exit.status = status;
     child.streams = {};

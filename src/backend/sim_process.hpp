@@ -22,11 +22,12 @@ class SimProcesses;
 
 // What every child that runs this program does.
 struct SimProgram {
-    Nanoseconds lifetime{};  // from its start to its end; Nanoseconds::max(): until it is killed
-    int status = 0;          // what it returns
-    std::string output;      // what it writes to its standard output when it starts
+    Nanoseconds lifetime{};    // from its start to its end; Nanoseconds::max(): until it is killed
+    int status = 0;            // what it returns
+    std::string output;        // what it writes to its standard output when it starts
+    bool copies = false;       // as cat(1): its input to its output, and it ends with its input
     std::vector<int> ignored;  // signals that do not end it
-    int error = 0;  // an errno value: it cannot be run
+    int error = 0;             // an errno value: it cannot be run
 };
 
 // As a signalfd(2).
@@ -45,9 +46,10 @@ class SimSignals final : public SimFile {
 };
 
 // A child, and as a file its pidfd.
-class SimChild final : public SimFile {
+class SimChild final : public SimFile, private SimWatcher {
   public:
-    explicit SimChild(SimKernel& kernel) noexcept : SimFile(kernel) {}
+    SimChild(SimKernel& kernel, SimProcesses& processes) noexcept
+        : SimFile(kernel), processes_(processes) {}
 
     const char* name() const noexcept override { return "child"; }
     unsigned poll_bits() const noexcept override { return ended ? unsigned{POLLIN} : 0u; }
@@ -59,6 +61,19 @@ class SimChild final : public SimFile {
     std::vector<int> ignored;
     std::uint64_t end_event = 0;
     std::array<SimFilePtr, 3> streams;  // closed when it ends
+
+    void copy_begin();  // from now on it copies its input to its output
+    void copy_end() noexcept;
+
+  private:
+    void file_changed(SimFile&, std::uint64_t) override { copy_soon(); }
+    void copy_soon();
+    void copy();
+
+    SimProcesses& processes_;
+    std::string held_;  // read and not yet written
+    bool copying_ = false;
+    bool due_ = false;
 };
 
 class SimProcesses final : public ProcessCalls {
@@ -86,8 +101,9 @@ class SimProcesses final : public ProcessCalls {
     std::uint32_t children_alive() const noexcept;
     std::uint32_t zombies() const noexcept;
 
-  private:
     void end(SimChild& child, ChildExit::How how, int status);
+
+  private:
     std::shared_ptr<SimChild> child_of(int pidfd) const noexcept;
 
     SimKernel& kernel_;

@@ -86,9 +86,9 @@ WHORL_CHILD_CODE int child_streams(const SpawnBlock& block) noexcept {
         if (sources[index] < 0) return -1;
     }
     for (int index = 0; index < 3; ++index) {
-        // What the parent has closed stays closed.
-        if (sources[index] == INT_MAX) ::syscall(SYS_fcntl, index, F_SETFD, 0);
-        else if (::syscall(SYS_dup3, sources[index], index, 0) < 0) return -1;
+        // What is inherited stays as it is: with O_CLOEXEC it may be anything, even our ring.
+        if (sources[index] == INT_MAX) continue;
+        if (::syscall(SYS_dup3, sources[index], index, 0) < 0) return -1;
     }
     return 0;
 }

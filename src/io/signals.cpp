@@ -13,7 +13,7 @@ Result<Signals> open_signals(Loop& loop, const SignalSet& set) noexcept {
     detail::LoopCore& core = loop.core();
     core.check_thread();
     if (core.draining) return Error::loop_closed;
-    constexpr SignalSet refused{SIGKILL, SIGSTOP, SIGSEGV, SIGBUS,  SIGILL,
+    constexpr SignalSet refused{SIGKILL, SIGSTOP, SIGSEGV, SIGBUS,          SIGILL,
                                 SIGFPE,  SIGTRAP, SIGSYS,  32 /* libc's */, 33};
     if (set.mask() == 0 || (set.mask() & refused.mask()) != 0) return Error::invalid_argument;
     Result<detail::Descriptor*> claimed =

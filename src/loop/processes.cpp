@@ -109,7 +109,7 @@ bool LoopCore::process_close(Descriptor& descriptor) noexcept {
         descriptor.flags = child_killed;
     }
     const bool alive = (descriptor.flags & child_reaped) == 0 &&
-                 calls.child_wait(descriptor.fd, nullptr) == -EAGAIN;
+                       calls.child_wait(descriptor.fd, nullptr) == -EAGAIN;
     const bool tried = (descriptor.flags & child_left) != 0;
     if (alive && !draining && !tried && child_reap_later(descriptor)) return false;
     if (alive && (descriptor.flags & child_killed) != 0) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "conformance/os.hpp"
+#include "conformance/os_processes.hpp"
 
 #include <gtest/gtest.h>
 #include <whorl/whorl.hpp>
@@ -24,8 +25,8 @@
 // simulated world, kind or harsh, which is made anew for each test. A backend that this machine
 // refuses is skipped, never passed, and with WHORL_TEST_NO_SKIP set it fails.
 //
-// The fixture checks before and after every test that no descriptor, buffer, slot or resource limit
-// was left behind, and that the loop ran on the backend and the features that were asked for.
+// The fixture checks before and after every test that no descriptor, child, buffer, slot or resource
+// limit was left behind, and that the loop ran on the backend and the features that were asked for.
 //
 // In a harsh world transfers come in parts, late and out of order. So a test states what the contract
 // promises of a transfer, its bytes and its end, and not in how many parts it came. Where kindness
@@ -211,6 +212,7 @@ class LoopTest : public ::testing::TestWithParam<Config> {
             EXPECT_EQ(files.rlim_cur, files_before_.rlim_cur)
                 << "the test or the library changed a limit";
             EXPECT_EQ(os::open_descriptors(), descriptors_before_) << "a descriptor was left open";
+            EXPECT_FALSE(os::has_children()) << "a child or a zombie was left";
         }
         if (os::world() == nullptr) return;
         if (HasFailure()) tell_of_world();
