@@ -10,13 +10,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 // Signals and child processes, as the backends see them.
 
 namespace whorl::detail {
-
-class SimKernel;
 
 // Bits of Descriptor::flags of a child. Descriptor::buffers_out is its process ID; of a set of signals
 // it is the key that signals_open() gave.
@@ -78,7 +75,6 @@ class ProcessCalls {
 };
 
 ProcessCalls& real_process_calls() noexcept;
-std::unique_ptr<ProcessCalls> make_sim_process_calls(SimKernel& kernel);
 
 // Makes a real child (spawn_child.cpp).
 int spawn_child(SpawnBlock& block) noexcept;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
 #include "backend/file_calls.hpp"
-#include "backend/process_calls.hpp"
 #include "backend/sim_kernel.hpp"
 #include "backend/sim_ring.hpp"
 
@@ -369,11 +368,6 @@ int SimKernel::poll_now(pollfd* entries, nfds_t count) noexcept {
 FileCalls& SimKernel::file_calls() noexcept {
     if (file_calls_ == nullptr) file_calls_ = make_sim_file_calls(*this);
     return *file_calls_;
-}
-
-ProcessCalls& SimKernel::process_calls() noexcept {
-    if (process_calls_ == nullptr) process_calls_ = make_sim_process_calls(*this);
-    return *process_calls_;
 }
 
 RingCalls& SimKernel::ring_calls() noexcept {

@@ -235,8 +235,9 @@ std::uint32_t SimProcesses::zombies() const noexcept {
     return static_cast<std::uint32_t>(children_.size()) - children_alive();
 }
 
-std::unique_ptr<ProcessCalls> make_sim_process_calls(SimKernel& kernel) {
-    return std::make_unique<SimProcesses>(kernel);
+ProcessCalls& SimKernel::process_calls() noexcept {
+    if (process_calls_ == nullptr) process_calls_ = std::make_unique<SimProcesses>(*this);
+    return *process_calls_;
 }
 
 }  // namespace whorl::detail
