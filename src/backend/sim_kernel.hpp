@@ -217,7 +217,6 @@ class SimKernel final : public System {
     std::uint16_t port_next_ = 32768;
     std::unique_ptr<FileCalls> file_calls_;  // and its disk
     std::unique_ptr<SimHost> host_calls_;
-    std::unique_ptr<FileCalls> file_calls_;        // and its disk
     std::unique_ptr<ProcessCalls> process_calls_;  // and its children
     std::unique_ptr<RingCalls> ring_calls_;
 
