@@ -8,10 +8,7 @@
 
 #include <whorl/whorl.hpp>
 
-#include <signal.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
-
+#include <csignal>
 #include <cstdio>
 #include <string>
 
@@ -66,15 +63,11 @@ int main(int count, char** words) {
     std::printf("listening on %s\nbackend %s\n", where.data, loop.backend_report().text);
     std::fflush(stdout);
 
-    // SIGINT and SIGTERM arrive as bytes on a descriptor, which the loop watches like any other.
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    sigprocmask(SIG_BLOCK, &signals, nullptr);
-    const int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
-    (void)loop.watch(signal_fd, whorl::Interest::readable,
-                     [](whorl::Loop& stopped, whorl::Watched) { stopped.stop(); });
+    // SIGINT and SIGTERM are completions like any other.
+    const whorl::Result<whorl::Signals> signals = whorl::open_signals(loop, {SIGINT, SIGTERM});
+    if (!signals) return fail("signals", signals.error().text());
+    (void)loop.submit(whorl::WaitSignal{*signals},
+                      [](whorl::Loop& stopped, whorl::WaitSignal::Done) { stopped.stop(); });
 
     (void)loop.submit(whorl::AcceptStream{*listener},
                       [](whorl::Loop& accepting, whorl::AcceptStream::Done done) {
@@ -85,7 +78,6 @@ int main(int count, char** words) {
     if (whorl::Error error = loop.run()) return fail("run", error.text());
     if (whorl::Error error = loop.drain(std::chrono::seconds(5)))
         return fail("drain", error.text());
-    ::close(signal_fd);
     std::puts("stopped");
     return 0;
 }

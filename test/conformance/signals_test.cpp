@@ -124,6 +124,7 @@ TEST_P(SignalBasic, a_stream_collapses_the_same_and_queues_the_real_time_ones) {
     EXPECT_EQ(loop.cancel(stream), Cancelled::cancelling);
     run_until(loop, [&] { return heard.finals == 1; });
     EXPECT_EQ(heard.error, Error::cancelled);
+    EXPECT_EQ(heard.signals.size(), static_cast<std::size_t>(count)) << "its end carries none";
     close_signals(loop, signals);
     expect_clean(loop);
 }
