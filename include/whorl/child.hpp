@@ -24,9 +24,10 @@
 // Closing a child (Loop::close) that has not been waited for lets it run, unless kill_on_close was
 // asked for, which kills it (SIGKILL; the child alone, not its own children). The loop reaps it when it
 // ends, in the background and without a zombie; Statistics::handles counts it until then. A close
-// handler does not wait for that. When the loop itself ends, it kills those of kill_on_close, waits for
-// their end at most LoopOptions::shutdown_bound each, and leaves others that run: they are the
-// program's to reap, as any child. The same holds when no slot is free.
+// handler does not wait for that. When the loop itself ends, or is drained, it kills those of
+// kill_on_close, waits for their end at most LoopOptions::shutdown_bound each, and leaves others that run:
+// they are the program's to reap, as any child. The same holds when no slot is free.
+// Limits: Linux 5.4.
 // Source: pidfd_open(2), waitid(2), pidfd_send_signal(2).
 
 namespace whorl {

@@ -49,9 +49,9 @@ struct Packer {
         at += size;
         return placed;
     }
-    void put_all(const char* const* from, std::size_t count, const char** into) noexcept {
-        for (std::size_t index = 0; index < count; ++index) into[index] = put(from[index]);
-        into[count] = nullptr;
+    void put_all(const char* const* from, const char** into) noexcept {
+        while (*from != nullptr) *into++ = put(*from++);
+        *into = nullptr;
     }
 };
 
@@ -88,10 +88,10 @@ Result<Buffer> packed(Loop& loop, const SpawnOptions& options) noexcept {
     block->search = packer.put(search);
     block->directory = packer.put(options.directory);
     block->arguments = table;
-    packer.put_all(arguments, first.count, table);
+    packer.put_all(arguments, table);
     table += first.count + 1;
     block->environment = table;
-    packer.put_all(environment, second.count, table);
+    packer.put_all(environment, table);
     return memory;
 }
 
