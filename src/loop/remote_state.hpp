@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backend/system.hpp"
-#include "base/atomic.hpp"
+#include <whorl/atomic.hpp>
 
 #include <whorl/remote.hpp>
 

@@ -21,7 +21,7 @@ struct Header {
     std::size_t live;
 };
 
-alignas(64) unsigned char memory[threads_max * thread_bytes];
+alignas(128) unsigned char memory[threads_max * thread_bytes];
 std::size_t used[threads_max];
 std::uint64_t live = 0;
 
@@ -30,20 +30,20 @@ bool inside(const void* at) noexcept { return at >= memory && at < memory + size
 void* take(std::size_t bytes) noexcept {
     const std::uint32_t thread = explorer().current();
     if (thread == threads_max) return std::malloc(bytes);
-    const std::size_t whole = ((bytes + 63) & ~std::size_t{63}) + 64;
+    const std::size_t whole = ((bytes + 127) & ~std::size_t{127}) + 128;
     if (used[thread] + whole > thread_bytes) return nullptr;
     unsigned char* at = memory + thread * thread_bytes + used[thread];
     used[thread] += whole;
     const Header header{bytes, 1};
     std::memcpy(at, &header, sizeof header);
     ++live;
-    return at + 64;
+    return at + 128;
 }
 
 void give_back(void* pointer) noexcept {
     if (pointer == nullptr) return;
     if (!inside(pointer)) return std::free(pointer);
-    unsigned char* at = static_cast<unsigned char*>(pointer) - 64;
+    unsigned char* at = static_cast<unsigned char*>(pointer) - 128;
     Header header;
     std::memcpy(&header, at, sizeof header);
     if (header.live != 1) explorer().fail("memory was given back twice");
@@ -61,6 +61,7 @@ void arena_reset(std::uint32_t threads) {
 }
 
 std::uint64_t arena_live() { return live; }
+bool arena_holds(const void* at) { return inside(at); }
 
 }  // namespace interleave
 
@@ -83,6 +84,9 @@ void operator delete[](void* memory) noexcept { interleave::give_back(memory); }
 void operator delete(void* memory, std::size_t) noexcept { interleave::give_back(memory); }
 void operator delete[](void* memory, std::size_t) noexcept { interleave::give_back(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { interleave::give_back(memory); }
+void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept {
+    interleave::give_back(memory);
+}
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
     interleave::give_back(memory);
 }

@@ -38,7 +38,7 @@ using Word = std::uint64_t;
 using Order = std::memory_order;
 
 inline constexpr std::uint32_t threads_max = 4;
-inline constexpr std::uint32_t locations_max = 16;
+inline constexpr std::uint32_t locations_max = 32;
 inline constexpr std::uint32_t values_max = 48;  // of one location in one execution
 inline constexpr std::uint32_t steps_max = 400;  // of one execution; more is a livelock
 #if defined(__SANITIZE_ADDRESS__)
@@ -105,6 +105,8 @@ class Explorer {
     bool compare_exchange(const void* at, Word& expected, Word desired, Order success,
                           Order failure, bool weak);
     void plain_access(const void* at, bool write);
+    // Whether a location stands there: for data that is followed from its first use on.
+    bool known(const void* at) { return find(at) != nullptr; }
 
     // The thread whose code runs now: 0 is the first; threads_max when none.
     std::uint32_t current() const { return current_; }
@@ -206,5 +208,6 @@ Explorer& explorer();
 // every execution in which its thread has done the same, so that pointers may be compared and hashed.
 void arena_reset(std::uint32_t threads);
 std::uint64_t arena_live();
+bool arena_holds(const void* at);
 
 }  // namespace interleave

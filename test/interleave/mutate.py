@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes a source of src/loop with one mistake in it, which the model must find.
+"""Writes a source of src, or a public header, with one mistake in it, which the model must find.
 
 usage: mutate.py NAME SOURCE OUTPUT
        mutate.py --list     a line each: NAME FILE REGEX-OF-THE-VIOLATION
@@ -149,7 +149,86 @@ bool RemoteState::closed""",
         "references.fetch_sub(1, std::memory_order_acq_rel)",
         "references.fetch_sub(1, std::memory_order_relaxed)",
         "not ordered before"),
+    # The ring, in both layouts. Each order, one degree weaker.
+    "ring_sequence_relaxed": (
+        "spsc_ring.hpp",
+        "slot.sequence.store(++producer.tail, std::memory_order_release);",
+        "slot.sequence.store(++producer.tail, std::memory_order_relaxed);",
+        "data race"),
+    "ring_sequence_look_relaxed": (
+        "spsc_ring.hpp",
+        "slot.sequence.load(std::memory_order_acquire)",
+        "slot.sequence.load(std::memory_order_relaxed)",
+        "data race"),
+    "ring_sequence_first": (
+        "spsc_ring.hpp",
+        """        ::new (static_cast<void*>(slot.message)) T(std::move(message));
+        slot.sequence.store(++producer.tail, std::memory_order_release);
+        return true;""",
+        """        slot.sequence.store(++producer.tail, std::memory_order_release);
+        ::new (static_cast<void*>(slot.message)) T(std::move(message));
+        return true;""",
+        "data race|used after"),
+    "ring_streak_relaxed": (
+        "spsc_ring.hpp",
+        "if (++streak_ >= Streak) {\n                consumer.tail_seen = this->tail_.load(std::memory_order_acquire);",
+        "if (++streak_ >= Streak) {\n                consumer.tail_seen = this->tail_.load(std::memory_order_relaxed);",
+        "data race"),
+    "ring_room_relaxed": (
+        "spsc_ring.hpp",
+        "head_seen = head.load(std::memory_order_acquire);",
+        "head_seen = head.load(std::memory_order_relaxed);",
+        "data race"),
+    "ring_give_back_relaxed": (
+        "spsc_ring.hpp",
+        "head_.store(consumer_.head, std::memory_order_release);",
+        "head_.store(consumer_.head, std::memory_order_relaxed);",
+        "data race"),
+    "ring_given_back_too_early": (
+        "spsc_ring.hpp",
+        """        self().message_at(consumer_.head).~T();
+        ++consumer_.head;
+        if (consumer_.head - consumer_.returned >= consumer_.quarter) give_back();""",
+        """        ++consumer_.head;
+        if (consumer_.head - consumer_.returned >= consumer_.quarter) give_back();
+        self().message_at(consumer_.head - 1).~T();""",
+        "data race"),
+    "ring_one_too_many": (
+        "spsc_ring.hpp",
+        """        head_seen = head.load(std::memory_order_acquire);
+        return tail - head_seen <= mask;""",
+        """        head_seen = head.load(std::memory_order_acquire);
+        return tail - head_seen <= mask + 1;""",
+        "data race|out of order|was lost"),
+    "ring_publish_release": (
+        "spsc_ring.hpp",
+        "tail_.store(this->producer_.tail, std::memory_order_seq_cst)",
+        "tail_.store(this->producer_.tail, std::memory_order_release)",
+        "nobody is left to wake it"),
+    "ring_found_acquire": (
+        "spsc_ring.hpp",
+        "tail_.load(std::memory_order_seq_cst)",
+        "tail_.load(std::memory_order_acquire)",
+        "nobody is left to wake it"),
+    "ring_give_back_ordered_release": (
+        "spsc_ring.hpp",
+        "head_.store(consumer_.head, std::memory_order_seq_cst);",
+        "head_.store(consumer_.head, std::memory_order_release);",
+        "nobody is left to wake it"),
+    "ring_room_ordered_acquire": (
+        "spsc_ring.hpp",
+        "producer_.head_seen = head_.load(std::memory_order_seq_cst);",
+        "producer_.head_seen = head_.load(std::memory_order_acquire);",
+        "nobody is left to wake it"),
+    "ring_closed_relaxed": (
+        "spsc_ring.hpp",
+        """        return producer_closed_.load(std::memory_order_seq_cst);""",
+        """        return producer_closed_.load(std::memory_order_relaxed);""",
+        "closed before everything"),
 }
+
+# Both layouts have these.
+TWICE = {"ring_publish_release", "ring_found_acquire"}
 
 
 def main() -> int:
@@ -161,8 +240,8 @@ def main() -> int:
     _, old, new, _ = MUTANTS[name]
     with open(source, encoding="utf-8") as stream:
         text = stream.read()
-    if text.count(old) != 1:
-        print(f"mutate.py: {name}: {text.count(old)} places in {source}, not 1")
+    if text.count(old) != (2 if name in TWICE else 1):
+        print(f"mutate.py: {name}: {text.count(old)} places in {source}")
         return 1
     with open(output, "w", encoding="utf-8") as stream:
         stream.write(text.replace(old, new))

@@ -3,7 +3,7 @@
 
 #include "interleave/atomic.hpp"
 
-// Stands in for src/base/atomic.hpp: found first on the include path of the programs in this folder.
+// Stands in for include/whorl/atomic.hpp: found first on the include path of the programs in this folder.
 namespace whorl::detail {
 
 template <class T>
