@@ -24,6 +24,7 @@ namespace whorl {
     X(nothing_to_wait_for, 4106, "nothing to wait for: no operation, timer or watch is pending")   \
     X(drain_incomplete, 4107, "drain incomplete: the time bound passed with operations in flight") \
     X(address_invalid, 4108, "address invalid: expected 1.2.3.4:port or [v6%scope]:port")          \
+    X(channel_closed, 4140, "channel closed: its other end is gone")                               \
     X(end_of_file, 4112, "end of file: it ends before the buffer is full")                         \
     X(watches_exhausted, 4120, "watches exhausted: raise the sysctl fs.inotify.max_user_watches")  \
     X(observers_exhausted, 4121,                                                                   \

@@ -33,7 +33,7 @@
 //   any        ready      decided inside the loop (cancel, time)       LoopCore::complete_locally
 //   ready      (free)     its final completion is dispatched           LoopCore::dispatch_ready
 //   kernel     (free)     its final record is dispatched               LoopCore::finish
-//   (free)     armed      a timer, deadline or hook                    timer_commit, hook_commit
+//   (free)     armed      a timer, deadline, hook or wait              timer_commit, hook_commit, wait_arm
 //   armed      (free)     fired or cancelled                           timer_fire, timer_cancel, …
 
 namespace whorl {

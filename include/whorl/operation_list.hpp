@@ -69,6 +69,7 @@ enum class OpKind : std::uint8_t {
     deadline,  // the deadline of another operation
     close,     // the handler that waits for a descriptor to be closed
     hook,      // a handler before or after waiting
+    wait,      // waits for something in the program itself (wait.hpp)
 };
 
 inline constexpr std::uint32_t op_kind_count = static_cast<std::uint32_t>(OpKind::timer);
@@ -76,7 +77,7 @@ inline constexpr std::uint32_t op_kind_count = static_cast<std::uint32_t>(OpKind
 enum class Side : std::uint8_t { none, read, write };
 
 // By kind; what never reaches a backend has no side.
-inline constexpr Side operation_sides[op_kind_count + 4] = {
+inline constexpr Side operation_sides[op_kind_count + 5] = {
 #define WHORL_OPERATION_SIDE(name, side) Side::side,
     WHORL_OPERATION_LIST(WHORL_OPERATION_SIDE)
 #undef WHORL_OPERATION_SIDE
@@ -101,6 +102,8 @@ constexpr const char* name_of(OpKind kind) noexcept {
             return "close";
         case OpKind::hook:
             return "hook";
+        case OpKind::wait:
+            return "wait";
     }
     return "unknown";
 }

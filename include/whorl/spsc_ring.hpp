@@ -164,7 +164,7 @@ class RingBase {
     void close_producer() noexcept { producer_closed_.store(true, std::memory_order_seq_cst); }
     // The consumer takes nothing more; what is put in from now on is destroyed with the ring.
     bool consumer_closed() const noexcept {
-        return consumer_closed_.load(std::memory_order_acquire);
+        return consumer_closed_.load(std::memory_order_seq_cst);
     }
 
     // --- The consumer's thread

@@ -8,6 +8,7 @@
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
 #include <whorl/child.hpp>
+#include <whorl/channel.hpp>
 #include <whorl/file.hpp>
 #include <whorl/file_observer.hpp>
 #include <whorl/loop.hpp>

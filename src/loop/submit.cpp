@@ -3,6 +3,8 @@
 #include "backend/work_calls.hpp"
 #include "loop/core.hpp"
 
+#include <whorl/wait.hpp>
+
 #include <algorithm>
 #include <new>
 
@@ -123,7 +125,7 @@ Operation LoopCore::commit(OpRecord& record) noexcept {
     const Operation handle = Operation::from_value(handle_of(record));
     const Side side = side_of(record.kind);
     note_work();
-    if (record.state == OpState::ready) return handle;  // decided while it was being opened
+    if (record.state != OpState::ended) return handle;  // decided, or armed, while it was being opened
     if (side == Side::none) {
         list(record);
         return handle;
@@ -156,7 +158,7 @@ Cancelled LoopCore::cancel_operation(std::uint64_t handle) noexcept {
     OpRecord* record = operations.find(handle);
     if (record == nullptr) return Cancelled::not_found;
     if (record->kind == OpKind::hook) return hook_cancel(*record);
-    if (record->kind >= OpKind::watch) return Cancelled::not_found;
+    if (record->kind >= OpKind::watch && record->kind != OpKind::wait) return Cancelled::not_found;
     if (record->state == OpState::ready) return Cancelled::already_completing;
     const bool final_seen = (record->flags & op_final_seen) != 0;
     if (final_seen && !may_go_on(*record)) return Cancelled::already_completing;
@@ -190,6 +192,10 @@ void LoopCore::cancel_record(OpRecord& record, std::uint16_t reason) noexcept {
             wheel.remove(record.as<TimerNode>());
             break;
         case OpState::paused:
+            break;
+        case OpState::armed:
+            WHORL_ASSERT(record.kind == OpKind::wait);
+            record.as<WaitPayload>().kind->leave(*this, record);
             break;
         case OpState::kernel:
             if (asked) return;
@@ -242,6 +248,9 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
             block.end(block);
             break;
         }
+        case OpKind::wait:
+            record.as<WaitPayload>().kind->drop(record);
+            break;
         case OpKind::sync:
         case OpKind::sync_range:
         case OpKind::truncate:
