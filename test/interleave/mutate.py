@@ -149,6 +149,60 @@ bool RemoteState::closed""",
         "references.fetch_sub(1, std::memory_order_acq_rel)",
         "references.fetch_sub(1, std::memory_order_relaxed)",
         "not ordered before"),
+    # The channel: each look after a word was set, and each order.
+    "channel_rest_without_look": (
+        "channel.cpp",
+        "if (channel.ring_found() || channel.ring_ended()) channel.ring_bell();",
+        "",
+        "nobody is left to wake it"),
+    "channel_end_not_looked_for": (
+        "channel.cpp",
+        "if (channel.ring_found() || channel.ring_ended()) channel.ring_bell();",
+        "if (channel.ring_found()) channel.ring_bell();",
+        "nobody is left to wake it"),
+    "channel_rest_release": (
+        "channel.cpp",
+        "channel.bell.exchange(Bell::idle, std::memory_order_seq_cst);",
+        "channel.bell.store(Bell::idle, std::memory_order_release);",
+        "nobody is left to wake it"),
+    "channel_end_asked_late": (
+        "channel.cpp",
+        """    const bool ended = channel.ring_ended();  // asked first: nothing found afterwards is the end
+    if (!channel.ring_empty()) {""",
+        """    const bool empty = channel.ring_empty();
+    const bool ended = channel.ring_ended();
+    if (!empty) {""",
+        "closed before everything"),
+    "channel_left_without_post": (
+        "channel.cpp",
+        "post_to(*channel.receiver_home, channel.receiver_post);  // for the next turn",
+        "",
+        "nobody is left to wake it"),
+    "channel_post_without_reference": (
+        "channel.cpp",
+        "post.channel->references.fetch_add(1, std::memory_order_relaxed);",
+        "",
+        "after it was destroyed|destroyed twice|given back twice|used after|not ordered"),
+    "channel_references_relaxed": (
+        "channel.cpp",
+        "references.fetch_sub(1, std::memory_order_acq_rel) == 1",
+        "references.fetch_sub(1, std::memory_order_relaxed) == 1",
+        "not ordered before|data race"),
+    "channel_space_without_look": (
+        "channel.cpp",
+        "if (!channel.ring_room() && !channel.ring_refuses()) return false;",
+        "if (!channel.ring_refuses()) return false;",
+        "nobody is left to wake it"),
+    "channel_space_release": (
+        "channel.cpp",
+        "channel.space.exchange(Space::wanted, std::memory_order_seq_cst);",
+        "channel.space.store(Space::wanted, std::memory_order_release);",
+        "nobody is left to wake it"),
+    "channel_space_look_acquire": (
+        "channel.cpp",
+        "if (space.load(std::memory_order_seq_cst) != Space::wanted) return;",
+        "if (space.load(std::memory_order_acquire) != Space::wanted) return;",
+        "nobody is left to wake it"),
     # The ring, in both layouts. Each order, one degree weaker.
     "ring_sequence_relaxed": (
         "spsc_ring.hpp",

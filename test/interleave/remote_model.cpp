@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Goal: a post from another thread is neither lost nor run twice nor run after the end; a loop that
 // sleeps is woken, once for each sleep; nothing shared is used after it is gone.
-// Method: the real Loop and Remote, all of floors 1, 2 and 4, with a driver of this file that can do
-// nothing but wait; every order of their steps (explorer.hpp). The mutants in mutate.py must each be
+// Method: the real Loop and Remote, all of floors 1, 2 and 4, with a driver that can do nothing but wait
+// (model_loop.cpp); every order of their steps (explorer.hpp). The mutants in mutate.py must each be
 // found. Run with the name of a scenario and the choices that a violation printed to repeat it.
-#include "backend/select.hpp"
-#include "interleave/atomic.hpp"
-#include "loop/remote_state.hpp"
+#include "interleave/model_loop.hpp"
 
-#include <whorl/loop.hpp>
 #include <whorl/remote.hpp>
 
 #include <cstdio>
@@ -32,8 +29,6 @@ struct Ledger {
     std::uint32_t destroyed[posts_max] = {};
     bool accepted[posts_max] = {};
     std::uint32_t ran_total = 0;
-    std::uint32_t sleeps = 0;
-    std::uint32_t wakes_per_sleep = 1;
     bool loop_gone = false;
 };
 Ledger ledger;
@@ -72,49 +67,13 @@ class Post {
     Message* message_;
 };
 
-// Can wait, and nothing else.
-class WaitingDriver : public whorl::detail::Driver {
-  public:
-    whorl::Error bind() noexcept override { return {}; }
-    whorl::Error wait(whorl::detail::OpList&, whorl::Nanoseconds timeout,
-                      whorl::detail::CompletionBatch&) noexcept override {
-        explorer().event_wait(event_fd_, timeout != whorl::Nanoseconds::zero(), true);
-        return {};
-    }
-    void cancel(whorl::detail::OpRecord&) noexcept override {}
-    void flush() noexcept override {}
-    void forget(whorl::detail::Descriptor&) noexcept override {}
-    void forget_watch(whorl::detail::OpRecord&) noexcept override {}
-    whorl::Error watch_wake(int event_fd) noexcept override {
-        event_fd_ = event_fd;
-        return {};
-    }
-    whorl::Result<int> notify_fd() noexcept override { return event_fd_; }
-
-  private:
-    int event_fd_ = -1;
-};
-
-Loop make_loop() {
-    whorl::LoopOptions options;
-    options.ops_max = options.handles_max = options.posts_max = 4;
-    options.completions_per_turn = 1;
-    whorl::Result<Loop> loop = Loop::create(options);
-    explorer().check(loop.has_value(), "Loop::create");
-    return std::move(*loop);
-}
-
 void begin(std::uint32_t posts) {
     ledger = Ledger();
     ledger.expected = posts;
     explorer().allow_without_cause(1, 1);
     explorer().name_locations(
         {"head", "stop", "sleep", "references", "message", "message", "message", "message"});
-    explorer().on_write([](const void* tag, interleave::Word value) {
-        using whorl::detail::Sleep;
-        if (tag != interleave::Atomic<Sleep>::tag()) return;
-        if (static_cast<Sleep>(value) == Sleep::sleeping) ++ledger.sleeps;
-    });
+    interleave::watch_sleeps(1);
     explorer().at_end([] {
         for (std::uint32_t id = 0; id < posts_max; ++id) {
             explorer().check(ledger.ran[id] <= 1, "a post ran twice");
@@ -151,7 +110,7 @@ void run_and_end(Loop loop) {
 
 void one_poster() {
     begin(2);
-    Loop loop = make_loop();
+    Loop loop = interleave::make_loop();
     spawn_poster(*loop.remote(), 0, 2);
     expect_all_run();
     run_and_end(std::move(loop));
@@ -160,7 +119,7 @@ void one_poster() {
 void two_posters() {
     begin(2);
     explorer().allow_without_cause(0, 0);
-    Loop loop = make_loop();
+    Loop loop = interleave::make_loop();
     const Remote remote = *loop.remote();
     spawn_poster(remote, 0, 1);
     spawn_poster(remote, 2, 1);
@@ -172,7 +131,7 @@ void two_posters() {
 void stopped_from_outside() {
     begin(posts_max);
     explorer().allow_without_cause(0, 0);
-    Loop loop = make_loop();
+    Loop loop = interleave::make_loop();
     const Remote remote = *loop.remote();
     explorer().spawn([remote] { remote.stop(); });
     spawn_poster(remote, 0, 1);
@@ -182,7 +141,7 @@ void stopped_from_outside() {
 // The loop goes away among the posts, after a turn that does not wait.
 void loop_goes() {
     begin(posts_max);
-    Loop loop = make_loop();
+    Loop loop = interleave::make_loop();
     const Remote remote = *loop.remote();
     spawn_poster(remote, 0, 2);
     explorer().check(!loop.poll(), "poll");
@@ -194,8 +153,8 @@ void loop_goes() {
 void guest() {
     begin(2);
     explorer().allow_without_cause(0, 0);
-    ledger.wakes_per_sleep = 2;  // it also wakes itself, when a post is there as it goes to sleep
-    Loop loop = make_loop();
+    interleave::watch_sleeps(2);  // it also wakes itself, when a post is there as it goes to sleep
+    Loop loop = interleave::make_loop();
     const int fd = *loop.notify_fd();
     spawn_poster(*loop.remote(), 0, 2);
     expect_all_run();
@@ -219,77 +178,6 @@ constexpr Scenario scenarios[] = {{"loop_goes", loop_goes},  // the shortest fir
                                   {"two_posters", two_posters}};
 
 }  // namespace
-
-namespace whorl {
-
-Instant clock_now() noexcept { return Instant(Nanoseconds(1'000'000'000)); }
-
-namespace detail {
-
-namespace {
-
-// The system of the model: one eventfd, and a clock that stands still.
-class ModelSystem final : public System {
-  public:
-    Instant now() noexcept override { return clock_now(); }
-    int eventfd(unsigned, int) noexcept override { return explorer().event_make(); }
-    ssize_t write(int fd, const void*, std::size_t size) noexcept override {
-        explorer().event_write(fd);
-        explorer().check(explorer().event_writes() <= ledger.sleeps * ledger.wakes_per_sleep,
-                         "more than one wake call for one sleep");
-        return static_cast<ssize_t>(size);
-    }
-    int close(int fd) noexcept override {
-        explorer().event_close(fd);
-        return 0;
-    }
-
-    // Nothing else is asked for.
-    int socket(int, int, int) noexcept override { return -ENOSYS; }
-    int bind(int, const sockaddr*, socklen_t) noexcept override { return -ENOSYS; }
-    int listen(int, int) noexcept override { return -ENOSYS; }
-    int shutdown(int, int) noexcept override { return -ENOSYS; }
-    int socketpair(int, int, int, int[2]) noexcept override { return -ENOSYS; }
-    int set_blocking(int) noexcept override { return -ENOSYS; }
-    int unlink_socket(const char*) noexcept override { return -ENOSYS; }
-    ssize_t write_quietly(int, const void*, std::size_t) noexcept override { return -ENOSYS; }
-    int pipe2(int[2], int) noexcept override { return -ENOSYS; }
-    int duplicate(int) noexcept override { return -ENOSYS; }
-    int pipe_access(int) noexcept override { return -ENOSYS; }
-    int connect(int, const sockaddr*, socklen_t) noexcept override { return -ENOSYS; }
-    ssize_t recvmsg(int, msghdr*, int) noexcept override { return -ENOSYS; }
-    int getsockname(int, sockaddr*, socklen_t*) noexcept override { return -ENOSYS; }
-    int getpeername(int, sockaddr*, socklen_t*) noexcept override { return -ENOSYS; }
-    int setsockopt(int, int, int, const void*, socklen_t) noexcept override { return -ENOSYS; }
-    int getsockopt(int, int, int, void*, socklen_t*) noexcept override { return -ENOSYS; }
-    ssize_t recv(int, void*, std::size_t, int) noexcept override { return -ENOSYS; }
-    ssize_t read(int, void*, std::size_t) noexcept override { return -ENOSYS; }
-    int epoll_create1(int) noexcept override { return -ENOSYS; }
-    int epoll_ctl(int, int, int, epoll_event*) noexcept override { return -ENOSYS; }
-    int poll_now(pollfd*, nfds_t) noexcept override { return -ENOSYS; }
-    FileCalls& file_calls() noexcept override { std::abort(); }
-    ProcessCalls& process_calls() noexcept override { std::abort(); }
-    RingCalls& ring_calls() noexcept override { std::abort(); }
-};
-
-}  // namespace
-
-System& system_for(const LoopOptions&) noexcept {
-    static ModelSystem system;
-    return system;
-}
-
-KernelVersion kernel_version_running() noexcept { return {}; }
-
-Result<Driver*> select_driver(const DriverContext&, const KernelVersion&,
-                              BackendReport& report) noexcept {
-    report = BackendReport{};
-    Driver* driver = new (std::nothrow) WaitingDriver;
-    return driver;
-}
-
-}  // namespace detail
-}  // namespace whorl
 
 int main(int argc, char** argv) {
     explorer().name_program(argv[0]);
