@@ -120,6 +120,20 @@ def structure_cases():
     return cases
 
 
+def spsc_cases():
+    labels = ("indices", "boost", "moodycamel", "whorl", "whorl-slot", "whorl-index")
+    rivals = {label: ("bench_spsc", label + ":") for label in labels}
+    sizes = {"roundtrip": 200_000, "single": 3_000_000, "small": 5_000_000, "batch": 20_000_000,
+             "large": 2_000_000}
+    return [Case(case, case, 1, operations, rivals, "ns") for case, operations in sizes.items()]
+
+
+def channel_cases():
+    rivals = {label: ("bench_channel", label + ":") for label in ("ring", "io_uring", "libev", "post")}
+    return [Case("flood", "flood", 1, 10_000_000, rivals, "ns"),
+            Case("paced", "paced", 1, 20_000, without(rivals, "ring"), "ns")]
+
+
 def tiny(case):
     """The same with so little to do that it takes milliseconds."""
     count = min(case.count, 100)
