@@ -8,10 +8,13 @@
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
 #include <whorl/child.hpp>
+#include <whorl/call.hpp>
 #include <whorl/channel.hpp>
+#include <whorl/core_set.hpp>
 #include <whorl/file.hpp>
 #include <whorl/file_observer.hpp>
 #include <whorl/loop.hpp>
+#include <whorl/mesh.hpp>
 #include <whorl/names.hpp>
 #include <whorl/pipe.hpp>
 #include <whorl/remote.hpp>

@@ -155,6 +155,12 @@ bool Remote::push(detail::RemotePost* post) const noexcept {
     return false;
 }
 
+bool detail::RemoteState::push_to(const Remote& remote, RemotePost* post) noexcept {
+    if (remote.state_ != nullptr) return remote.push(post);
+    post->run(nullptr, post);
+    return false;
+}
+
 bool Remote::stop() const noexcept {
     if (!alive()) return false;
     state_->stop.store(true, std::memory_order_seq_cst);

@@ -35,6 +35,8 @@ struct RemoteState {
     RemoteState(System& owner, int fd) noexcept : system(owner), event_fd(fd) {}
 
     bool push(RemotePost* post) noexcept;
+    // For posts that modules of whorl make themselves. False: it has come back through run(nullptr, post).
+    static bool push_to(const Remote& remote, RemotePost* post) noexcept;
     void wake_sleeper() noexcept;
     void wake() noexcept;
     bool closed() const noexcept;
