@@ -2,7 +2,8 @@
 // Floor: 4
 #pragma once
 
-#include <whorl/op_record.hpp>
+#include <whorl/export.hpp>
+#include <whorl/loop.hpp>
 
 // For modules of whorl: an operation that waits for something in the program itself (a message, an event,
 // a permit). It never reaches a backend. Everything else is as with any operation: its slot and handler,
@@ -33,5 +34,42 @@ inline void wait_arm(OpRecord& record, const WaitPayload& payload) noexcept {
     record.store(WaitPayload(payload));
     record.state = OpState::armed;
 }
+
+// Operations of one loop that wait for the same thing, first come, first served. What they wait for has a
+// queue as a member. Lifetime: its end ends them with `cancelled`. Thread: the loop's.
+class WHORL_EXPORT WaitQueue {
+  public:
+    WaitQueue() noexcept = default;
+    // `left(owner)` is called when one has left the queue because it was cancelled.
+    WaitQueue(void (*left)(void* owner) noexcept, void* owner) noexcept
+        : left_(left), owner_(owner) {}
+    WaitQueue(const WaitQueue&) = delete;
+    WaitQueue& operator=(const WaitQueue&) = delete;
+    ~WaitQueue() { end_all(Error::cancelled); }
+
+    // Arms the record as the last of the queue. Limits: one loop for all (asserted) until it is empty.
+    void join(Loop& loop, OpRecord& record, std::uint64_t number = 0) noexcept;
+    // Arms the record and ends it at once; its handler runs in the next dispatch.
+    static void pass(Loop& loop, OpRecord& record) noexcept;
+
+    bool empty() const noexcept { return head_ == 0; }
+    // What the first one gave as its number. Limits: not empty (asserted).
+    std::uint64_t front_number() noexcept;
+    // Ends the first one. Limits: not empty (asserted).
+    void end_front(Error error) noexcept;
+    void end_all(Error error) noexcept;
+
+  private:
+    static void leave(LoopCore& core, OpRecord& record) noexcept;
+    static void drop(OpRecord& record) noexcept;
+    static const WaitKind kind;
+    void remove(OpRecord& record) noexcept;
+
+    LoopCore* core_ = nullptr;
+    std::uint32_t head_ = 0;
+    std::uint32_t tail_ = 0;
+    void (*left_)(void* owner) noexcept = nullptr;
+    void* owner_ = nullptr;
+};
 
 }  // namespace whorl::detail

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#include <whorl/wait.hpp>
+
+#include "loop/core.hpp"
+
+namespace whorl::detail {
+
+const WaitKind WaitQueue::kind{&WaitQueue::leave, &WaitQueue::drop};
+
+void WaitQueue::join(Loop& loop, OpRecord& record, std::uint64_t number) noexcept {
+    LoopCore& core = loop.core();
+    WHORL_ASSERT(head_ == 0 || core_ == &core);
+    core_ = &core;
+    wait_arm(record, {&kind, this, nullptr, number});
+    OpList list{head_, tail_};
+    list.push_back(core.operations, record);
+    head_ = list.head;
+    tail_ = list.tail;
+}
+
+void WaitQueue::pass(Loop& loop, OpRecord& record) noexcept {
+    wait_arm(record, {&kind, nullptr, nullptr, 0});
+    record.state = OpState::ended;
+    loop.core().complete_locally(record, Error());
+}
+
+std::uint64_t WaitQueue::front_number() noexcept {
+    WHORL_ASSERT(head_ != 0);
+    return core_->operations.at(head_).as<WaitPayload>().number;
+}
+
+void WaitQueue::end_front(Error error) noexcept {
+    WHORL_ASSERT(head_ != 0);
+    OpRecord& record = core_->operations.at(head_);
+    remove(record);
+    core_->complete_locally(record, error);
+}
+
+void WaitQueue::end_all(Error error) noexcept {
+    while (head_ != 0) end_front(error);
+}
+
+void WaitQueue::remove(OpRecord& record) noexcept {
+    OpList list{head_, tail_};
+    list.remove(core_->operations, record);
+    head_ = list.head;
+    tail_ = list.tail;
+    record.state = OpState::ended;
+}
+
+// Its cancellation goes on with the record as it was.
+void WaitQueue::leave(LoopCore&, OpRecord& record) noexcept {
+    auto& queue = *static_cast<WaitQueue*>(record.as<WaitPayload>().object);
+    queue.remove(record);
+    if (queue.left_ != nullptr) queue.left_(queue.owner_);
+}
+
+void WaitQueue::drop(OpRecord&) noexcept {}
+
+}  // namespace whorl::detail
