@@ -104,10 +104,12 @@ class WHORL_EXPORT Scope {
     detail::WaitQueue closers_;
 };
 
+namespace detail {
 template <class Handler>
-detail::Scoped<Handler>::~Scoped() {
+Scoped<Handler>::~Scoped() {
     if (scope_ != nullptr) scope_->leave(entry_);
 }
+}  // namespace detail
 
 // Closes a scope: cancels everything in it, takes nothing new, and ends when the last handler has returned.
 // Owns: nothing. Calls: the handler once, from dispatch. The scope may be destroyed in it.

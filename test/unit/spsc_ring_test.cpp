@@ -23,7 +23,13 @@ using Owned = std::unique_ptr<int>;
 template <class Ring>
 class RingTest : public ::testing::Test {};
 using Rings = ::testing::Types<SpscSlotRing<Owned>, SpscIndexRing<Owned>>;
-TYPED_TEST_SUITE(RingTest, Rings);
+struct RingNames {
+    template <class Ring>
+    static const char* GetName(int index) {
+        return index == 0 ? "slots" : "indices";
+    }
+};
+TYPED_TEST_SUITE(RingTest, Rings, RingNames);
 
 Owned number(int value) { return std::make_unique<int>(value); }
 
