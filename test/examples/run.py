@@ -188,6 +188,70 @@ def test_core_echo(programs):
     expect(min(counts) > 0, f"the kernel spread them {counts}")
 
 
+def resp(*words):
+    """A request in the Redis protocol."""
+    parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def check_key_value(address):
+    """One connection, everything pipelined: the answers come in the order of the requests."""
+    noise = random.Random(2)
+    blob = noise.randbytes(100_000)
+    asked, wanted = [], []
+    for number in range(500):
+        asked += [resp("SET", f"key{number}", number), resp("INCR", f"key{number}"),
+                  resp("GET", f"key{number}"), b"PING\r\n"]
+        text = str(number + 1).encode()
+        wanted += [b"+OK\r\n", b":%s\r\n" % text, b"$%d\r\n%s\r\n" % (len(text), text), b"+PONG\r\n"]
+    asked += [resp("SET", "blob", blob), resp("GET", "blob"), resp("DEL", "key7"), resp("DEL", "key7"),
+              resp("GET", "key7"), resp("INCR", "blob"), resp("EXPIRE", "key8", 100),
+              resp("EXPIRE", "key7", 100), resp("EXPIRE", "key9", -1), resp("GET", "key9"),
+              resp("SET", "short", 1, "EX", 1000), resp("GET", "short"), resp("FLY", "me")]
+    wanted += [b"+OK\r\n", b"$100000\r\n" + blob + b"\r\n", b":1\r\n", b":0\r\n", b"$-1\r\n",
+               b"-ERR value is not an integer or out of range\r\n", b":1\r\n", b":0\r\n", b":1\r\n",
+               b"$-1\r\n", b"+OK\r\n", b"$1\r\n1\r\n", b"-ERR unknown command, or wrong arguments\r\n"]
+    got = echo_exchange(address, b"".join(asked))
+    expect(got == b"".join(wanted), "answers are wrong or out of order")
+
+
+def check_redis_clients(address):
+    host, port = address
+    if shutil.which("redis-cli"):
+        for words, wanted in ((("set", "name", "value"), "OK"), (("get", "name"), "value"),
+                              (("incr", "count"), "1"), (("del", "name"), "1"), (("get", "name"), "")):
+            done = subprocess.run(["redis-cli", "-h", host, "-p", str(port), *words], check=False,
+                                  capture_output=True, timeout=PATIENCE)
+            expect(done.stdout.decode().strip() == wanted, f"redis-cli {words}: {done.stdout}")
+    else:
+        print("redis-cli is not installed: not tried")
+    if shutil.which("redis-benchmark"):
+        done = subprocess.run(["redis-benchmark", "-h", host, "-p", str(port), "-n", "20000", "-c", "20",
+                               "-P", "8", "-r", "1000", "-q", "-t", "set,get,incr"], check=False,
+                              capture_output=True, timeout=PATIENCE)
+        told = done.stdout.decode()
+        expect(done.returncode == 0 and "Error" not in told, f"redis-benchmark: {told}")
+        for name in ("SET", "GET", "INCR"):
+            expect(re.search(name + r": [0-9.]+ requests per second", told), f"no {name}: {told}")
+    else:
+        print("redis-benchmark is not installed: not tried")
+
+
+def test_key_value(programs):
+    for loops in ("1", "2", "4"):
+        with programs.server("key_value", "--loops", loops) as server:
+            check_key_value(server.address)
+            check_redis_clients(server.address)
+            idle = socket.create_connection(server.address, timeout=PATIENCE)
+            broken = echo_exchange(server.address, b"*1\r\n$99999999999\r\n")
+            expect(broken == b"", f"a broken request was answered by {broken}")
+        idle.close()
+        told = re.findall(rb"loop \d has (\d+) keys, and asked others (\d+) times", server.told)
+        expect(len(told) == int(loops), f"it told of {len(told)} loops")
+        asked = sum(int(times) for _, times in told)
+        expect((asked > 0) == (loops != "1"), f"{loops} loops asked each other {asked} times")
+
+
 def test_refused(programs):
     """The same server where a seccomp filter refuses io_uring: it works, and says why."""
     programs.backend = "automatic"
