@@ -24,6 +24,7 @@ struct SubmitOptions {
     Instant deadline = instant_never;         // absolute
     Nanoseconds within = Nanoseconds::max();  // relative, counted from the call
     bool background = false;                  // does not keep run() going
+    Operation after;                          // begins when that one has succeeded; see following()
 };
 
 // The operation ends with Error::timed_out unless it is complete within `time` of the submission.
@@ -38,6 +39,21 @@ constexpr SubmitOptions within(Nanoseconds time) noexcept {
 constexpr SubmitOptions until(Instant deadline) noexcept {
     SubmitOptions options;
     options.deadline = deadline;
+    return options;
+}
+
+// The operation begins when `before`, submitted earlier and not yet ended, has succeeded: a link of a
+// chain such as write, sync, rename. When `before` fails, or moves less than was asked of it (what
+// writes, sends, or reads a file at an offset), this one ends with Error::cancelled, and so does what
+// follows it. Every part has its own handler, handle and deadline. The handler of `before` runs first,
+// and may still cancel this one; what is submitted meanwhile goes ahead of it on its socket. Several may
+// follow one. Cancelling a part, or closing what it works on, ends it and those behind it, not those
+// before. Of a multishot the final completion counts. Any number of parts; the same on every backend.
+// Errors, of the submission: stale_handle (`before` has ended), slots_exhausted.
+// Cost: one more slot for each operation that is followed; one turn for each part.
+constexpr SubmitOptions following(Operation before) noexcept {
+    SubmitOptions options;
+    options.after = before;
     return options;
 }
 

@@ -21,6 +21,9 @@
 //   from       to         when                                        by
 //   (free)     listed     submitted; its side of the descriptor free   LoopCore::commit
 //   (free)     queued     submitted behind another on the same side    LoopCore::commit
+//   (free)     linked     submitted to follow another               LoopCore::chain_join
+//   linked     listed     that one has succeeded                      LoopCore::chain_start
+//   linked     queued     and its side of the descriptor is taken     LoopCore::chain_start
 //   queued     listed     the one before it has ended                  LoopCore::side_advance
 //   listed     kernel     handed to the backend, once per turn         Driver::wait
 //   kernel     listed     partial transfer or multishot goes on        LoopCore::stream_resubmit
@@ -52,6 +55,7 @@ using Thunk = void (*)(Loop& loop, OpRecord& record, Delivery* delivery);
 
 enum class OpState : std::uint8_t {
     ended,
+    linked,
     queued,
     listed,
     kernel,
@@ -90,7 +94,7 @@ struct alignas(64) OpRecord : SlabSlot {
     std::uint32_t link_previous;
     std::uint32_t
         descriptor;          // index of the descriptor, 0 for none; a watch: the descriptor number
-    std::uint32_t deadline;  // index of the deadline's record, 0 for none
+    std::uint32_t deadline;  // index of the deadline's record, 0 for none; of the chain's before it
     OpKind kind;
     OpState state;
     std::uint16_t flags;

@@ -70,6 +70,7 @@ enum class OpKind : std::uint8_t {
     close,     // the handler that waits for a descriptor to be closed
     hook,      // a handler before or after waiting
     wait,      // waits for something in the program itself (wait.hpp)
+    chain,     // those that follow an operation
 };
 
 inline constexpr std::uint32_t op_kind_count = static_cast<std::uint32_t>(OpKind::timer);
@@ -104,6 +105,8 @@ constexpr const char* name_of(OpKind kind) noexcept {
             return "hook";
         case OpKind::wait:
             return "wait";
+        case OpKind::chain:
+            return "chain";
     }
     return "unknown";
 }

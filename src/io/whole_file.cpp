@@ -54,7 +54,10 @@ class Composed : public std::enable_shared_from_this<Composed> {
                         [self = std::move(self), next](Loop& here, Done done) {
                             (self.get()->*next)(here, std::move(done));
                         });
-        if (made) current_ = *made;
+        if (made) {
+            current_ = *made;
+            options_.after = Operation();  // the first step waits for all
+        }
         return made ? Error() : made.error();
     }
     void close(Loop& loop, File& file) noexcept {

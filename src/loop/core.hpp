@@ -78,6 +78,7 @@ struct LoopCore {
     Error claim_options(OpRecord& record, const SubmitOptions& options) noexcept;
     Error claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept;
     Operation commit(OpRecord& record) noexcept;
+    void place(OpRecord& record) noexcept;
     void start(OpRecord& record) noexcept;
     void list(OpRecord& record) noexcept;
     void complete_locally(OpRecord& record, Error error) noexcept;
@@ -89,6 +90,15 @@ struct LoopCore {
     void describe(OpRecord& record) noexcept;
     void frame_fill(OpRecord& record) noexcept;
     void note_work() noexcept;
+
+    // --- operations that follow another (chain.cpp)
+    Error chain_join(OpRecord& record, std::uint64_t before) noexcept;
+    void chain_leave(OpRecord& record) noexcept;
+    void chain_start(OpRecord& record) noexcept;
+    void chain_settle(OpRecord& record, Error error) noexcept;
+    void chain_release(OpRecord& record) noexcept;
+    void chain_end(OpRecord& head) noexcept;
+    void cancel_linked_on(const Descriptor& descriptor) noexcept;
 
     // --- dispatch (dispatch.cpp, advance.cpp)
     void dispatch();
@@ -237,6 +247,7 @@ struct LoopCore {
     std::uint32_t ready_count = 0;
     std::uint32_t alive = 0;  // records that keep run() going
     std::uint32_t works = 0;  // Work operations alive
+    std::uint32_t linked = 0;  // records that follow another and have not begun
     std::uint32_t hooks_before_count = 0;
     std::uint32_t hooks_after_count = 0;
     std::uint32_t executing = 0;  // record whose handler runs in place, 0 for none
@@ -337,6 +348,7 @@ inline void LoopCore::release(OpRecord& record) noexcept {
 // Hands a final completion to its handler. The thunk releases the record before it calls.
 inline void LoopCore::finish(OpRecord& record, Error error, std::int32_t result,
                              std::uint64_t handle) {
+    if (record.deadline != 0) chain_settle(record, error);
     Delivery delivery;
     delivery.core = this;
     delivery.error = error;

@@ -60,6 +60,7 @@ void LoopCore::dispatch_ready() {
             descriptors.at(record->descriptor).state = DescriptorState::closing;
         }
         settle_read(*record);
+        if (record->deadline != 0) chain_settle(*record, error);
         Delivery delivery;
         delivery.core = this;
         delivery.error = error;

@@ -33,6 +33,7 @@ void LoopCore::end_everything(bool call_handlers) noexcept {
                 break;
             case OpKind::deadline:
             case OpKind::close:
+            case OpKind::chain:
                 break;
             default:
                 cancel_record(record, op_cancelled);

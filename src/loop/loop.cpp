@@ -140,7 +140,10 @@ Error Loop::claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions
     return core_->claim(kind, target, options, claimed);
 }
 Operation Loop::commit(detail::OpRecord& record) noexcept { return core_->commit(record); }
-void Loop::abandon(detail::OpRecord& record) noexcept { core_->release(record); }
+void Loop::abandon(detail::OpRecord& record) noexcept {
+    if (record.state == detail::OpState::linked) core_->chain_leave(record);
+    core_->release(record);
+}
 void Loop::release(detail::OpRecord& record) noexcept { core_->release(record); }
 
 Result<Timer> Loop::commit_timer(detail::OpRecord& record, std::int64_t time, std::int64_t interval,

@@ -94,7 +94,13 @@ Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions* op
 Error LoopCore::claim_options(OpRecord& record, const SubmitOptions& options) noexcept {
     if (options.background) record.flags = op_background;
     const bool limited = options.within != Nanoseconds::max() || options.deadline != instant_never;
-    return limited ? claim_deadline(record, options) : Error();
+    if (limited) {
+        if (Error error = claim_deadline(record, options)) return error;
+    }
+    if (!options.after) return {};
+    const Error error = chain_join(record, options.after.value());
+    if (error && record.deadline != 0) deadline_release(record);
+    return error;
 }
 
 // A deadline is a record of its own in the wheel, so that operations without one stay small.
@@ -123,29 +129,32 @@ Error LoopCore::claim_deadline(OpRecord& record, const SubmitOptions& options) n
 
 Operation LoopCore::commit(OpRecord& record) noexcept {
     const Operation handle = Operation::from_value(handle_of(record));
-    const Side side = side_of(record.kind);
     note_work();
-    if (record.state != OpState::ended) return handle;  // decided, or armed, while it was being opened
-    if (side == Side::none) {
-        list(record);
-        return handle;
-    }
+    // It follows another, or was decided, or armed, while it was being opened.
+    if (record.state != OpState::ended) return handle;
+    place(record);
+    return handle;
+}
+
+// To the backend, or behind those that have its side of the descriptor.
+void LoopCore::place(OpRecord& record) noexcept {
+    const Side side = side_of(record.kind);
+    if (side == Side::none) return list(record);
     Descriptor& descriptor = descriptors.at(record.descriptor);
     std::uint32_t& active = side == Side::read ? descriptor.read_active : descriptor.write_active;
     if (active == 0) {
         active = operations.index_of(&record);
-        start(record);
-        return handle;
+        return start(record);
     }
     record.state = OpState::queued;
     OpList& queue = side == Side::read ? descriptor.read_queue : descriptor.write_queue;
     queue.push_back(operations, record);
-    return handle;
 }
 
 // Ends a record that the backend does not have; its handler runs in the next dispatch.
 void LoopCore::complete_locally(OpRecord& record, Error error) noexcept {
     WHORL_ASSERT(record.state != OpState::ready && record.state != OpState::kernel);
+    if (record.state == OpState::linked) chain_leave(record);
     record.state = OpState::ready;
     record.extra = static_cast<std::uint32_t>(error.value());
     ready.push_back(operations, record);
@@ -196,6 +205,9 @@ void LoopCore::cancel_record(OpRecord& record, std::uint16_t reason) noexcept {
         case OpState::armed:
             WHORL_ASSERT(record.kind == OpKind::wait);
             record.as<WaitPayload>().kind->leave(*this, record);
+            break;
+        case OpState::linked:
+            chain_leave(record);
             break;
         case OpState::kernel:
             if (asked) return;

@@ -163,14 +163,20 @@ void LoopCore::timer_fire_periodic(OpRecord& record) {
 void LoopCore::deadline_expire(OpRecord& record) noexcept {
     OpRecord& target = operations.at(record.descriptor);
     WHORL_ASSERT(target.generation == static_cast<std::uint32_t>(record.progress));
-    WHORL_ASSERT(target.deadline == operations.index_of(&record));
-    target.deadline = 0;
+    OpRecord& first = operations.at(target.deadline);
+    std::uint32_t& holder = first.kind == OpKind::chain ? first.deadline : target.deadline;
+    WHORL_ASSERT(holder == operations.index_of(&record));
+    holder = 0;
     record.state = OpState::ended;
     operations.release(&record);
     cancel_record(target, op_timed_out);
 }
 
 void LoopCore::deadline_release(OpRecord& record) noexcept {
+    if (operations.at(record.deadline).kind == OpKind::chain) {
+        chain_release(record);
+        if (record.deadline == 0) return;
+    }
     OpRecord& deadline = operations.at(record.deadline);
     WHORL_ASSERT(deadline.kind == OpKind::deadline);
     record.deadline = 0;
