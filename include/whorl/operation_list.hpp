@@ -21,6 +21,8 @@
     X(send, write)              \
     X(send_all, write)          \
     X(send_chain, write)        \
+    X(send_zero_copy, write)    \
+    X(chain_zero_copy, write)   \
     X(shutdown, write)          \
     X(recv_message, read)       \
     X(message_stream, read)     \

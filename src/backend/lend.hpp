@@ -27,6 +27,7 @@ void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
         case OpKind::recv:
         case OpKind::send:
         case OpKind::send_all:
+        case OpKind::send_zero_copy:
         case OpKind::work:
         case OpKind::read_at:
         case OpKind::read_exact_at:
@@ -40,6 +41,7 @@ void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
             visit(record.as<Buffer>());
             break;
         case OpKind::send_chain:
+        case OpKind::chain_zero_copy:
         case OpKind::read_chain_at:
         case OpKind::write_chain_at:
             visit(*record.as<ChainPayload>().frame);

@@ -5,6 +5,7 @@
 #include "backend/payload.hpp"
 #include "backend/pipe_transfer.hpp"
 #include "backend/work_calls.hpp"
+#include "backend/zero_copy.hpp"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -164,6 +165,14 @@ std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
                 result = call_send(fd, record);
                 break;
             case OpKind::send_chain:
+                result = call_send_chain(fd, record);
+                break;
+            case OpKind::send_zero_copy:
+                zero_copy_give_up(record);
+                result = call_send(fd, record);
+                break;
+            case OpKind::chain_zero_copy:
+                zero_copy_give_up(record);
                 result = call_send_chain(fd, record);
                 break;
             case OpKind::read:

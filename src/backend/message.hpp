@@ -77,6 +77,7 @@ inline bool has_message(OpKind kind) noexcept {
 // Operations whose system call gets a description that lies apart: a chain's parts, a message.
 inline constexpr std::uint64_t described_kinds =
     std::uint64_t{1} << static_cast<unsigned>(OpKind::send_chain) |
+    std::uint64_t{1} << static_cast<unsigned>(OpKind::chain_zero_copy) |
     std::uint64_t{1} << static_cast<unsigned>(OpKind::read_chain_at) |
     std::uint64_t{1} << static_cast<unsigned>(OpKind::write_chain_at) |
     std::uint64_t{1} << static_cast<unsigned>(OpKind::recv_message) |

@@ -29,6 +29,8 @@
 //   send           Buffer          data(), size(); extra: MSG_ flags
 //   send_all       Buffer          data() + progress, size() - progress; extra: MSG_ flags
 //   send_chain     ChainPayload    frame->message, set up by the loop before each submission
+//   send_zero_copy Buffer          as send_all; extra: zero_copy.hpp
+//   chain_zero_copy ChainPayload    as send_chain; extra: zero_copy.hpp
 //   shutdown       –               extra: SHUT_RD, SHUT_WR or SHUT_RDWR
 //   recv_message   MessagePayload  frame->wire.message, set up by the loop before each submission;
 //                                  extra: MSG_ flags (message.hpp)
@@ -134,14 +136,22 @@ inline bool nothing_to_send(OpRecord& record) noexcept {
     switch (record.kind) {
         case OpKind::send:
         case OpKind::send_all:
+        case OpKind::send_zero_copy:
         case OpKind::write:
         case OpKind::write_all:
             return record.as<Buffer>().empty();
         case OpKind::send_chain:
+        case OpKind::chain_zero_copy:
             return record.as<ChainPayload>().chain.size() == 0;
         default:
             return false;
     }
+}
+
+// Of a send that may take several rounds.
+inline std::uint64_t send_size(OpRecord& record) noexcept {
+    const bool chain = record.kind == OpKind::send_chain || record.kind == OpKind::chain_zero_copy;
+    return chain ? record.as<ChainPayload>().chain.size() : record.as<Buffer>().size();
 }
 
 // Reads that go on until their memory is full.

@@ -5,6 +5,7 @@
 #include "backend/sim_driver.hpp"
 #include "backend/sim_errors.hpp"
 #include "backend/work_calls.hpp"
+#include "backend/zero_copy.hpp"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -54,6 +55,8 @@ ErrorList errors_of(OpKind kind) noexcept {
         case OpKind::send:
         case OpKind::send_all:
         case OpKind::send_chain:
+        case OpKind::send_zero_copy:
+        case OpKind::chain_zero_copy:
             return list_of(send);
         case OpKind::watch:
             return list_of(watch);
@@ -89,6 +92,12 @@ std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
         case OpKind::send_all:
             return call_send(record, file);
         case OpKind::send_chain:
+            return call_send_chain(record, file);
+        case OpKind::send_zero_copy:
+            zero_copy_give_up(record);
+            return call_send(record, file);
+        case OpKind::chain_zero_copy:
+            zero_copy_give_up(record);
             return call_send_chain(record, file);
         case OpKind::shutdown:
             return call_shutdown(record, file);

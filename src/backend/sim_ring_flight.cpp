@@ -195,6 +195,8 @@ void SimRing::complete(SimRingOp& op, int result, unsigned flags) {
 }
 
 void SimRing::tell(SimRingOp& op) {
+    if (op.notifies) tell_notification(op);
+    else if (op.zero_copy && tell_answer(op)) return;
     const bool told = !op.silent || op.result < 0;
     const std::uint64_t user_data = op.user_data;
     const Outcome outcome{op.result, op.flags};
@@ -263,6 +265,7 @@ void SimRing::leave_behind(SimRingOp& op) {
         data = buffer != nullptr ? reinterpret_cast<char*>(buffer->addr) : nullptr;
         size = buffer != nullptr ? buffer->len : 0;
     }
+    if (op.notifies) tell_notification(op);
     if (op.decided || size == 0) return;
     const bool writes = op.opcode == IORING_OP_RECV;
     kernel_.trace("left behind %llx", static_cast<unsigned long long>(op.user_data));

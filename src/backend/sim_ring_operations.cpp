@@ -61,6 +61,8 @@ ErrorList errors_of(unsigned opcode) noexcept {
             return list_of(message);
         case IORING_OP_SEND:
         case IORING_OP_SENDMSG:
+        case IORING_OP_SEND_ZC:
+        case IORING_OP_SENDMSG_ZC:
             return list_of(send);
         case IORING_OP_POLL_ADD:
             return list_of(poll);
@@ -163,6 +165,9 @@ int SimRing::prepare_op(const io_uring_sqe& sqe, SimRingOp& op) {
             return prepare_send(sqe, op);
         case IORING_OP_SENDMSG:
             return prepare_sendmsg(sqe, op);
+        case IORING_OP_SEND_ZC:
+        case IORING_OP_SENDMSG_ZC:
+            return prepare_zero_copy(sqe, op);
         default:
             kernel_.trace("operation %u is not simulated", sqe.opcode);
             return -EINVAL;
@@ -249,7 +254,10 @@ SimRing::Outcome SimRing::try_op(SimRingOp& op) {
         case IORING_OP_RECV:
             return try_recv(op);
         case IORING_OP_SEND:
+        case IORING_OP_SEND_ZC:
             return try_send(op);
+        case IORING_OP_SENDMSG_ZC:
+            return try_sendmsg(op);
         case IORING_OP_RECVMSG:
             return op.multishot ? try_message_stream(op) : try_message(op);
         case IORING_OP_SENDMSG:
@@ -275,6 +283,10 @@ SimRing::Kinds SimRing::kinds_of(const SimRingOp& op) const noexcept {
             return one(op.selects ? OpKind::recv_stream : OpKind::recv);
         case IORING_OP_SEND:
             return one((op.message_flags & MSG_WAITALL) != 0 ? OpKind::send_all : OpKind::send);
+        case IORING_OP_SEND_ZC:
+            return one(OpKind::send_zero_copy);
+        case IORING_OP_SENDMSG_ZC:
+            return one(OpKind::chain_zero_copy);
         case IORING_OP_SENDMSG:
             return one(op.message != nullptr ? OpKind::send_message : OpKind::send_chain);
         case IORING_OP_RECVMSG:

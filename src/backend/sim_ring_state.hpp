@@ -79,8 +79,12 @@ struct SimRingOp {
     bool silent = false;   // success is not told
     bool nowait = false;   // says EAGAIN instead of waiting
     bool watched = false;
-    bool woken = false;   // has waited before
-    bool losing = false;  // a cancel came too late: it is tried once more
+    bool woken = false;  // has waited before
+    // A zero-copy send: whether one; and that its answer is told, so that its notification is due.
+    bool zero_copy = false;
+    bool notifies = false;
+    std::uint64_t digest = 0;  // of its bytes when they were sent
+    bool losing = false;       // a cancel came too late: it is tried once more
 };
 
 class SimRing final : public SimFile, private SimWatcher {
@@ -177,6 +181,10 @@ class SimRing final : public SimFile, private SimWatcher {
     Outcome try_recv_part(SimRingOp& op, bool whole);
     Outcome try_send(SimRingOp& op);
     Outcome try_sendmsg(SimRingOp& op);
+    // sim_ring_zero_copy.cpp
+    int prepare_zero_copy(const io_uring_sqe& sqe, SimRingOp& op) const;
+    bool tell_answer(SimRingOp& op);
+    void tell_notification(const SimRingOp& op);
     Outcome try_message(SimRingOp& op);
     Outcome try_message_stream(SimRingOp& op);
     Outcome try_poll(SimRingOp& op);

@@ -4,6 +4,7 @@
 
 #include "backend/select.hpp"
 #include "backend/work_calls.hpp"
+#include "backend/zero_copy.hpp"
 
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -196,6 +197,7 @@ io_uring_sqe* UringDriver::entry_after_flush() noexcept {
 void UringDriver::cancel(OpRecord& record) noexcept {
     WHORL_ASSERT(record.state == OpState::kernel);
     if ((record.flags & (op_in_cancels | op_in_ended)) != 0) return;
+    if (sends_zero_copy(record.kind) && zero_copy_answered(record)) return zero_copy_abort(record);
     if (is_blocking(record.kind) && !in_ring(record)) {
         if (!work_cancel(record)) return;  // it has begun: its end will be told
         record.flags |= op_in_ended;

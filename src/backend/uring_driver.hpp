@@ -130,6 +130,13 @@ class UringDriver final : public Driver {
               CompletionBatch& batch) noexcept;
     void again(OpRecord& record) noexcept;
 
+    // --- zero-copy sends (uring_zero_copy.cpp)
+    bool zero_copy_possible(OpKind kind) const noexcept;
+    void stage_zero_copy(int fd, OpRecord& record, io_uring_sqe* sqe) noexcept;
+    void zero_copy_abort(OpRecord& record) noexcept;
+    void collect_zero_copy(OpRecord& record, const io_uring_cqe& cqe,
+                           CompletionBatch& batch) noexcept;
+
     // --- files (uring_files.cpp)
     bool in_ring(OpRecord& record) const noexcept;
     void stage_file(OpRecord& record, io_uring_sqe* sqe) noexcept;

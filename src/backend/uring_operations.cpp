@@ -5,6 +5,7 @@
 #include "backend/pipe_transfer.hpp"
 #include "backend/uring_driver.hpp"
 #include "backend/work_calls.hpp"
+#include "backend/zero_copy.hpp"
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -50,6 +51,9 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
             return io_uring_prep_sendmsg(sqe, fd, &payload.frame->message,
                                          static_cast<unsigned>(flags | MSG_WAITALL));
         }
+        case OpKind::send_zero_copy:
+        case OpKind::chain_zero_copy:
+            return stage_zero_copy(fd, record, sqe);
         case OpKind::recv_message:
             return io_uring_prep_recvmsg(sqe, fd, &record.as<MessagePayload>().frame->wire.message,
                                          static_cast<unsigned>(flags));
@@ -260,6 +264,8 @@ inline void UringDriver::collect_bytes(OpRecord& record, const io_uring_cqe& cqe
     if (!more) {
         if (fills_blocks(record.kind)) --streams_;
         give_back(record);
+    } else if (sends_zero_copy(record.kind)) {
+        return collect_zero_copy(record, cqe, batch);
     }
     batch.push({cqe.user_data, cqe.res, more ? completion_more : 0, block});
 }
@@ -298,6 +304,7 @@ void UringDriver::collect_cancel(const io_uring_cqe& cqe) noexcept {
     if (cqe.res >= 0) return;
     OpRecord* record = context_.operations.find(handle_of_cancel(cqe.user_data));
     if (record == nullptr || record->state != OpState::kernel) return;
+    if (sends_zero_copy(record->kind) && zero_copy_answered(*record)) return;  // nothing to end
     constexpr unsigned ending = op_cancelled | op_timed_out | op_pausing | op_dropped;
     constexpr unsigned elsewhere = op_in_cancels | op_in_again | op_in_ended | op_final_seen;
     if ((record->flags & ending) == 0 || (record->flags & elsewhere) != 0) return;
@@ -368,6 +375,9 @@ void UringDriver::collect_record(OpRecord& record, const io_uring_cqe& cqe,
             Buffer::from_owner(block, block->base, 0).reset();
             block = nullptr;
         }
+    }
+    if (sends_zero_copy(record.kind) && (record.flags & op_polls) == 0) {
+        return collect_zero_copy(record, cqe, batch);
     }
     if (record.kind == OpKind::watch && cqe.res > 0 && (record.flags & op_has_inner) != 0) {
         return collect_inner(record, batch);

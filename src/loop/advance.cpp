@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 4
 #include "backend/work_calls.hpp"
+#include "backend/zero_copy.hpp"
 #include "loop/core.hpp"
 
 #include <unistd.h>
@@ -264,12 +265,26 @@ inline void LoopCore::advance_send_all(OpRecord& record, const Completion& compl
         return finish(record, error_of(record, completion.result), completion.result);
     }
     record.progress += static_cast<std::uint64_t>(completion.result);
-    const std::uint64_t size = record.kind == OpKind::send_chain
-                                   ? record.as<ChainPayload>().chain.size()
-                                   : record.as<Buffer>().size();
+    const std::uint64_t size = send_size(record);
     WHORL_ASSERT(record.progress <= size);
     if (record.progress == size) return finish(record, Error(), completion.result);
     stream_resubmit(record);  // keeps its place: it still has the descriptor's side
+}
+
+// The first answer tells that the kernel has the bytes: with the last of them the next operation on this
+// side may begin, although this one has not got its buffer back. It is in no list of its descriptor then.
+void LoopCore::advance_zero_copy(OpRecord& record, const Completion& completion) {
+    if ((completion.flags & completion_more) == 0) {
+        if ((record.extra & zero_copy_left_side) != 0) --apart;
+        record.extra &= ~zero_copy_left_side;
+        return advance_send_all(record, completion);
+    }
+    const std::uint64_t reached = record.progress + static_cast<std::uint64_t>(completion.result);
+    if (reached != send_size(record)) return;
+    record.extra |= zero_copy_left_side;
+    ++apart;
+    Descriptor& descriptor = descriptors.at(record.descriptor);
+    side_leave(descriptor.write_active, descriptor.write_queue, operations.index_of(&record));
 }
 
 void LoopCore::dispatch_completion(const Completion& completion) {
@@ -304,6 +319,9 @@ void LoopCore::dispatch_completion(const Completion& completion) {
         case OpKind::wait_child:
         case OpKind::spawn:
             return advance_process(record, completion);
+        case OpKind::send_zero_copy:
+        case OpKind::chain_zero_copy:
+            return advance_zero_copy(record, completion);
         case OpKind::watch:
             return advance_watch(record, completion);
         default:

@@ -2,6 +2,7 @@
 // Floor: 4
 #include "backend/message.hpp"
 #include "backend/payload.hpp"
+#include "backend/zero_copy.hpp"
 #include "loop/core.hpp"
 
 // Operations that follow another: following() in events.hpp.
@@ -65,19 +66,19 @@ Error LoopCore::chain_join(OpRecord& record, std::uint64_t before) noexcept {
     operations.at(head.link_previous).link = index;
     head.link_previous = index;
     record.state = OpState::linked;
-    ++linked;
+    ++apart;
     return {};
 }
 
 // It begins, or ends without having begun.
 void LoopCore::chain_leave(OpRecord& record) noexcept {
-    WHORL_ASSERT(record.state == OpState::linked && linked > 0);
+    WHORL_ASSERT(record.state == OpState::linked && apart > 0);
     operations.at(record.link_previous).link = record.link;
     operations.at(record.link).link_previous = record.link_previous;
     record.link = 0;
     record.link_previous = 0;
     record.state = OpState::ended;
-    --linked;
+    --apart;
 }
 
 void LoopCore::chain_start(OpRecord& record) noexcept {
@@ -115,11 +116,12 @@ void LoopCore::chain_release(OpRecord& record) noexcept {
     operations.release(&head);
 }
 
-// What waits for its turn in a chain is in no list of its descriptor.
-void LoopCore::cancel_linked_on(const Descriptor& descriptor) noexcept {
+// What waits for its turn in a chain, or for its zero-copy buffer, is in no list of its descriptor.
+void LoopCore::cancel_apart_on(const Descriptor& descriptor) noexcept {
     const std::uint32_t index = descriptors.index_of(&descriptor);
     operations.for_each_live([this, index](OpRecord& record) {
-        const bool waits = record.state == OpState::linked && record.kind != OpKind::chain;
+        const bool lent = record.state == OpState::kernel && sends_zero_copy(record.kind);
+        const bool waits = record.state == OpState::linked || lent;
         if (waits && record.descriptor == index) cancel_record(record, op_cancelled);
     });
 }

@@ -98,7 +98,7 @@ struct LoopCore {
     void chain_settle(OpRecord& record, Error error) noexcept;
     void chain_release(OpRecord& record) noexcept;
     void chain_end(OpRecord& head) noexcept;
-    void cancel_linked_on(const Descriptor& descriptor) noexcept;
+    void cancel_apart_on(const Descriptor& descriptor) noexcept;
 
     // --- dispatch (dispatch.cpp, advance.cpp)
     void dispatch();
@@ -123,6 +123,7 @@ struct LoopCore {
     void advance_message(OpRecord& record, const Completion& completion);
     void advance_connect_unix(OpRecord& record, const Completion& completion);
     void advance_send_all(OpRecord& record, const Completion& completion);
+    void advance_zero_copy(OpRecord& record, const Completion& completion);
     void advance_watch(OpRecord& record, const Completion& completion);
     // (processes.cpp)
     void advance_process(OpRecord& record, const Completion& completion);
@@ -247,7 +248,7 @@ struct LoopCore {
     std::uint32_t ready_count = 0;
     std::uint32_t alive = 0;  // records that keep run() going
     std::uint32_t works = 0;  // Work operations alive
-    std::uint32_t linked = 0;  // records that follow another and have not begun
+    std::uint32_t apart = 0;  // records that are in no list of the descriptor they may name
     std::uint32_t hooks_before_count = 0;
     std::uint32_t hooks_after_count = 0;
     std::uint32_t executing = 0;  // record whose handler runs in place, 0 for none

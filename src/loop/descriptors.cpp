@@ -50,7 +50,7 @@ Error LoopCore::descriptor_shut(std::uint64_t handle, OpRecord* close_record) no
     for (std::uint32_t active : {descriptor->read_active, descriptor->write_active}) {
         if (active != 0) cancel_record(operations.at(active), op_cancelled);
     }
-    if (linked != 0 && descriptor->operations != 0) cancel_linked_on(*descriptor);
+    if (apart != 0 && descriptor->operations != 0) cancel_apart_on(*descriptor);
     if (descriptor->operations == 0) descriptor_close(*descriptor);
     return {};
 }

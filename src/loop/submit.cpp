@@ -34,6 +34,8 @@ bool may_go_on(const OpRecord& record) noexcept {
         case OpKind::signal_stream:
         case OpKind::send_all:
         case OpKind::send_chain:
+        case OpKind::send_zero_copy:
+        case OpKind::chain_zero_copy:
         case OpKind::write_all:
         case OpKind::read_exact_at:
         case OpKind::read_chain_at:
@@ -229,6 +231,7 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
         case OpKind::recv:
         case OpKind::send:
         case OpKind::send_all:
+        case OpKind::send_zero_copy:
         case OpKind::read:
         case OpKind::write:
         case OpKind::write_all:
@@ -241,7 +244,8 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
             break;
         case OpKind::read_chain_at:
         case OpKind::write_chain_at:
-        case OpKind::send_chain: {
+        case OpKind::send_chain:
+        case OpKind::chain_zero_copy: {
             ChainPayload payload = record.take<ChainPayload>();
             payload.frame->next = frames;
             frames = payload.frame;
