@@ -31,6 +31,10 @@
     X(read, read)               \
     X(write, write)             \
     X(write_all, write)         \
+    X(write_chain, write)       \
+    X(splice_source, read)      \
+    X(splice, write)            \
+    X(tee, write)               \
     X(wait_signal, read)        \
     X(signal_stream, read)      \
     X(wait_child, read)         \

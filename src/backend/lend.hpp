@@ -42,6 +42,7 @@ void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
             break;
         case OpKind::send_chain:
         case OpKind::chain_zero_copy:
+        case OpKind::write_chain:
         case OpKind::read_chain_at:
         case OpKind::write_chain_at:
             visit(*record.as<ChainPayload>().frame);

@@ -181,8 +181,15 @@ std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
             case OpKind::wait_signal:
             case OpKind::signal_stream:
             case OpKind::wait_child:
+            case OpKind::write_chain:
                 result = pipe_transfer(context_.system, context_.descriptors.at(record.descriptor),
                                        record);
+                if (result == -EAGAIN) result = would_block;
+                break;
+            case OpKind::splice_source:
+            case OpKind::splice:
+            case OpKind::tee:
+                result = splice_transfer(context_.system, context_.descriptors, record);
                 if (result == -EAGAIN) result = would_block;
                 break;
             case OpKind::connect_unix:

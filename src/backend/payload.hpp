@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -41,6 +42,9 @@
 //   read           Buffer          as recv, without flags
 //   write          Buffer          data() + progress, size() - progress
 //   write_all      Buffer          as write
+//   write_chain    ChainPayload    as send_chain, without flags
+//   splice_source  uint64          for the loop: its operation; waits until there is something to read
+//   splice, tee    SplicePayload   from the descriptor `from` to its own, size - progress bytes
 //   wait_signal    SignalInfo      the answer
 //   signal_stream
 //   wait_child     Buffer          room for a ChildExit, the answer; null: nobody wants it
@@ -90,6 +94,14 @@ struct Span {
     std::byte* data;
     std::size_t size;
 };
+
+struct SplicePayload {
+    std::uint64_t source;  // for the loop: handle of the record that has the reading side
+    std::uint64_t size;
+    std::uint32_t from;  // index of a descriptor
+};
+// A backend's answer to a splice or tee: nothing is there to be moved.
+inline constexpr std::int32_t splice_dry = -ENODATA;
 
 struct RangeArguments {
     std::uint64_t offset;
@@ -142,6 +154,7 @@ inline bool nothing_to_send(OpRecord& record) noexcept {
             return record.as<Buffer>().empty();
         case OpKind::send_chain:
         case OpKind::chain_zero_copy:
+        case OpKind::write_chain:
             return record.as<ChainPayload>().chain.size() == 0;
         default:
             return false;
@@ -150,7 +163,8 @@ inline bool nothing_to_send(OpRecord& record) noexcept {
 
 // Of a send that may take several rounds.
 inline std::uint64_t send_size(OpRecord& record) noexcept {
-    const bool chain = record.kind == OpKind::send_chain || record.kind == OpKind::chain_zero_copy;
+    const bool chain = record.kind == OpKind::send_chain || record.kind == OpKind::write_chain ||
+                       record.kind == OpKind::chain_zero_copy;
     return chain ? record.as<ChainPayload>().chain.size() : record.as<Buffer>().size();
 }
 

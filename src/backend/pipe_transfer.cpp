@@ -23,6 +23,21 @@ bool is_ready(System& system, int fd, short events) noexcept {
     return system.poll_now(&asked, 1) != 0;  // a refusal is told by the call itself
 }
 
+// What is left of a chain, at most `most` bytes of it.
+std::int32_t write_gathered(System& system, int fd, const msghdr& message,
+                            std::size_t most) noexcept {
+    if (!is_ready(system, fd, POLLOUT)) return -EAGAIN;
+    iovec parts[GatherFrame::parts_max];
+    int count = 0;
+    std::size_t total = 0;
+    for (; static_cast<std::size_t>(count) < message.msg_iovlen && total < most; ++count) {
+        parts[count] = message.msg_iov[count];
+        parts[count].iov_len = std::min(parts[count].iov_len, most - total);
+        total += parts[count].iov_len;
+    }
+    return static_cast<std::int32_t>(system.writev_quietly(fd, parts, count));
+}
+
 std::int32_t write_pieces(System& system, int fd, const Span& span, std::size_t piece) noexcept {
     std::size_t done = 0;
     while (done < span.size && done < turn_max) {
@@ -49,6 +64,10 @@ std::int32_t pipe_transfer(System& system, const Descriptor& descriptor,
             if (!is_ready(system, fd, POLLIN)) return -EAGAIN;
             const Span span = span_to_receive(record);
             result = static_cast<std::int32_t>(system.read(fd, span.data, span.size));
+        } else if (record.kind == OpKind::write_chain) {
+            const bool whole = (descriptor.flags & pipe_whole) != 0;
+            const msghdr& message = record.as<ChainPayload>().frame->message;
+            result = write_gathered(system, fd, message, whole ? turn_max : piece_max);
         } else {
             const Span span = span_to_send(record);
             const bool whole = (descriptor.flags & pipe_whole) != 0;

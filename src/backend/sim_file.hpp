@@ -28,6 +28,7 @@ namespace whorl::detail {
 
 class SimKernel;
 class SimFile;
+class SimChannel;
 
 // Somebody who wants to know when a file's readiness may have changed.
 class SimWatcher {
@@ -47,6 +48,9 @@ class SimFile : public std::enable_shared_from_this<SimFile> {
     virtual unsigned poll_bits() const noexcept = 0;  // POLL… bits that hold now
     virtual ssize_t read(void* data, std::size_t size, int flags);
     virtual ssize_t write(const void* data, std::size_t size, int flags);
+    // Where its bytes go to and come from; null for what has no such way.
+    virtual SimChannel* writes_into() noexcept { return nullptr; }
+    virtual SimChannel* reads_from() noexcept { return nullptr; }
     // sendmsg(2) and recvmsg(2); without an address or control data streams do as read() and write().
     virtual ssize_t receive_message(msghdr& message, int flags);
     virtual ssize_t send_message(const msghdr& message, int flags);
@@ -185,6 +189,8 @@ class SimSocket final : public SimFile {
     const SimAddress& peer() const noexcept { return peer_; }
     SimChannel* incoming() const noexcept { return in_.get(); }
     SimChannel* outgoing() const noexcept { return out_.get(); }
+    SimChannel* writes_into() noexcept override { return out_.get(); }
+    SimChannel* reads_from() noexcept override { return in_.get(); }
 
     // Joins two sockets: of a socketpair, or of an established connection.
     static void join(SimSocket& a, SimSocket& b);
@@ -239,6 +245,8 @@ class SimPipeEnd final : public SimFile {
     unsigned poll_bits() const noexcept override;
     ssize_t read(void* data, std::size_t size, int flags) override;
     ssize_t write(const void* data, std::size_t size, int flags) override;
+    SimChannel* writes_into() noexcept override { return reads_ ? nullptr : channel_.get(); }
+    SimChannel* reads_from() noexcept override { return reads_ ? channel_.get() : nullptr; }
 
   private:
     SimChannelPtr channel_;

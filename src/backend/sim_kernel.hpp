@@ -80,6 +80,10 @@ class SimKernel final : public System {
     ssize_t write_quietly(int fd, const void* data, std::size_t size) noexcept override {
         return write(fd, data, size);
     }
+    // sim_splice.cpp
+    ssize_t writev_quietly(int fd, const iovec* parts, int count) noexcept override;
+    ssize_t splice(int from, int to, std::size_t size) noexcept override;
+    ssize_t tee(int from, int to, std::size_t size) noexcept override;
     int pipe2(int fds[2], int flags) noexcept override;
     int duplicate(int fd) noexcept override { return dup(fd); }
     int pipe_access(int fd) noexcept override;

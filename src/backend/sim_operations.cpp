@@ -2,6 +2,7 @@
 // Floor: 3
 #include "backend/payload.hpp"
 #include "backend/process_calls.hpp"
+#include "backend/pipe_transfer.hpp"
 #include "backend/sim_driver.hpp"
 #include "backend/sim_errors.hpp"
 #include "backend/work_calls.hpp"
@@ -43,6 +44,9 @@ ErrorList errors_of(OpKind kind) noexcept {
             return list_of(read);
         case OpKind::write:
         case OpKind::write_all:
+        case OpKind::write_chain:
+        case OpKind::splice:
+        case OpKind::tee:
             return list_of(write);
         case OpKind::connect_unix:
             return list_of(connect_unix);
@@ -110,6 +114,14 @@ std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
         case OpKind::signal_stream:
         case OpKind::wait_child:
             return call_process(record);
+        case OpKind::write_chain:
+            return call_send_chain(record, file);
+        case OpKind::splice_source:
+        case OpKind::splice:
+        case OpKind::tee: {
+            const std::int32_t done = splice_transfer(kernel_, context_.descriptors, record);
+            return done == -EAGAIN ? would_block : done;
+        }
         case OpKind::connect_unix:
             return call_connect_unix(record, file);
         case OpKind::recv_message:

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -28,14 +29,15 @@ Number answered(Number done) noexcept {
 }
 
 // A signal that was raised here is taken back; one that was waiting before stays.
-ssize_t write_without_signal(int fd, const void* data, std::size_t size) noexcept {
+template <class Call>
+ssize_t without_signal(Call&& call) noexcept {
     sigset_t broken, before, waiting;
     sigemptyset(&broken);
     sigaddset(&broken, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &broken, &before);
     sigemptyset(&waiting);
     if (sigismember(&before, SIGPIPE) == 1) sigpending(&waiting);
-    const ssize_t done = answered(::write(fd, data, size));
+    const ssize_t done = answered(call());
     if (done == -EPIPE && sigismember(&waiting, SIGPIPE) == 0) {
         const timespec at_once{0, 0};
         while (sigtimedwait(&broken, nullptr, &at_once) < 0 && errno == EINTR) {
@@ -101,7 +103,17 @@ class RealSystem final : public System {
     }
 
     ssize_t write_quietly(int fd, const void* data, std::size_t size) noexcept override {
-        return write_without_signal(fd, data, size);
+        return without_signal([&] { return ::write(fd, data, size); });
+    }
+    ssize_t writev_quietly(int fd, const iovec* parts, int count) noexcept override {
+        return without_signal([&] { return ::writev(fd, parts, count); });
+    }
+    ssize_t splice(int from, int to, std::size_t size) noexcept override {
+        constexpr unsigned flags = SPLICE_F_NONBLOCK | SPLICE_F_MOVE;
+        return without_signal([&] { return ::splice(from, nullptr, to, nullptr, size, flags); });
+    }
+    ssize_t tee(int from, int to, std::size_t size) noexcept override {
+        return without_signal([&] { return ::tee(from, to, size, SPLICE_F_NONBLOCK); });
     }
     int pipe2(int fds[2], int flags) noexcept override { return answered(::pipe2(fds, flags)); }
     int duplicate(int fd) noexcept override { return answered(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }

@@ -56,6 +56,10 @@ class System {
 
     // write(2) without SIGPIPE.
     virtual ssize_t write_quietly(int fd, const void* data, std::size_t size) noexcept = 0;
+    virtual ssize_t writev_quietly(int fd, const iovec* parts, int count) noexcept = 0;
+    // splice(2) at the files' own positions, without SIGPIPE; neither waits for a pipe.
+    virtual ssize_t splice(int from, int to, std::size_t size) noexcept = 0;
+    virtual ssize_t tee(int from, int to, std::size_t size) noexcept = 0;
     virtual int pipe2(int fds[2], int flags) noexcept = 0;
     virtual int duplicate(int fd) noexcept = 0;    // fcntl(2) F_DUPFD_CLOEXEC
     virtual int pipe_access(int fd) noexcept = 0;  // pipe_… bits (pipe_transfer.hpp)

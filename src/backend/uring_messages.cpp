@@ -75,8 +75,10 @@ void UringDriver::collect_transfer(OpRecord& record, CompletionBatch& batch) noe
     std::int32_t result = 0;
     {
         const LentInUse in_use(record);
-        Descriptor& descriptor = context_.descriptors.at(record.descriptor);
-        result = pipe_transfer(context_.system, descriptor, record);
+        Slab<Descriptor>& descriptors = context_.descriptors;
+        result = splices(record.kind)
+                     ? splice_transfer(context_.system, descriptors, record)
+                     : pipe_transfer(context_.system, descriptors.at(record.descriptor), record);
     }
     if (result != -EAGAIN) return push(record, result, false, nullptr, batch);
     record.flags |= op_polls;

@@ -67,6 +67,10 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
         case OpKind::wait_signal:
         case OpKind::signal_stream:
         case OpKind::wait_child:
+        case OpKind::write_chain:
+        case OpKind::splice_source:
+        case OpKind::splice:
+        case OpKind::tee:
             record.flags |= op_polls;
             return io_uring_prep_poll_add(sqe, fd, poll_mask(record));
         case OpKind::watch:

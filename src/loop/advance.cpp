@@ -313,12 +313,18 @@ void LoopCore::dispatch_completion(const Completion& completion) {
         case OpKind::send_all:
         case OpKind::send_chain:
         case OpKind::write_all:
+        case OpKind::write_chain:
             return advance_send_all(record, completion);
         case OpKind::wait_signal:
         case OpKind::signal_stream:
         case OpKind::wait_child:
         case OpKind::spawn:
             return advance_process(record, completion);
+        case OpKind::splice_source:
+            return advance_splice_source(record, completion);
+        case OpKind::splice:
+        case OpKind::tee:
+            return advance_splice(record, completion);
         case OpKind::send_zero_copy:
         case OpKind::chain_zero_copy:
             return advance_zero_copy(record, completion);

@@ -30,6 +30,8 @@ bool moved_all(OpRecord& record) noexcept {
             return record.progress == record.as<MessagePayload>().frame->buffer.size();
         case OpKind::recv:
             return !receives_all(record) || record.progress == record.as<Buffer>().capacity();
+        case OpKind::splice:
+            return record.progress == record.as<SplicePayload>().size;
         case OpKind::read_at:
         case OpKind::read_chain_at:
             return record.progress == read_size(record);
@@ -116,12 +118,14 @@ void LoopCore::chain_release(OpRecord& record) noexcept {
     operations.release(&head);
 }
 
-// What waits for its turn in a chain, or for its zero-copy buffer, is in no list of its descriptor.
+// What waits for its turn in a chain, for its zero-copy buffer or for the source of a splice is in no list
+// of its descriptor.
 void LoopCore::cancel_apart_on(const Descriptor& descriptor) noexcept {
     const std::uint32_t index = descriptors.index_of(&descriptor);
     operations.for_each_live([this, index](OpRecord& record) {
         const bool lent = record.state == OpState::kernel && sends_zero_copy(record.kind);
-        const bool waits = record.state == OpState::linked || lent;
+        const bool spliced = record.kind == OpKind::splice || record.kind == OpKind::tee;
+        const bool waits = record.state == OpState::linked || lent || spliced;
         if (waits && record.descriptor == index) cancel_record(record, op_cancelled);
     });
 }

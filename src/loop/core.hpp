@@ -123,6 +123,12 @@ struct LoopCore {
     void advance_message(OpRecord& record, const Completion& completion);
     void advance_connect_unix(OpRecord& record, const Completion& completion);
     void advance_send_all(OpRecord& record, const Completion& completion);
+    // (splices.cpp)
+    Error splice_open(OpRecord& record, std::uint64_t from, std::uint64_t size) noexcept;
+    void splice_source_ended(OpRecord& record, Error error) noexcept;
+    void splice_end(OpRecord& record) noexcept;
+    void advance_splice_source(OpRecord& record, const Completion& completion);
+    void advance_splice(OpRecord& record, const Completion& completion);
     void advance_zero_copy(OpRecord& record, const Completion& completion);
     void advance_watch(OpRecord& record, const Completion& completion);
     // (processes.cpp)

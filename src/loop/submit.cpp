@@ -36,6 +36,8 @@ bool may_go_on(const OpRecord& record) noexcept {
         case OpKind::send_chain:
         case OpKind::send_zero_copy:
         case OpKind::chain_zero_copy:
+        case OpKind::write_chain:
+        case OpKind::splice:
         case OpKind::write_all:
         case OpKind::read_exact_at:
         case OpKind::read_chain_at:
@@ -245,7 +247,8 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
         case OpKind::read_chain_at:
         case OpKind::write_chain_at:
         case OpKind::send_chain:
-        case OpKind::chain_zero_copy: {
+        case OpKind::chain_zero_copy:
+        case OpKind::write_chain: {
             ChainPayload payload = record.take<ChainPayload>();
             payload.frame->next = frames;
             frames = payload.frame;
@@ -267,6 +270,11 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
         case OpKind::wait:
             record.as<WaitPayload>().kind->drop(record);
             break;
+        case OpKind::splice:
+        case OpKind::tee:
+            splice_end(record);
+            break;
+        case OpKind::splice_source:
         case OpKind::sync:
         case OpKind::sync_range:
         case OpKind::truncate:
