@@ -6,6 +6,8 @@ backend that is asked for.
 Method: cp copies a tree of ten thousand files, links and empty directories, a large file and a sparse
 one, and every byte, name, link and mode is compared with what cp(1) makes of them; then what cannot be
 read and a small tmpfs that becomes full (for root). put replaces a file, and on the full disk does not.
+Without the privilege for a tmpfs, and with it as well, a limit of file sizes stands for the full disk.
+WHORL_TEST_SCALE=number multiplies the large file's 64 MiB, and below 1 the number of files, too: 16 is 1 GiB.
 Exit status 77: this machine refuses the backend.
 
 usage: files.py cp|put --backend io_uring|libev --directory DIRECTORY
@@ -14,14 +16,18 @@ import argparse
 import contextlib
 import os
 import random
+import resource
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
 
 PATIENCE = 200  # seconds for anything that should take a few
-FILES = 10_000
+SCALE = float(os.environ.get("WHORL_TEST_SCALE") or 1)
+FILES = max(100, int(10_000 * min(SCALE, 1)))
+LARGE_MIB = max(2, int(64 * SCALE))
 SMALL_DISK = 4 << 20
 
 
@@ -34,10 +40,10 @@ def expect(condition, what):
         raise Failure(what)
 
 
-def run(arguments, name, *words, data=b"", prefix=()):
+def run(arguments, name, *words, data=b"", prefix=(), before=None):
     done = subprocess.run(
         [*prefix, os.path.join(arguments.directory, name), "--backend", arguments.backend, *words],
-        input=data, capture_output=True, timeout=PATIENCE, check=False)
+        input=data, capture_output=True, timeout=PATIENCE, check=False, preexec_fn=before)
     if done.returncode == 77:
         print(done.stderr.decode())
         sys.exit(77)
@@ -94,6 +100,12 @@ def small_disk(directory):
             subprocess.run(["umount", mount], check=True)
 
 
+def limit_files():
+    """In the child: no file may become larger than SMALL_DISK; writing beyond is EFBIG, not a signal."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_DISK, SMALL_DISK))
+
+
 def test_cp(arguments, scratch):
     tree = os.path.join(scratch, "tree")
     os.mkdir(tree)
@@ -108,8 +120,9 @@ def test_cp(arguments, scratch):
     large, copy = os.path.join(scratch, "large"), os.path.join(scratch, "copy")
     with open(large, "wb") as file:
         block = random.Random(4).randbytes(1 << 20)
-        for index in range(64):
-            file.write(block[index:] + block[:index])
+        for index in range(LARGE_MIB):
+            turn = index % len(block)
+            file.write(block[turn:] + block[:turn])
         file.write(b"an odd end")
     expect(run(arguments, "cp", large, copy).returncode == 0, "the large file was not copied")
     expect(same_bytes(large, copy), "the large file is not the same")
@@ -129,9 +142,13 @@ def test_cp(arguments, scratch):
     expect(done.returncode == 1, "what is not there was copied")
     expect(b"cp: stat" in done.stderr and b"ENOENT" in done.stderr, f"it said {done.stderr}")
     test_cp_unreadable(arguments, scratch, tree)
+    small = os.path.join(scratch, "limited")
+    os.mkdir(small)
+    if LARGE_MIB << 20 > SMALL_DISK:
+        test_cp_full(arguments, small, large, b"EFBIG", limit_files)
     with small_disk(scratch) as mount:
-        if mount is not None:
-            test_cp_full(arguments, mount, large)
+        if mount is not None and LARGE_MIB << 20 > SMALL_DISK:
+            test_cp_full(arguments, mount, large, b"ENOSPC")
 
 
 def test_cp_unreadable(arguments, scratch, tree):
@@ -158,14 +175,14 @@ def test_cp_unreadable(arguments, scratch, tree):
     expect(set(described(target)) == set(theirs) - {"empty/secret"}, "others were left out")
 
 
-def test_cp_full(arguments, mount, large):
+def test_cp_full(arguments, mount, large, reason, before=None):
     """The old file stays, nothing else does, and the reason is said."""
     target = os.path.join(mount, "target")
     with open(target, "wb") as file:
         file.write(b"old")
-    done = run(arguments, "cp", large, target)
+    done = run(arguments, "cp", large, target, before=before)
     expect(done.returncode == 1, "more was copied than there is space for")
-    expect(b"cp: write" in done.stderr and b"ENOSPC" in done.stderr, f"it said {done.stderr}")
+    expect(b"cp: write" in done.stderr and reason in done.stderr, f"it said {done.stderr}")
     expect(os.listdir(mount) == ["target"], f"left behind: {os.listdir(mount)}")
     with open(target, "rb") as file:
         expect(file.read() == b"old", "the old file is gone")
@@ -181,6 +198,10 @@ def test_put(arguments, scratch):
         expect(os.listdir(scratch) == ["file"], f"left behind: {os.listdir(scratch)}")
     done = run(arguments, "put", os.path.join(scratch, "none", "file"), data=b"x")
     expect(done.returncode == 1 and b"ENOENT" in done.stderr, f"it said {done.stderr}")
+    done = run(arguments, "put", target, data=bytes(2 * SMALL_DISK), before=limit_files)
+    expect(done.returncode == 1, "more was written than a file may hold")
+    expect(f"put: write {target}: EFBIG".encode() in done.stderr, f"it said {done.stderr}")
+    expect(os.listdir(scratch) == ["file"], f"left behind: {os.listdir(scratch)}")
     with small_disk(scratch) as mount:
         if mount is None:
             return
