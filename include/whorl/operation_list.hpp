@@ -35,6 +35,7 @@
     X(splice_source, read)      \
     X(splice, write)            \
     X(tee, write)               \
+    X(send_batch, write)        \
     X(wait_signal, read)        \
     X(signal_stream, read)      \
     X(wait_child, read)         \

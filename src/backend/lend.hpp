@@ -17,6 +17,13 @@ namespace whorl::detail {
 inline void guard(const GatherFrame& frame) noexcept { guard(&frame, sizeof frame); }
 inline void unguard(const GatherFrame& frame) noexcept { unguard(&frame, sizeof frame); }
 
+inline void guard(const BatchFrame& frame) noexcept {
+    guard(&frame.headers, sizeof frame.headers + sizeof frame.parts);
+}
+inline void unguard(const BatchFrame& frame) noexcept {
+    unguard(&frame.headers, sizeof frame.headers + sizeof frame.parts);
+}
+
 inline void guard(const MessageFrame& frame) noexcept { guard(&frame.wire, sizeof frame.wire); }
 inline void unguard(const MessageFrame& frame) noexcept { unguard(&frame.wire, sizeof frame.wire); }
 
@@ -48,6 +55,13 @@ void for_each_lent(OpRecord& record, Visit&& visit) noexcept {
             visit(*record.as<ChainPayload>().frame);
             for (Buffer& part : record.as<ChainPayload>().chain) visit(part);
             break;
+        case OpKind::send_batch: {
+            BatchFrame& frame = *record.as<BatchPayload>().frame;
+            visit(frame);
+            visit(frame.addresses);
+            for (Buffer& part : frame.buffers) visit(part);
+            break;
+        }
         case OpKind::recv_message:
         case OpKind::send_message:
             visit(record.as<MessagePayload>().frame->buffer);

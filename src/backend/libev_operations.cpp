@@ -192,6 +192,10 @@ std::int32_t LibevDriver::attempt(OpRecord& record) noexcept {
                 result = splice_transfer(context_.system, context_.descriptors, record);
                 if (result == -EAGAIN) result = would_block;
                 break;
+            case OpKind::send_batch:
+                result = batch_transfer(context_.system, fd, record);
+                if (result == -EAGAIN) result = would_block;
+                break;
             case OpKind::connect_unix:
                 result = call_connect_unix(fd, record);
                 break;

@@ -79,6 +79,7 @@ inline constexpr std::uint64_t described_kinds =
     std::uint64_t{1} << static_cast<unsigned>(OpKind::send_chain) |
     std::uint64_t{1} << static_cast<unsigned>(OpKind::chain_zero_copy) |
     std::uint64_t{1} << static_cast<unsigned>(OpKind::write_chain) |
+    std::uint64_t{1} << static_cast<unsigned>(OpKind::send_batch) |
     std::uint64_t{1} << static_cast<unsigned>(OpKind::read_chain_at) |
     std::uint64_t{1} << static_cast<unsigned>(OpKind::write_chain_at) |
     std::uint64_t{1} << static_cast<unsigned>(OpKind::recv_message) |

@@ -2,6 +2,7 @@
 // Floor: 3
 #pragma once
 
+#include "backend/batch.hpp"
 #include "backend/file_calls.hpp"
 
 #include <whorl/buffer.hpp>
@@ -45,6 +46,7 @@
 //   write_chain    ChainPayload    as send_chain, without flags
 //   splice_source  uint64          for the loop: its operation; waits until there is something to read
 //   splice, tee    SplicePayload   from the descriptor `from` to its own, size - progress bytes
+//   send_batch     BatchPayload    frame->headers, set up by the loop before each submission (batch.hpp)
 //   wait_signal    SignalInfo      the answer
 //   signal_stream
 //   wait_child     Buffer          room for a ChildExit, the answer; null: nobody wants it
@@ -156,6 +158,8 @@ inline bool nothing_to_send(OpRecord& record) noexcept {
         case OpKind::chain_zero_copy:
         case OpKind::write_chain:
             return record.as<ChainPayload>().chain.size() == 0;
+        case OpKind::send_batch:
+            return record.as<BatchPayload>().frame->buffers.empty();
         default:
             return false;
     }

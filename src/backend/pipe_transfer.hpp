@@ -37,4 +37,7 @@ std::int32_t pipe_transfer(System& system, const Descriptor& descriptor, OpRecor
 std::int32_t splice_transfer(System& system, Slab<Descriptor>& descriptors,
                              OpRecord& record) noexcept;
 
+// What is left of a batch of datagrams, 64 at most: how many were sent, or a negated errno value.
+std::int32_t batch_transfer(System& system, int fd, OpRecord& record) noexcept;
+
 }  // namespace whorl::detail

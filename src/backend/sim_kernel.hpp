@@ -80,6 +80,7 @@ class SimKernel final : public System {
     ssize_t write_quietly(int fd, const void* data, std::size_t size) noexcept override {
         return write(fd, data, size);
     }
+    int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) noexcept override;
     // sim_splice.cpp
     ssize_t writev_quietly(int fd, const iovec* parts, int count) noexcept override;
     ssize_t splice(int from, int to, std::size_t size) noexcept override;

@@ -68,6 +68,7 @@ ErrorList errors_of(OpKind kind) noexcept {
         case OpKind::message_stream:
             return list_of(recv_message);
         case OpKind::send_message:
+        case OpKind::send_batch:
             return list_of(send_message);
         case OpKind::spawn:
             return list_of(spawn);
@@ -120,6 +121,11 @@ std::int32_t SimDriver::call(OpRecord& record, SimFile& file) noexcept {
         case OpKind::splice:
         case OpKind::tee: {
             const std::int32_t done = splice_transfer(kernel_, context_.descriptors, record);
+            return done == -EAGAIN ? would_block : done;
+        }
+        case OpKind::send_batch: {
+            const int fd = context_.descriptors.at(record.descriptor).fd;
+            const std::int32_t done = batch_transfer(kernel_, fd, record);
             return done == -EAGAIN ? would_block : done;
         }
         case OpKind::connect_unix:

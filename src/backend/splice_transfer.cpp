@@ -47,4 +47,13 @@ std::int32_t splice_transfer(System& system, Slab<Descriptor>& descriptors,
     return is_ready(system, descriptor.fd, POLLOUT) ? splice_dry : -EAGAIN;
 }
 
+std::int32_t batch_transfer(System& system, int fd, OpRecord& record) noexcept {
+    BatchFrame& frame = *record.as<BatchPayload>().frame;
+    std::int32_t sent = -EINTR;
+    while (sent == -EINTR) {
+        sent = system.sendmmsg(fd, frame.headers, frame.count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    return sent;
+}
+
 }  // namespace whorl::detail

@@ -102,6 +102,9 @@ class RealSystem final : public System {
         return answered(::write(fd, data, size));
     }
 
+    int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) noexcept override {
+        return answered(::sendmmsg(fd, messages, count, flags));
+    }
     ssize_t write_quietly(int fd, const void* data, std::size_t size) noexcept override {
         return without_signal([&] { return ::write(fd, data, size); });
     }

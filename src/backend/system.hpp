@@ -54,6 +54,8 @@ class System {
     virtual ssize_t read(int fd, void* data, std::size_t size) noexcept = 0;
     virtual ssize_t write(int fd, const void* data, std::size_t size) noexcept = 0;
 
+    virtual int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) noexcept = 0;
+
     // write(2) without SIGPIPE.
     virtual ssize_t write_quietly(int fd, const void* data, std::size_t size) noexcept = 0;
     virtual ssize_t writev_quietly(int fd, const iovec* parts, int count) noexcept = 0;

@@ -101,7 +101,8 @@ class UringDriver final : public Driver {
     bool stage(OpRecord& record) noexcept;
     bool answer_by_call(OpRecord& record, OpList& submissions, CompletionBatch& batch) noexcept;
     static bool is_plain_call(OpKind kind) noexcept {
-        return kind == OpKind::shutdown || kind == OpKind::connect_unix;
+        return kind == OpKind::shutdown || kind == OpKind::connect_unix ||
+               kind == OpKind::send_batch;
     }
     std::int32_t plain_call(OpRecord& record) noexcept;
     void stage_operation(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;

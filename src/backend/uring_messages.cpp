@@ -76,9 +76,11 @@ void UringDriver::collect_transfer(OpRecord& record, CompletionBatch& batch) noe
     {
         const LentInUse in_use(record);
         Slab<Descriptor>& descriptors = context_.descriptors;
-        result = splices(record.kind)
-                     ? splice_transfer(context_.system, descriptors, record)
-                     : pipe_transfer(context_.system, descriptors.at(record.descriptor), record);
+        const Descriptor& descriptor = descriptors.at(record.descriptor);
+        if (splices(record.kind)) result = splice_transfer(context_.system, descriptors, record);
+        else if (record.kind == OpKind::send_batch)
+            result = batch_transfer(context_.system, descriptor.fd, record);
+        else result = pipe_transfer(context_.system, descriptor, record);
     }
     if (result != -EAGAIN) return push(record, result, false, nullptr, batch);
     record.flags |= op_polls;

@@ -71,6 +71,7 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
         case OpKind::splice_source:
         case OpKind::splice:
         case OpKind::tee:
+        case OpKind::send_batch:
             record.flags |= op_polls;
             return io_uring_prep_poll_add(sqe, fd, poll_mask(record));
         case OpKind::watch:
@@ -136,6 +137,7 @@ bool UringDriver::answer_by_call(OpRecord& record, OpList& submissions,
     int result = 0;
     if (is_plain_call(record.kind)) {
         result = plain_call(record);
+        if (result == -EAGAIN && record.kind == OpKind::send_batch) return false;
     } else {
         result = -inner_aim(record);
         if (result == 0) return false;
@@ -153,6 +155,7 @@ std::int32_t UringDriver::plain_call(OpRecord& record) noexcept {
     if (record.kind == OpKind::shutdown) {
         return context_.system.shutdown(fd, static_cast<int>(record.extra));
     }
+    if (record.kind == OpKind::send_batch) return batch_transfer(context_.system, fd, record);
     const MessageFrame& frame = connect_frame(record);
     const auto* address = reinterpret_cast<const sockaddr*>(&frame.wire.address);
     return context_.system.connect(fd, address, frame.address_size);

@@ -320,6 +320,8 @@ void LoopCore::dispatch_completion(const Completion& completion) {
         case OpKind::wait_child:
         case OpKind::spawn:
             return advance_process(record, completion);
+        case OpKind::send_batch:
+            return advance_batch(record, completion);
         case OpKind::splice_source:
             return advance_splice_source(record, completion);
         case OpKind::splice:

@@ -123,6 +123,11 @@ struct LoopCore {
     void advance_message(OpRecord& record, const Completion& completion);
     void advance_connect_unix(OpRecord& record, const Completion& completion);
     void advance_send_all(OpRecord& record, const Completion& completion);
+    // (batches.cpp)
+    Error batch_claim(OpRecord& record) noexcept;
+    void batch_release(BatchFrame& frame) noexcept;
+    void batch_fill(OpRecord& record) noexcept;
+    void advance_batch(OpRecord& record, const Completion& completion);
     // (splices.cpp)
     Error splice_open(OpRecord& record, std::uint64_t from, std::uint64_t size) noexcept;
     void splice_source_ended(OpRecord& record, Error error) noexcept;
@@ -271,6 +276,7 @@ struct LoopCore {
     Slab<Descriptor> descriptors;
     GatherFrame* frames = nullptr;
     MessageFrame* message_frames = nullptr;
+    BatchFrame* batch_frames = nullptr;
     RemoteState* remote = nullptr;
 };
 

@@ -28,6 +28,11 @@ LoopCore::~LoopCore() {
         message_frames = frame->next;
         delete frame;
     }
+    while (batch_frames != nullptr) {
+        BatchFrame* frame = batch_frames;
+        batch_frames = frame->next;
+        delete frame;
+    }
     while (frames != nullptr) {
         GatherFrame* frame = frames;
         frames = frame->next;

@@ -38,6 +38,7 @@ bool may_go_on(const OpRecord& record) noexcept {
         case OpKind::chain_zero_copy:
         case OpKind::write_chain:
         case OpKind::splice:
+        case OpKind::send_batch:
         case OpKind::write_all:
         case OpKind::read_exact_at:
         case OpKind::read_chain_at:
@@ -270,6 +271,9 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
         case OpKind::wait:
             record.as<WaitPayload>().kind->drop(record);
             break;
+        case OpKind::send_batch:
+            batch_release(*record.as<BatchPayload>().frame);
+            break;
         case OpKind::splice:
         case OpKind::tee:
             splice_end(record);
@@ -290,6 +294,7 @@ void LoopCore::drop_payload(OpRecord& record) noexcept {
 // What the system call reads of the operation, written anew for each submission.
 void LoopCore::describe(OpRecord& record) noexcept {
     if (has_message(record.kind)) message_fill(record);
+    else if (record.kind == OpKind::send_batch) batch_fill(record);
     else frame_fill(record);
 }
 
