@@ -21,9 +21,12 @@
 #include <whorl/resolve.hpp>
 #include <whorl/signals.hpp>
 #include <whorl/socket.hpp>
+#include <whorl/splice.hpp>
 #include <whorl/tcp.hpp>
 #include <whorl/udp.hpp>
+#include <whorl/udp_batch.hpp>
 #include <whorl/unix.hpp>
 #include <whorl/version.hpp>
 #include <whorl/wall_clock.hpp>
 #include <whorl/work.hpp>
+#include <whorl/zero_copy.hpp>

@@ -276,17 +276,6 @@ ssize_t SimKernel::sendmsg(int fd, const msghdr* message, int flags) noexcept {
     return found != nullptr ? found->send_message(*message, flags) : -EBADF;
 }
 
-// The error of one that is not the first is told by the next call.
-int SimKernel::sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) noexcept {
-    unsigned sent = 0;
-    for (; sent < count; ++sent) {
-        const ssize_t done = sendmsg(fd, &messages[sent].msg_hdr, flags);
-        if (done < 0) return sent != 0 ? static_cast<int>(sent) : static_cast<int>(done);
-        messages[sent].msg_len = static_cast<unsigned>(done);
-    }
-    return static_cast<int>(sent);
-}
-
 ssize_t SimKernel::read(int fd, void* data, std::size_t size) noexcept {
     const SimFilePtr found = file(fd);
     return found != nullptr ? found->read(data, size, 0) : -EBADF;

@@ -10,7 +10,8 @@
 #include <cstring>
 #include <string>
 
-// writev(2), splice(2) and tee(2) in a simulated kernel: between pipes and stream sockets.
+// sendmmsg(2), writev(2), splice(2) and tee(2) in a simulated kernel; the last two between pipes and
+// stream sockets.
 
 namespace whorl::detail {
 
@@ -30,6 +31,17 @@ ssize_t movable(SimFile& from, SimFile& to, std::size_t size) noexcept {
 }
 
 }  // namespace
+
+// The error of one that is not the first is told by the next call.
+int SimKernel::sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) noexcept {
+    unsigned sent = 0;
+    for (; sent < count; ++sent) {
+        const ssize_t done = sendmsg(fd, &messages[sent].msg_hdr, flags);
+        if (done < 0) return sent != 0 ? static_cast<int>(sent) : static_cast<int>(done);
+        messages[sent].msg_len = static_cast<unsigned>(done);
+    }
+    return static_cast<int>(sent);
+}
 
 ssize_t SimKernel::writev_quietly(int fd, const iovec* parts, int count) noexcept {
     const SimFilePtr found = file(fd);
