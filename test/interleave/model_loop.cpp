@@ -98,6 +98,10 @@ class ModelSystem final : public System {
     int set_blocking(int) noexcept override { return -ENOSYS; }
     int unlink_socket(const char*) noexcept override { return -ENOSYS; }
     ssize_t write_quietly(int, const void*, std::size_t) noexcept override { return -ENOSYS; }
+    int sendmmsg(int, mmsghdr*, unsigned, int) noexcept override { return -ENOSYS; }
+    ssize_t writev_quietly(int, const iovec*, int) noexcept override { return -ENOSYS; }
+    ssize_t splice(int, int, std::size_t) noexcept override { return -ENOSYS; }
+    ssize_t tee(int, int, std::size_t) noexcept override { return -ENOSYS; }
     int pipe2(int[2], int) noexcept override { return -ENOSYS; }
     int duplicate(int) noexcept override { return -ENOSYS; }
     int pipe_access(int) noexcept override { return -ENOSYS; }
