@@ -70,6 +70,13 @@ TEST_P(RingLimited, does_what_whorl_uses) {
               -EBADF);
     EXPECT_EQ(answer([](io_uring_sqe* sqe) { io_uring_prep_recv(sqe, -1, nullptr, 0, 0); }),
               -EBADF);
+    // Linux 6.0.
+    const auto zero_copy = [](io_uring_sqe* sqe) {
+        io_uring_prep_send(sqe, -1, nullptr, 0, 0);
+        sqe->opcode = IORING_OP_SEND_ZC;
+    };
+    const bool has_zero_copy = GetParam() != RingLimit::linux_5_15;
+    EXPECT_EQ(answer(zero_copy), has_zero_copy ? -EBADF : -EACCES);
     EXPECT_FALSE(ring_.probe_refused());
 }
 
