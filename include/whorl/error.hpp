@@ -34,7 +34,13 @@ namespace whorl {
     X(name_not_answered, 4124, "name not answered: the name server is away; try again later")      \
     X(name_refused, 4125, "name refused: the name server answered with a failure")                 \
     X(misaligned, 4113,                                                                            \
-      "misaligned: with O_DIRECT, offset, size and address are multiples of file_alignment()")
+      "misaligned: with O_DIRECT, offset, size and address are multiples of file_alignment()")     \
+    X(frame_too_large, 4140, "frame too large: the peer sent more than the framing's maximum")     \
+    X(frame_malformed, 4141, "frame malformed: the bytes are no frame of this framing")            \
+    X(frame_truncated, 4142, "frame truncated: the stream ended inside a frame")                   \
+    X(write_overflow, 4143, "write overflow: more was written than StreamOptions::queue_max")      \
+    X(over_budget, 4144, "over budget: the loop's streams hold more than StreamBudget::max")       \
+    X(handler_threw, 4145, "handler threw: an exception left a callback of the stream")
 
 // A reason: zero is success, below 4096 an errno value, from 4096 on whorl's own (WHORL_ERROR_LIST).
 // Four bytes, trivially copyable; true in a condition when it *is* an error.
