@@ -109,6 +109,12 @@ class WHORL_EXPORT Framer {
     // What was fed and belongs to no frame so far: after a frame, all that follows it. For handing over
     // to another protocol.
     Bytes unread() const noexcept { return input_; }
+    // The same, and forgets it.
+    Bytes take_unread() noexcept {
+        const Bytes rest = input_;
+        input_ = {};
+        return rest;
+    }
     // Bytes of a frame that has begun.
     std::size_t held() const noexcept { return joined_ ? 0 : own_.size(); }
 

@@ -3,25 +3,34 @@
 #pragma once
 
 // Everything that whorl offers, but for what needs the heavier headers of the standard library:
-// whorl/std_error.hpp, whorl/testing.hpp, whorl/tree.hpp, whorl/whole_file.hpp. Including only what is used compiles faster.
+// whorl/std_error.hpp, whorl/testing.hpp, whorl/tree.hpp, whorl/whole_file.hpp. Including only what is
+// used compiles faster.
+#include <whorl/acceptor.hpp>
 #include <whorl/address.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
-#include <whorl/child.hpp>
 #include <whorl/call.hpp>
 #include <whorl/channel.hpp>
+#include <whorl/child.hpp>
+#include <whorl/connector.hpp>
 #include <whorl/core_set.hpp>
 #include <whorl/file.hpp>
 #include <whorl/file_observer.hpp>
+#include <whorl/framing.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/mesh.hpp>
 #include <whorl/names.hpp>
 #include <whorl/pipe.hpp>
+#include <whorl/protocol.hpp>
+#include <whorl/proxy_header.hpp>
+#include <whorl/rate_limit.hpp>
+#include <whorl/relay.hpp>
 #include <whorl/remote.hpp>
 #include <whorl/resolve.hpp>
 #include <whorl/signals.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/splice.hpp>
+#include <whorl/stream.hpp>
 #include <whorl/tcp.hpp>
 #include <whorl/udp.hpp>
 #include <whorl/udp_batch.hpp>

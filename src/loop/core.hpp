@@ -42,6 +42,16 @@ constexpr std::uint64_t tick_before(std::int64_t ns) noexcept {
 // Hooks of both points together; each runs in every turn.
 inline constexpr std::uint32_t hooks_max = 64;
 
+// What a higher floor keeps as long as the loop: it ends what it has when the loop drains (asked in each
+// of its rounds), and is destroyed with the loop, when no handler and no operation is left.
+struct LoopModule {
+    LoopModule() noexcept = default;
+    LoopModule(const LoopModule&) = delete;
+    LoopModule& operator=(const LoopModule&) = delete;
+    virtual ~LoopModule() = default;
+    virtual void drain() = 0;
+};
+
 struct LoopCore {
     explicit LoopCore(const LoopOptions& given) noexcept;
     ~LoopCore();
@@ -278,6 +288,7 @@ struct LoopCore {
     MessageFrame* message_frames = nullptr;
     BatchFrame* batch_frames = nullptr;
     RemoteState* remote = nullptr;
+    LoopModule* streams = nullptr;  // made with the first stream
 };
 
 // What runs for every turn or operation is inline: it is short and crosses the files of this floor.

@@ -52,8 +52,10 @@ Error LoopCore::drain(Nanoseconds bound) {
     };
     const Draining guard(*this);
     const Instant deadline = add_saturating(system.now(), bound);
-    end_everything(true);
     for (;;) {
+        if (streams != nullptr) streams->drain();
+        // In later rounds: what the batch still carried, such as accepted connections.
+        end_everything(true);
         stopping = false;  // a handler's stop() ends a run(), not this
         const std::uint32_t left = operations.live() - hooks_before_count - hooks_after_count;
         if (left == 0 && !work_is_ready()) {
@@ -63,7 +65,6 @@ Error LoopCore::drain(Nanoseconds bound) {
         const Instant time = system.now();
         if (time >= deadline) return Error::drain_incomplete;
         if (Error error = turn(deadline - time)) return error;
-        end_everything(true);  // what the batch still carried, such as accepted connections
     }
 }
 

@@ -21,6 +21,7 @@ LoopCore::LoopCore(const LoopOptions& given) noexcept
       wheel(tick_before(now.time_since_epoch().count())) {}
 
 LoopCore::~LoopCore() {
+    delete streams;  // first: what it has may hold buffers of the pool
     delete driver;
     delete[] batch.entries;
     while (message_frames != nullptr) {

@@ -150,6 +150,65 @@ TEST_P(LimitsAllocation, an_echo_does_not) {
     expect_clean(loop);
 }
 
+// An echo of lines that are cut across buffers now and then, with deadlines, on both ends a stream.
+TEST_P(LimitsAllocation, a_stream_does_not) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    struct Server {
+        Framing framing = Framing::line(200);
+        void frame(Stream& stream, Bytes line) {
+            stream.write(line);
+            stream.write("\n");
+        }
+    };
+    struct Client {
+        std::uint64_t* left;
+        Loop* loop;
+        Framing framing = Framing::line(200);
+        static void ask(Stream& stream, std::uint64_t number) {
+            const char text[] = "a line that may come in two pieces\n";
+            const std::size_t cut = number % sizeof text;
+            stream.write(std::string_view(text, cut));
+            stream.write(
+                std::string_view(text + cut, sizeof text - 1 - std::min(cut, sizeof text - 1)));
+        }
+        void frame(Stream& stream, Bytes line) {
+            if (line.size < 30) std::abort();
+            if (--*left == 0) return loop->stop();
+            ask(stream, *left);
+        }
+    };
+    StreamOptions options;
+    options.deadlines.idle = 1h;
+    options.deadlines.write = 1min;
+    AcceptorOptions accepting;
+    accepting.stream = options;
+    const auto make = [](const Accepted&) { return Server(); };
+    const Result<Acceptor*> acceptor = serve(loop, Address::loopback_v4(0), make, accepting);
+    ASSERT_TRUE(acceptor);
+    std::uint64_t left = 0;
+    Stream* stream = nullptr;
+    const Address address = Address::loopback_v4(port_of(loop, (*acceptor)->listener()));
+    ASSERT_TRUE(connect_any(loop, &address, 1, {}, [&](Loop& inner, const Connected& connected) {
+        const Result<Stream*> made =
+            attach(inner, connected.socket, Client{&left, &inner}, options);
+        if (!made) std::abort();
+        stream = *made;
+        inner.stop();
+    }));
+    EXPECT_FALSE(loop.run());
+    ASSERT_NE(stream, nullptr);
+    const std::uint64_t goal = rounds(100'000);
+    expect_no_allocation("a stream", [&] {
+        left = goal;
+        Client::ask(*stream, goal);
+        if (loop.run()) std::abort();
+    });
+    EXPECT_EQ(left, 0u);
+    EXPECT_FALSE(loop.drain(5s));
+    expect_clean(loop);
+}
+
 TEST_P(LimitsAllocation, timers_do_not) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
