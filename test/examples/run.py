@@ -10,6 +10,7 @@ usage: run.py NAME --backend io_uring|libev --directory DIRECTORY
 """
 import argparse
 import contextlib
+import json
 import os
 import random
 import re
@@ -438,6 +439,83 @@ def test_pass_descriptor(programs):
             if server.poll() is None:
                 server.kill()
                 server.wait()
+
+
+def test_chat_server(programs):
+    with programs.server("chat_server") as server:
+        def join(name):
+            peer = socket.create_connection(server.address, timeout=PATIENCE)
+            lines = peer.makefile("rwb", buffering=0)
+            expect(lines.readline() == b"name?\n", "no greeting")
+            lines.write(name + b"\n")
+            return peer, lines
+
+        ann, ann_lines = join(b"ann")
+        bob, bob_lines = join(b"bob")
+        expect(ann_lines.readline() == b"bob is here\n", "nobody told ann of bob")
+        host, port = server.address
+        for command in (["socat", "-t0.2", "-", f"TCP:{host}:{port}"], ["nc", "-N", host, str(port)]):
+            if not shutil.which(command[0]):
+                print(f"{command[0]} is not installed: not tried")
+                continue
+            name = command[0].encode()
+            done = subprocess.run(command, input=name + b"\nhello\n", capture_output=True,
+                                  timeout=PATIENCE, check=False)
+            expect(done.stdout == b"name?\n", f"{command[0]} got {done.stdout}")
+            for lines in (ann_lines, bob_lines):
+                heard = [lines.readline() for _ in range(3)]
+                expect(heard == [name + b" is here\n", name + b": hello\n", name + b" has left\n"],
+                       f"heard {heard}")
+        bob.sendall(b"x" * 600)
+        expect(bob_lines.read(1) == b"", "a line without end was taken")
+        bob_lines.close()
+        bob.close()
+        expect(ann_lines.readline() == b"bob has left\n", "nobody told ann that bob has left")
+        ann.close()
+
+
+def iperf(programs):
+    """iperf3 through the proxy, both ways. When its sender has sent everything it stops counting what is
+    still on the way, so not all is received then; check_echo has compared every byte."""
+    if not shutil.which("iperf3"):
+        print("iperf3 is not installed: not tried")
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    target = subprocess.Popen(["iperf3", "-s", "--forceflush", "-p", str(port)], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
+    try:
+        while b"listening" not in target.stdout.readline():
+            expect(target.poll() is None, "iperf3 -s ended")
+        with programs.server("tcp_proxy", "--to", f"127.0.0.1:{port}") as server:
+            for way in ([], ["-R"]):
+                done = subprocess.run(
+                    ["iperf3", "-c", server.address[0], "-p", str(server.address[1]), "-P", "4",
+                     "-n", "64M", "-J", *way], capture_output=True, timeout=PATIENCE, check=False)
+                expect(done.returncode == 0, f"iperf3 {way}: {done.stdout[-300:]}")
+                end = json.loads(done.stdout)["end"]
+                rate = end["sum_received"]["bits_per_second"] / 1e9
+                print(f"iperf3 {' '.join(way)}: {end['sum_received']['bytes']} bytes, {rate:.1f} Gbit/s")
+                expect(end["sum_sent"]["bytes"] >= 64 << 20, f"iperf3 was held up: {end}")
+                expect(end["sum_received"]["bytes"] >= 4 << 20, f"nearly nothing came: {end}")
+    finally:
+        target.kill()
+        target.wait()
+
+
+def test_tcp_proxy(programs):
+    with programs.server("echo_server") as echo:
+        to = "%s:%d" % echo.address
+        with programs.server("tcp_proxy", "--to", to) as server:
+            check_echo(server.address)
+            check_many(server.address)
+            check_reset(server.address)
+            check_foreign_peers(server.address)
+    with programs.server("tcp_proxy", "--to", to) as server:  # nobody is there any more
+        with socket.create_connection(server.address, timeout=PATIENCE) as peer:
+            expect(peer.recv(1) == b"", "a connection to nobody stays open")
+    iperf(programs)
 
 
 def main():
