@@ -198,10 +198,6 @@ ProcessCalls& real_process_calls() noexcept {
     return calls;
 }
 
-SpawnBlock& spawn_block_of(OpRecord& record) noexcept {
-    return *std::launder(reinterpret_cast<SpawnBlock*>(record.as<Buffer>().data()));
-}
-
 std::int32_t process_transfer(System& system, const Descriptor& descriptor,
                               OpRecord& record) noexcept {
     ProcessCalls& calls = system.process_calls();

@@ -4,12 +4,14 @@
 
 #include "backend/driver.hpp"
 
+#include <whorl/buffer.hpp>
 #include <whorl/process_info.hpp>
 
 #include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 
 // Signals and child processes, as the backends see them.
 
@@ -88,6 +90,8 @@ constexpr bool is_process(OpKind kind) noexcept {
 std::int32_t process_transfer(System& system, const Descriptor& descriptor,
                               OpRecord& record) noexcept;
 
-SpawnBlock& spawn_block_of(OpRecord& record) noexcept;
+inline SpawnBlock& spawn_block_of(OpRecord& record) noexcept {
+    return *std::launder(reinterpret_cast<SpawnBlock*>(record.as<Buffer>().data()));
+}
 
 }  // namespace whorl::detail
