@@ -24,8 +24,9 @@ namespace whorl {
     X(nothing_to_wait_for, 4106, "nothing to wait for: no operation, timer or watch is pending")   \
     X(drain_incomplete, 4107, "drain incomplete: the time bound passed with operations in flight") \
     X(address_invalid, 4108, "address invalid: expected 1.2.3.4:port or [v6%scope]:port")          \
-    X(channel_closed, 4140, "channel closed: its other end is gone")                               \
     X(end_of_file, 4112, "end of file: it ends before the buffer is full")                         \
+    X(misaligned, 4113,                                                                            \
+      "misaligned: with O_DIRECT, offset, size and address are multiples of file_alignment()")     \
     X(watches_exhausted, 4120, "watches exhausted: raise the sysctl fs.inotify.max_user_watches")  \
     X(observers_exhausted, 4121,                                                                   \
       "observers exhausted: raise the sysctl fs.inotify.max_user_instances or RLIMIT_NOFILE")      \
@@ -33,8 +34,7 @@ namespace whorl {
     X(service_unknown, 4123, "service unknown: no such name or port for this kind of socket")      \
     X(name_not_answered, 4124, "name not answered: the name server is away; try again later")      \
     X(name_refused, 4125, "name refused: the name server answered with a failure")                 \
-    X(misaligned, 4113,                                                                            \
-      "misaligned: with O_DIRECT, offset, size and address are multiples of file_alignment()")     \
+    X(channel_closed, 4130, "channel closed: its other end is gone")                               \
     X(frame_too_large, 4140, "frame too large: the peer sent more than the framing's maximum")     \
     X(frame_malformed, 4141, "frame malformed: the bytes are no frame of this framing")            \
     X(frame_truncated, 4142, "frame truncated: the stream ended inside a frame")                   \

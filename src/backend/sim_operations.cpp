@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
 #include "backend/payload.hpp"
-#include "backend/process_calls.hpp"
 #include "backend/pipe_transfer.hpp"
+#include "backend/process_calls.hpp"
 #include "backend/sim_driver.hpp"
 #include "backend/sim_errors.hpp"
 #include "backend/work_calls.hpp"

@@ -2,8 +2,8 @@
 // Floor: 4
 #pragma once
 
-#include "backend/system.hpp"
 #include <whorl/atomic.hpp>
+#include "backend/system.hpp"
 
 #include <whorl/remote.hpp>
 
