@@ -49,7 +49,8 @@ constexpr SubmitOptions until(Instant deadline) noexcept {
 // and may still cancel this one; what is submitted meanwhile goes ahead of it on its socket. Several may
 // follow one. Cancelling a part, or closing what it works on, ends it and those behind it, not those
 // before. Of a multishot the final completion counts. Any number of parts; the same on every backend.
-// Errors, of the submission: stale_handle (`before` has ended), slots_exhausted.
+// Errors, of the submission: stale_handle (`before` has ended), slots_exhausted, invalid_argument (what
+//   waits inside the program, such as Receive or AwaitEvent, and Splice and Tee cannot follow).
 // Cost: one more slot for each operation that is followed; one turn for each part.
 constexpr SubmitOptions following(Operation before) noexcept {
     SubmitOptions options;

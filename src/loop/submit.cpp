@@ -103,7 +103,9 @@ Error LoopCore::claim_options(OpRecord& record, const SubmitOptions& options) no
         if (Error error = claim_deadline(record, options)) return error;
     }
     if (!options.after) return {};
-    const Error error = chain_join(record, options.after.value());
+    // What waits inside the program (wait.hpp) cannot wait for its turn to do so.
+    const Error error = record.kind == OpKind::wait ? Error(Error::invalid_argument)
+                                                    : chain_join(record, options.after.value());
     if (error && record.deadline != 0) deadline_release(record);
     return error;
 }

@@ -71,6 +71,32 @@ TEST_P(LocalWait, waiting_is_cancelled_times_out_and_ends_with_the_event) {
     expect_clean(loop);
 }
 
+TEST_P(LocalWait, what_waits_in_the_program_follows_nothing_and_is_not_followed) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_pair(loop);
+    Event event;
+    std::string log;
+    const Result<Operation> receiving =
+        loop.submit(Recv{pair.socket, loop.buffer(16)}, [](Loop&, Recv::Done) {});
+    ASSERT_TRUE(receiving);
+    SubmitOptions options = following(*receiving);
+    options.within = 1s;
+    EXPECT_EQ(loop.submit(AwaitEvent{event}, options, Note{&log, 'a'}).error(),
+              Error::invalid_argument);
+    const Result<Operation> waiting = loop.submit(AwaitEvent{event}, Note{&log, 'b'});
+    ASSERT_TRUE(waiting);
+    EXPECT_EQ(loop.submit(Recv{pair.socket, loop.buffer(16)}, following(*waiting),
+                          [](Loop&, Recv::Done) {})
+                  .error(),
+              Error::stale_handle);
+    event.set();
+    close_and_wait(loop, pair.socket);
+    EXPECT_EQ(log, "b");
+    EXPECT_FALSE(loop.run());
+    expect_clean(loop);
+}
+
 TEST_P(LocalWait, drain_calls_who_waits_and_destruction_does_not) {
     WHORL_SKIP_IF_REFUSED();
     std::string log;
