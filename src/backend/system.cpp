@@ -15,9 +15,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <csignal>
-
 #include <cerrno>
+#include <csignal>
 
 namespace whorl::detail {
 
@@ -142,13 +141,12 @@ class RealSystem final : public System {
     }
 
     FileCalls& file_calls() noexcept override { return real_file_calls(); }
+    HostCalls& host_calls() noexcept override { return real_host_calls(); }
     ProcessCalls& process_calls() noexcept override { return real_process_calls(); }
     RingCalls& ring_calls() noexcept override { return real_ring_calls(); }
 };
 
 }  // namespace
-
-HostCalls& System::host_calls() noexcept { return real_host_calls(); }
 
 System& real_system() noexcept {
     static RealSystem system;

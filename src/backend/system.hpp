@@ -74,7 +74,7 @@ class System {
     // The system calls on files and names (file_calls.hpp).
     virtual FileCalls& file_calls() noexcept = 0;
     // The machine's names and wall clock (host_calls.hpp).
-    virtual HostCalls& host_calls() noexcept;
+    virtual HostCalls& host_calls() noexcept = 0;
     // The system calls on signals and child processes (process_calls.hpp).
     virtual ProcessCalls& process_calls() noexcept = 0;
     // The system calls of io_uring (ring.hpp).

@@ -117,6 +117,7 @@ class ModelSystem final : public System {
     int epoll_ctl(int, int, int, epoll_event*) noexcept override { return -ENOSYS; }
     int poll_now(pollfd*, nfds_t) noexcept override { return -ENOSYS; }
     FileCalls& file_calls() noexcept override { std::abort(); }
+    HostCalls& host_calls() noexcept override { std::abort(); }
     ProcessCalls& process_calls() noexcept override { std::abort(); }
     RingCalls& ring_calls() noexcept override { std::abort(); }
 };
