@@ -2,7 +2,7 @@
 // Goal: a walk tells of everything in a tree and of nothing else, and removing leaves nothing, whatever is
 // in the tree: links in a circle, directories that cannot be read, a thousand levels.
 // Method: trees built by plain system calls on every backend; on this machine's file system also compared
-// with find(1) and rm(1), for 10,000 files.
+// with find(1), for 10,000 files.
 #include "conformance/observer_tools.hpp"
 #include "conformance/support.hpp"
 
@@ -414,7 +414,7 @@ TEST_P(Tree, an_exception_stops_nothing) {
 }
 #endif
 
-// On this machine's file system, beside find(1) and rm(1).
+// On this machine's file system, beside find(1).
 class BigTree : public Tree {
   protected:
     static Texts lines_of(const std::string& command) {
