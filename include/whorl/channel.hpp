@@ -70,6 +70,7 @@ struct WHORL_EXPORT ChannelState {
     ChannelState() noexcept;
     ChannelState(const ChannelState&) = delete;
     ChannelState& operator=(const ChannelState&) = delete;
+    virtual ~ChannelState();
 
     // The ring, whatever its messages are.
     virtual bool ring_empty() noexcept = 0;  // on the receiver's side
@@ -104,9 +105,6 @@ struct WHORL_EXPORT ChannelState {
     // Rarely written: one for each end, for each post under way, and for the operation that waits.
     alignas(ring_line) Atomic<std::uint32_t> references{2};
     Atomic<std::uint64_t> delivered{0};  // in all, once the receiver is gone
-
-  protected:
-    virtual ~ChannelState();
 };
 
 template <class T>

@@ -33,7 +33,7 @@ struct CoreSetState {
         Remote remote;  // written before the barrier, constant after it
     };
 
-    static void* thread_main(void* core) noexcept;
+    static void* thread_main(void* given) noexcept;
     Error set_up(Core& core, Loop& loop) noexcept;
     void serve(Core& core);
     bool wait_for_go() noexcept;
@@ -76,6 +76,7 @@ bool CoreSetState::wait_for_go() noexcept {
 }
 
 void CoreSetState::stop_all() const noexcept {
+    WHORL_ASSERT(cores != nullptr || count == 0);
     for (std::uint32_t index = 0; index < count; ++index) {
         static_cast<void>(cores[index].remote.stop());
     }
@@ -91,8 +92,7 @@ Error CoreSetState::set_up(Core& core, Loop& loop) noexcept {
 // From here on the loop belongs to this thread.
 void CoreSetState::serve(Core& core) {
     Result<Loop> made = Loop::create(options.loop);
-    Error error = made.error();
-    if (!error) error = set_up(core, *made);
+    const Error error = made ? set_up(core, *made) : made.error();
     meet(error);
     const bool go = wait_for_go();
     if (!made) return;
