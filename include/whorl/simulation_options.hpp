@@ -50,6 +50,10 @@ struct SimulationOptions {
     double operation_error = 0;
     double call_error = 0;
 
+    // Whether World::lose_power() may be called: the disk then remembers what it may lose. A file or
+    // directory that is removed counts as gone, for those who observe it, only when it is forgotten.
+    bool power_loss = false;
+
     // The simulated ring under Backend::io_uring. How likely io_uring_enter takes fewer submissions
     // than it was offered or none at all (EAGAIN, EBUSY), or wakes up for nothing (EINTR).
     RingLevel ring_level = RingLevel::linux_6_18;

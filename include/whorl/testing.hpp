@@ -234,6 +234,7 @@ class WHORL_EXPORT World {
     // and those of make_loop() must be gone. Files are then as a disk may have them: what was synced is
     // there; what was written since may be old, new or torn between sectors; the last changes of names
     // may be gone if no directory was synced after them. When every choice is zero, nothing is lost.
+    // Limits: SimulationOptions::power_loss, set when the world was made (panics).
     void lose_power();
 
     // --- The machine's names and clock

@@ -84,6 +84,7 @@ void SimDisk::change(const SimNodePtr& directory, const std::string& name, const
 }
 
 void SimDisk::change_ends() {
+    if (!journaling) return changes_.clear();
     journal_.push_back(std::exchange(changes_, {}));
     if (journal_.size() > journal_max) journal_.pop_front();
 }

@@ -326,7 +326,7 @@ ssize_t SimDisk::write(SimNode& node, std::uint64_t offset, const char* data, st
         const std::uint64_t at = offset + done;
         const std::uint64_t within = at % SimNode::page_size;
         const std::size_t part = std::min<std::size_t>(count - done, SimNode::page_size - within);
-        node.keep(at / SimNode::page_size);
+        if (journaling) node.keep(at / SimNode::page_size);
         SimNode::Page* page = page_for(node, at / SimNode::page_size);
         if (page == nullptr) break;
         std::memcpy(page->data() + within, data + done, part);

@@ -85,6 +85,7 @@ class SimDisk {
 
     std::string path_of(const SimNodePtr& node) const;
 
+    bool journaling = false;  // what follows is asked for: set before the first call
     // What the node is now survives a crash (sim_crash.cpp). Nothing may be open when that comes.
     void sync(SimNode& node) noexcept;
     void crash(SimChoices& choices);

@@ -26,7 +26,10 @@ constexpr std::size_t alignment_direct = 512;
 
 class SimFileCalls final : public FileCalls {
   public:
-    explicit SimFileCalls(SimKernel& kernel) : kernel_(kernel) { kernel.disk = &disk_; }
+    explicit SimFileCalls(SimKernel& kernel) : kernel_(kernel) {
+        kernel.disk = &disk_;
+        disk_.journaling = kernel.options().power_loss;
+    }
 
     int openat2(int directory, const char* path, const OpenHow& how) noexcept override;
     ssize_t preadv(int fd, const iovec* parts, int count, std::uint64_t offset) noexcept override;

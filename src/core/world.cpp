@@ -238,6 +238,10 @@ std::uint64_t World::after(Nanoseconds delay, Script<void()> script) {
 void World::cancel_script(std::uint64_t number) noexcept { state_->kernel.cancel_event(number); }
 
 void World::lose_power() {
+    if (!state_->kernel.options().power_loss) {
+        detail::panic(
+            "World::lose_power: set SimulationOptions::power_loss when the world is made");
+    }
     state_->loops.clear();
     if (state_->kernel.drivers != 0) {
         detail::panic("World::lose_power: %u loops of make_loop() still exist",

@@ -17,6 +17,12 @@ using whorl::WholeFileDone;
 
 constexpr std::size_t size = 20'000;  // some pages
 
+SimulationOptions options_for(std::uint64_t seed) {
+    SimulationOptions options = SimulationOptions::harsh(seed);
+    options.power_loss = true;
+    return options;
+}
+
 std::string read(World& world, const char* path) {
     Loop& loop = world.add_loop();
     std::string text = "no answer";
@@ -47,8 +53,7 @@ struct Tally {
 
 // The power goes after `steps` rounds of the world. False: it was too late for that.
 bool cut_off(std::uint64_t seed, int steps, bool durable, Tally& tally) {
-    SimulationOptions options = SimulationOptions::harsh(seed);
-    World world(options);
+    World world(options_for(seed));
     const std::string before(size, 'o'), after(size + 5000, 'n');
     bool done = false;
     Loop& loop = world.add_loop();
@@ -106,7 +111,7 @@ void open(Loop& loop, const char* path, int flags, Then then) {
 
 TEST(WorldCrash, names_that_were_synced_are_there_with_their_links) {
     for (std::uint64_t seed = 1; seed <= 50; ++seed) {
-        World world(SimulationOptions::harsh(seed));
+        World world(options_for(seed));
         Loop& loop = world.add_loop();
         whorl::File directory;
         open(loop, "/tmp", O_RDONLY | O_DIRECTORY, [&](whorl::File file) { directory = file; });
@@ -148,10 +153,15 @@ TEST(WorldCrash, names_that_were_synced_are_there_with_their_links) {
 }
 
 TEST(WorldCrash, a_loop_of_the_callers_must_be_gone) {
-    World world;
+    World world(options_for(0));
     whorl::Result<Loop> mine = world.make_loop();
     ASSERT_TRUE(mine);
     EXPECT_DEATH(world.lose_power(), "still exist");
+}
+
+TEST(WorldCrash, must_have_been_asked_for) {
+    World world;
+    EXPECT_DEATH(world.lose_power(), "power_loss");
 }
 
 }  // namespace
