@@ -5,7 +5,7 @@
 get_property(programs GLOBAL PROPERTY conformance_programs)
 add_test(NAME conformance_count COMMAND
     Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/conformance/count.py"
-    --minimum 280 ${programs})
+    --minimum 450 ${programs})
 set_tests_properties(conformance_count PROPERTIES TIMEOUT 60 LABELS conformance)
 
 # The suite must be able to fail: on a simulator that loses every thousandth completion.
