@@ -308,19 +308,21 @@ void Soak::exhaust_descriptors() {
     for (const int copy : filled) ::close(copy);
 }
 
-// MiB an hour, by least squares over the samples, one a second.
+// MiB an hour, by least squares over the least of each minute's samples, one a second: what a burst
+// takes and gives back is no growth, and a leak raises the floor.
 double slope(const std::vector<double>& samples) {
-    const auto count = static_cast<double>(samples.size());
-    double x_sum = 0, y_sum = 0, xx_sum = 0, xy_sum = 0;
-    for (std::size_t index = 0; index < samples.size(); ++index) {
-        const auto x = static_cast<double>(index);
+    double count = 0, x_sum = 0, y_sum = 0, xx_sum = 0, xy_sum = 0;
+    for (std::size_t first = 0; first + 60 <= samples.size(); first += 60) {
+        const auto begin = samples.begin() + static_cast<std::ptrdiff_t>(first);
+        const double floor = *std::min_element(begin, begin + 60);
+        const double x = count++;
         x_sum += x;
-        y_sum += samples[index];
+        y_sum += floor;
         xx_sum += x * x;
-        xy_sum += x * samples[index];
+        xy_sum += x * floor;
     }
     const double spread = count * xx_sum - x_sum * x_sum;
-    return spread == 0 ? 0 : (count * xy_sum - x_sum * y_sum) / spread * 3600;
+    return spread == 0 ? 0 : (count * xy_sum - x_sum * y_sum) / spread * 60;
 }
 
 int failures = 0;
