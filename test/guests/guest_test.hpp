@@ -163,6 +163,7 @@ class GuestTest : public ::testing::TestWithParam<Backend> {
     void detached() {
         echo();
         ASSERT_FALSE(host->attach(*loop));
+        ASSERT_FALSE(host->attach(*loop)) << "once more, in the place of the first";
         host->after(1, [this] { host->detach(); });
         bool alone = false;
         host->after(10, [&, this] {

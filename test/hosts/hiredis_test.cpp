@@ -133,6 +133,21 @@ TEST_P(Hiredis, nobody_listens) {
     EXPECT_EQ(left_over(), 0u);
 }
 
+TEST_P(Hiredis, a_loop_without_a_slot_refuses_and_the_context_stays_the_callers) {
+    LoopOptions options;
+    options.backend = GetParam();
+    options.ops_max = 8;
+    Result<Loop> small = Loop::create(options);
+    ASSERT_TRUE(small);
+    while (small->after(1h, [](Loop&, Expired) {})) {
+    }
+    redisAsyncContext* context = redisAsyncConnect("127.0.0.1", port);
+    EXPECT_EQ(adapters::attach_hiredis(*small, context), Error::slots_exhausted);
+    EXPECT_FALSE(adapters::attach_hiredis(*loop, context)) << "refused, it is as it was";
+    redisAsyncFree(context);
+    EXPECT_EQ(left_over(), 0u);
+}
+
 TEST_P(Hiredis, freed_by_the_program_while_commands_are_under_way) {
     redisAsyncContext* context = connect();
     int answers = 0;

@@ -30,6 +30,7 @@ class AsioGuest {
     ~AsioGuest() { detach(); }
 
     Error attach(Loop& loop, asio::io_context& context) {
+        detach();
         const Result<int> fd = loop.notify_fd();
         if (!fd) return fd.error();
         state_ = std::make_shared<State>(loop, context);

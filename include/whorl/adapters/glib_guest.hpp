@@ -29,6 +29,7 @@ class GlibGuest {
 
     // context: null for the default one.
     Error attach(Loop& loop, GMainContext* context) noexcept {
+        detach();
         const Result<int> fd = loop.notify_fd();
         if (!fd) return fd.error();
         static GSourceFuncs calls{nullptr, nullptr, &dispatch, nullptr, nullptr, nullptr};

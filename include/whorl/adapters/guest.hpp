@@ -15,6 +15,7 @@
 // Calls: handlers run from process(), thus from the host's dispatch, on its thread. An exception that a
 // handler throws passes through the host: legal with Asio only, the others are C.
 // Thread: that of the host's loop.
+// attach() again takes the place of what was attached before.
 // Errors: attach() fails as Loop::notify_fd() does, EBUSY if the loop has run already, or ENOMEM. When
 // process() fails, whorl can no longer work: the adapter detaches itself, and error() tells.
 // Limits: not to be destroyed or detached from inside a handler of the guest; post to the host instead.

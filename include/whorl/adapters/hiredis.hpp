@@ -20,8 +20,9 @@
 // Calls: hiredis and so its callbacks, from the loop's dispatch; they may call every function of
 // hiredis and of the loop, redisAsyncFree() of their own context included.
 // Thread: the loop's.
-// Errors: EBUSY (the context has an adapter already), ENOMEM. When the loop has no slot for the watch,
-// hiredis cannot be told at once; the context is then disconnected from a post.
+// Errors: EBUSY (the context has an adapter already), slots_exhausted, loop_closed, invalid_argument (the
+// context has failed already: see its err), ENOMEM. A context that is refused stays the caller's to free.
+// Limits: as long as the context lives, run() goes on.
 // Cost: one watch a context; no allocation after attaching but hiredis's own.
 // Source: <hiredis/async.h>.
 
@@ -33,6 +34,14 @@ class HiredisEvents {
         if (context->ev.data != nullptr) return Error::from_errno(EBUSY);
         auto* events = new (std::nothrow) HiredisEvents(loop, context);
         if (events == nullptr) return Error::from_errno(ENOMEM);
+        const Result<Watch> made =
+            loop.watch(context->c.fd, Interest::none,
+                       [events](Loop&, Watched watched) { events->ready(watched); });
+        if (!made) {
+            delete events;
+            return made.error();
+        }
+        events->watch_ = *made;
         context->ev.addRead = [](void* self) { of(self).want(Interest::readable, true); };
         context->ev.delRead = [](void* self) { of(self).want(Interest::readable, false); };
         context->ev.addWrite = [](void* self) { of(self).want(Interest::writable, true); };
@@ -49,7 +58,6 @@ class HiredisEvents {
     HiredisEvents& operator=(const HiredisEvents&) = delete;
     ~HiredisEvents() {
         loop_.cancel(watch_);
-        loop_.cancel(failing_);
         if (gone_ != nullptr) *gone_ = true;
     }
     static HiredisEvents& of(void* self) noexcept { return *static_cast<HiredisEvents*>(self); }
@@ -59,11 +67,7 @@ class HiredisEvents {
         const auto wanted = static_cast<Interest>(on ? bits | mask : bits & ~mask);
         if (wanted == wanted_) return;
         wanted_ = wanted;
-        if (!loop_.modify(watch_, wanted)) return;
-        const Result<Watch> made =
-            loop_.watch(context_->c.fd, wanted, [this](Loop&, Watched watched) { ready(watched); });
-        if (made) watch_ = *made;
-        else fail();
+        static_cast<void>(loop_.modify(watch_, wanted));  // gone only when the loop was drained
     }
 
     // Each call may free the context, and this object with it.
@@ -75,16 +79,9 @@ class HiredisEvents {
         if (!gone) gone_ = nullptr;
     }
 
-    void fail() noexcept {
-        const Result<Timer> later =
-            loop_.after(Nanoseconds(0), [this](Loop&, Expired) { redisAsyncDisconnect(context_); });
-        if (later) failing_ = *later;
-    }
-
     Loop& loop_;
     redisAsyncContext* context_;
     Watch watch_;
-    Timer failing_;
     Interest wanted_ = Interest::none;
     bool* gone_ = nullptr;  // a flag of ready(), while that runs
 };

@@ -25,6 +25,7 @@ class LibeventGuest {
     ~LibeventGuest() { detach(); }
 
     Error attach(Loop& loop, event_base* base) noexcept {
+        detach();
         const Result<int> fd = loop.notify_fd();
         if (!fd) return fd.error();
         loop_ = &loop;

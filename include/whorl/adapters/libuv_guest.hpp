@@ -29,6 +29,7 @@ class LibuvGuest {
     ~LibuvGuest() { detach(); }
 
     Error attach(Loop& loop, uv_loop_t* host) noexcept {
+        detach();
         const Result<int> fd = loop.notify_fd();
         if (!fd) return fd.error();
         handles_ = new (std::nothrow) Handles;

@@ -27,6 +27,7 @@ class SdEventGuest {
     ~SdEventGuest() { detach(); }
 
     Error attach(Loop& loop, sd_event* event) noexcept {
+        detach();
         const Result<int> fd = loop.notify_fd();
         if (!fd) return fd.error();
         loop_ = &loop;
