@@ -5,44 +5,14 @@
 //   core_echo [--port N] [--loops N] [--backend automatic|io_uring|libev]
 //
 // It stops on SIGINT or SIGTERM, and tells how many connections each loop has accepted.
+#include "core_serve.hpp"
 #include "echo.hpp"
 
-#include <whorl/core_set.hpp>
-#include <whorl/whorl.hpp>
-
-#include <signal.h>
-
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 
 namespace {
-
-struct Arguments {
-    std::uint16_t port = 7007;
-    whorl::CoreSetOptions options;
-};
-
-bool parse(int count, char** words, Arguments& arguments) {
-    for (int index = 1; index + 1 < count; index += 2) {
-        const std::string name = words[index], value = words[index + 1];
-        if (name == "--port") arguments.port = static_cast<std::uint16_t>(std::atoi(value.c_str()));
-        else if (name == "--loops")
-            arguments.options.loops = static_cast<std::uint32_t>(std::atoi(value.c_str()));
-        else if (name == "--backend" && value == "io_uring")
-            arguments.options.loop.backend = whorl::Backend::io_uring;
-        else if (name == "--backend" && value == "libev")
-            arguments.options.loop.backend = whorl::Backend::libev;
-        else if (name != "--backend" || value != "automatic") return false;
-    }
-    return count % 2 == 1;
-}
-
-int fail(const char* what, const char* why) {
-    std::fprintf(stderr, "core_echo: %s: %s\n", what, why);
-    return 1;
-}
 
 // What a loop has to itself; on lines of its own, as each is written by another core.
 struct alignas(128) Server {
@@ -61,25 +31,20 @@ struct alignas(128) Server {
 }  // namespace
 
 int main(int count, char** words) {
-    Arguments arguments;
-    if (!parse(count, words, arguments)) {
-        return fail("usage", "[--port N] [--loops N] [--backend automatic|io_uring|libev]");
+    CoreArguments arguments;
+    if (!core_parse(count, words, arguments)) {
+        return core_failed("usage", "[--port N] [--loops N] [--backend automatic|io_uring|libev]");
     }
-    // Before there are threads, so that all of them block these signals and this one waits for them.
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    const sigset_t signals = core_signals();
 
     // The port is chosen once; a listener of its own keeps it until all have theirs.
     whorl::Result<whorl::Loop> chooser = whorl::Loop::create();
-    if (!chooser) return fail("loop", chooser.error().text());
+    if (!chooser) return core_failed("loop", chooser.error().text());
     whorl::ListenOptions shared;
     shared.reuse_port = true;
     whorl::Result<whorl::Listener> first =
         whorl::listen(*chooser, whorl::Address::loopback_v4(arguments.port), shared);
-    if (!first) return fail("listen", first.error().text());
+    if (!first) return core_failed("listen", first.error().text());
     const whorl::Address address = *whorl::local_address(*chooser, *first);
 
     const auto servers = std::make_unique<Server[]>(1024);
@@ -91,7 +56,7 @@ int main(int count, char** words) {
             if (!listener) return listener.error();
             return servers[core].start(loop, *listener);
         });
-    if (!cores) return fail("start", cores.error().text());
+    if (!cores) return core_failed("start", cores.error().text());
     (void)chooser->drain(std::chrono::seconds(1));  // closes the listener that kept the port
     std::printf("listening on %s\nbackend %s\n", address.print().data, report.text);
     std::fflush(stdout);
@@ -99,7 +64,7 @@ int main(int count, char** words) {
     int signal = 0;
     sigwait(&signals, &signal);
     cores->stop();
-    if (whorl::Error error = cores->join()) return fail("join", error.text());
+    if (whorl::Error error = cores->join()) return core_failed("join", error.text());
     for (std::uint32_t core = 0; core < cores->size(); ++core) {
         std::printf("loop %u on processor %d accepted %llu\n", core, cores->cpu(core),
                     static_cast<unsigned long long>(servers[core].accepted));

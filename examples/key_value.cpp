@@ -9,76 +9,39 @@
 //
 // Commands: PING, GET, SET key value [EX seconds], DEL key, INCR key, EXPIRE key seconds.
 #include "key_value.hpp"
-
-#include <whorl/core_set.hpp>
-#include <whorl/whorl.hpp>
-
-#include <signal.h>
+#include "core_serve.hpp"
 
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
 
-namespace {
-
-struct Arguments {
-    std::uint16_t port = 7006;
-    whorl::CoreSetOptions options;
-};
-
-bool parse(int count, char** words, Arguments& arguments) {
-    for (int index = 1; index + 1 < count; index += 2) {
-        const std::string name = words[index], value = words[index + 1];
-        if (name == "--port") arguments.port = static_cast<std::uint16_t>(std::atoi(value.c_str()));
-        else if (name == "--loops")
-            arguments.options.loops = static_cast<std::uint32_t>(std::atoi(value.c_str()));
-        else if (name == "--backend" && value == "io_uring")
-            arguments.options.loop.backend = whorl::Backend::io_uring;
-        else if (name == "--backend" && value == "libev")
-            arguments.options.loop.backend = whorl::Backend::libev;
-        else if (name != "--backend" || value != "automatic") return false;
-    }
-    return count % 2 == 1;
-}
-
-int fail(const char* what, const char* why) {
-    std::fprintf(stderr, "key_value: %s: %s\n", what, why);
-    return 1;
-}
-
-}  // namespace
-
 int main(int count, char** words) {
-    Arguments arguments;
-    if (!parse(count, words, arguments)) {
-        return fail("usage", "[--port N] [--loops N] [--backend automatic|io_uring|libev]");
+    CoreArguments arguments;
+    arguments.port = 7006;
+    if (!core_parse(count, words, arguments)) {
+        return core_failed("usage", "[--port N] [--loops N] [--backend automatic|io_uring|libev]");
     }
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    const sigset_t signals = core_signals();
 
     whorl::CoreSetOptions& options = arguments.options;
     if (options.loops == 0) {
         const whorl::Result<whorl::Topology> topology = whorl::Topology::read();
-        if (!topology) return fail("topology", topology.error().text());
+        if (!topology) return core_failed("topology", topology.error().text());
         options.loops = topology->useful();
     }
     const std::uint32_t loops = options.loops;
     whorl::Result<key_value::Mesh> mesh = key_value::Mesh::create(loops < 2 ? 2 : loops, 256);
-    if (!mesh) return fail("mesh", mesh.error().text());
+    if (!mesh) return core_failed("mesh", mesh.error().text());
 
     // The port is chosen once; a listener of its own keeps it until all have theirs.
     whorl::Result<whorl::Loop> chooser = whorl::Loop::create();
-    if (!chooser) return fail("loop", chooser.error().text());
+    if (!chooser) return core_failed("loop", chooser.error().text());
     whorl::ListenOptions shared;
     shared.reuse_port = true;
     const whorl::Result<whorl::Listener> first =
         whorl::listen(*chooser, whorl::Address::loopback_v4(arguments.port), shared);
-    if (!first) return fail("listen", first.error().text());
+    if (!first) return core_failed("listen", first.error().text());
     const whorl::Address address = *whorl::local_address(*chooser, *first);
 
     std::vector<std::unique_ptr<key_value::Shard>> shards(loops);
@@ -93,7 +56,7 @@ int main(int count, char** words) {
             shards[core] = std::make_unique<key_value::Shard>(loop, loops, std::move(*port));
             return shards[core]->start(*listener);
         });
-    if (!cores) return fail("start", cores.error().text());
+    if (!cores) return core_failed("start", cores.error().text());
     (void)chooser->drain(std::chrono::seconds(1));  // closes the listener that kept the port
     std::printf("listening on %s\nbackend %s\n", address.print().data, report.text);
     std::fflush(stdout);
@@ -101,7 +64,7 @@ int main(int count, char** words) {
     int signal = 0;
     sigwait(&signals, &signal);
     cores->stop();
-    if (whorl::Error error = cores->join()) return fail("join", error.text());
+    if (whorl::Error error = cores->join()) return core_failed("join", error.text());
     for (std::uint32_t core = 0; core < loops; ++core) {
         std::printf("loop %u has %zu keys, and asked others %llu times\n", core,
                     shards[core]->keys(), static_cast<unsigned long long>(shards[core]->asked()));
