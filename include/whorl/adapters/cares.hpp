@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/assert.hpp>
 #include <whorl/loop.hpp>
 
 #include <ares.h>
@@ -22,7 +23,7 @@
 // query when the answer is at hand (hosts file, numeric names, no memory). They may start queries; they
 // must not destroy this object.
 // Thread: the loop's.
-// Errors: open() answers as ares_init_options(3). When the loop has no slot for a watch or the timer,
+// Errors: open(), once (asserted), answers as ares_init_options(3). When the loop has no slot for a watch or the timer,
 // the queries end by c-ares's own timeouts, which the next event runs.
 // Limits: with ARES_FLAG_STAYOPEN call update() after starting a query.
 // Cost: a watch for each socket to a server, and one timer.
@@ -44,6 +45,7 @@ class CaresChannel {
 
     // options, mask: as for ares_init_options(); the callback for sockets is this object's.
     int open(Loop& loop, ares_options options = {}, int mask = 0) noexcept {
+        WHORL_ASSERT(channel_ == nullptr);
         loop_ = &loop;
         options.sock_state_cb = &on_socket;
         options.sock_state_cb_data = this;

@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/assert.hpp>
 #include <whorl/loop.hpp>
 
 #include <curl/curl.h>
@@ -21,7 +22,7 @@
 // inside a call of libcurl, so that it may add, remove and clean up handles; it must not destroy this
 // object. Not for what remove() ended.
 // Thread: the loop's. libcurl resolves names in threads of its own, or with c-ares.
-// Errors: open() is false without memory; add() and remove() answer as libcurl does.
+// Errors: open(), once (asserted), is false without memory; add() and remove() answer as libcurl does.
 // Cost: one watch and one small allocation for each connection that libcurl has open.
 // Source: libcurl-multi(3), curl_multi_socket_action(3).
 
@@ -41,6 +42,7 @@ class CurlMulti {
     }
 
     bool open(Loop& loop, Done done, void* user) noexcept {
+        WHORL_ASSERT(multi_ == nullptr);
         loop_ = &loop;
         done_ = done;
         user_ = user;
