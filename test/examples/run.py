@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 PATIENCE = 30  # seconds for anything that should take none
 
@@ -517,15 +518,16 @@ def iperf(programs):
 
 def test_tcp_proxy(programs):
     with programs.server("echo_server") as echo:
-        to = "%s:%d" % echo.address
-        with programs.server("tcp_proxy", "--to", to) as server:
+        with programs.server("tcp_proxy", "--to", "%s:%d" % echo.address) as server:
             check_echo(server.address)
             check_many(server.address)
             check_reset(server.address)
             check_foreign_peers(server.address)
-    with programs.server("tcp_proxy", "--to", to) as server:  # nobody is there any more
-        with socket.create_connection(server.address, timeout=PATIENCE) as peer:
-            expect(peer.recv(1) == b"", "a connection to nobody stays open")
+    with socket.socket() as nobody:  # holds the port, so that nobody else gets it, and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        with programs.server("tcp_proxy", "--to", "%s:%d" % nobody.getsockname()) as server:
+            with socket.create_connection(server.address, timeout=PATIENCE) as peer:
+                expect(peer.recv(1) == b"", "a connection to nobody stays open")
     iperf(programs)
 
 
@@ -544,6 +546,7 @@ def main():
     try:
         globals()[f"test_{arguments.name}"](programs)
     except (Failure, OSError, subprocess.TimeoutExpired) as failure:
+        traceback.print_exc(file=sys.stdout)
         print(f"failed: {failure}")
         return 1
     print(f"{arguments.name} on {arguments.backend}: passed")
