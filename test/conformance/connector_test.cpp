@@ -22,12 +22,6 @@ struct Answer {
 
 class Connecting : public StreamTools {
   protected:
-    static Address dead_port(Loop& loop) {  // a port that was somebody's a moment ago
-        const Listener listener = listen_here(loop);
-        const Address address = *local_address(loop, listener);
-        close_listener(loop, listener);
-        return address;
-    }
     static void close_listener(Loop& loop, Listener listener) {
         bool closed = false;
         EXPECT_FALSE(loop.close(listener, [&](Loop&) { closed = true; }));
@@ -43,7 +37,8 @@ WHORL_CONFORMANCE(Connecting);
 TEST_P(Connecting, the_first_that_answers_wins) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    const Address dead = dead_port(loop);
+    const HeldPort nobody;
+    const Address dead = nobody.address();
     const Listener listener = listen_here(loop);
     const Address alive = *local_address(loop, listener);
     ConnectorOptions options;
@@ -86,7 +81,8 @@ TEST_P(Connecting, one_that_does_not_answer_is_passed_after_its_head_start) {
 TEST_P(Connecting, rounds_wait_longer_each_time) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    const Address addresses[] = {dead_port(loop)};
+    const HeldPort nobody;
+    const Address addresses[] = {nobody.address()};
     ConnectorOptions options;
     options.rounds = 4;
     options.backoff = 8ms;

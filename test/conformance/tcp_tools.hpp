@@ -113,6 +113,29 @@ inline std::string receive_now(Peer& peer, std::size_t size) {
     return text;
 }
 
+// A port that is held and at which nobody listens: connections are refused, and no other program gets it.
+class HeldPort {
+  public:
+    HeldPort() {
+        socket_ = os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        EXPECT_EQ(os::bind(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+        socklen_t size = sizeof address;
+        os::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size);
+        port_ = ntohs(address.sin_port);
+    }
+    HeldPort(const HeldPort&) = delete;
+    HeldPort& operator=(const HeldPort&) = delete;
+    ~HeldPort() { os::close(socket_); }
+    Address address() const { return Address::loopback_v4(port_); }
+
+  private:
+    int socket_ = -1;
+    std::uint16_t port_ = 0;
+};
+
 // A listening port that answers nobody: its backlog is full.
 class Blackhole {
   public:

@@ -476,6 +476,15 @@ def test_chat_server(programs):
         ann.close()
 
 
+def free_port():
+    """Not one of those that the system chooses, which another test may get before it is used."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def iperf_run(address, way):
     """What iperf3 tells of its end. Its server takes one test at a time, and may not be done with the last."""
     for _ in range(100):
@@ -496,9 +505,7 @@ def iperf(programs):
     if not shutil.which("iperf3"):
         print("iperf3 is not installed: not tried")
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     target = subprocess.Popen(["iperf3", "-s", "--forceflush", "-p", str(port)], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT)
     try:

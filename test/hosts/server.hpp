@@ -38,15 +38,19 @@ inline sockaddr_in loopback(int port) {
     return address;
 }
 
-// Free a moment ago; for `type` SOCK_STREAM or SOCK_DGRAM.
+// Free a moment ago; for `type` SOCK_STREAM or SOCK_DGRAM. Not one of those that the system chooses
+// (ip_local_port_range), which another test may get meanwhile.
 inline int free_port(int type) {
-    const int fd = ::socket(AF_INET, type | SOCK_CLOEXEC, 0);
-    sockaddr_in address = loopback(0);
-    socklen_t size = sizeof address;
-    if (::bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) return -1;
-    ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-    ::close(fd);
-    return ntohs(address.sin_port);
+    static int next = 0;
+    for (int attempt = 0; attempt < 1000; ++attempt) {
+        const int port = 10'000 + (::getpid() * 7 + next++) % 20'000;
+        const int fd = ::socket(AF_INET, type | SOCK_CLOEXEC, 0);
+        const sockaddr_in address = loopback(port);
+        const int refused = ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+        ::close(fd);
+        if (refused == 0) return port;
+    }
+    return -1;
 }
 
 class Server {
