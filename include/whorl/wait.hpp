@@ -35,6 +35,13 @@ inline void wait_arm(OpRecord& record, const WaitPayload& payload) noexcept {
     record.state = OpState::armed;
 }
 
+// A message that a waiting operation holds: the one that it brought, or the one that ended its waiting. It
+// is dropped when the operation ends without its handler.
+struct Carried {
+    Carried* next = nullptr;  // whoever has it
+    void (*drop)(Carried* message) noexcept = nullptr;
+};
+
 // Operations of one loop that wait for the same thing, first come, first served. What they wait for has a
 // queue as a member. Lifetime: its end ends them with `cancelled`. Thread: the loop's.
 class WHORL_EXPORT WaitQueue {
@@ -48,16 +55,22 @@ class WHORL_EXPORT WaitQueue {
     ~WaitQueue() { end_all(Error::cancelled); }
 
     // Arms the record as the last of the queue. Limits: one loop for all (asserted) until it is empty.
-    void join(Loop& loop, OpRecord& record, std::uint64_t number = 0) noexcept;
+    void join(Loop& loop, OpRecord& record, std::uint64_t number = 0,
+              Carried* brought = nullptr) noexcept;
     // Arms the record and ends it at once; its handler runs in the next dispatch.
-    static void pass(Loop& loop, OpRecord& record) noexcept;
+    static void pass(Loop& loop, OpRecord& record, Error error = {},
+                     Carried* message = nullptr) noexcept;
 
     bool empty() const noexcept { return head_ == 0; }
     // What the first one gave as its number. Limits: not empty (asserted).
     std::uint64_t front_number() noexcept;
-    // Ends the first one. Limits: not empty (asserted).
-    void end_front(Error error) noexcept;
+    // Takes what the first one brought. Limits: not empty (asserted).
+    Carried* take_front() noexcept;
+    // Ends the first one, and hands it the message, if there is one. Limits: not empty (asserted).
+    void end_front(Error error, Carried* message = nullptr) noexcept;
     void end_all(Error error) noexcept;
+    // What an operation holds that has ended; for its finish(). Null: nothing.
+    static Carried* take(OpRecord& record) noexcept;
 
   private:
     static void leave(LoopCore& core, OpRecord& record) noexcept;

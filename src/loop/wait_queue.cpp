@@ -4,25 +4,28 @@
 
 #include "loop/core.hpp"
 
+#include <utility>
+
 namespace whorl::detail {
 
 const WaitKind WaitQueue::kind{&WaitQueue::leave, &WaitQueue::drop};
 
-void WaitQueue::join(Loop& loop, OpRecord& record, std::uint64_t number) noexcept {
+void WaitQueue::join(Loop& loop, OpRecord& record, std::uint64_t number,
+                     Carried* brought) noexcept {
     LoopCore& core = loop.core();
     WHORL_ASSERT(head_ == 0 || core_ == &core);
     core_ = &core;
-    wait_arm(record, {&kind, this, nullptr, number});
+    wait_arm(record, {&kind, this, brought, number});
     OpList list{head_, tail_};
     list.push_back(core.operations, record);
     head_ = list.head;
     tail_ = list.tail;
 }
 
-void WaitQueue::pass(Loop& loop, OpRecord& record) noexcept {
-    wait_arm(record, {&kind, nullptr, nullptr, 0});
+void WaitQueue::pass(Loop& loop, OpRecord& record, Error error, Carried* message) noexcept {
+    wait_arm(record, {&kind, nullptr, message, 0});
     record.state = OpState::ended;
-    loop.core().complete_locally(record, Error());
+    loop.core().complete_locally(record, error);
 }
 
 std::uint64_t WaitQueue::front_number() noexcept {
@@ -30,9 +33,18 @@ std::uint64_t WaitQueue::front_number() noexcept {
     return core_->operations.at(head_).as<WaitPayload>().number;
 }
 
-void WaitQueue::end_front(Error error) noexcept {
+Carried* WaitQueue::take_front() noexcept {
+    WHORL_ASSERT(head_ != 0);
+    return take(core_->operations.at(head_));
+}
+
+void WaitQueue::end_front(Error error, Carried* message) noexcept {
     WHORL_ASSERT(head_ != 0);
     OpRecord& record = core_->operations.at(head_);
+    if (message != nullptr) {
+        WHORL_ASSERT(record.as<WaitPayload>().extra == nullptr);
+        record.as<WaitPayload>().extra = message;
+    }
     remove(record);
     core_->complete_locally(record, error);
 }
@@ -56,6 +68,12 @@ void WaitQueue::leave(LoopCore&, OpRecord& record) noexcept {
     if (queue.left_ != nullptr) queue.left_(queue.owner_);
 }
 
-void WaitQueue::drop(OpRecord&) noexcept {}
+void WaitQueue::drop(OpRecord& record) noexcept {
+    if (Carried* message = take(record)) message->drop(message);
+}
+
+Carried* WaitQueue::take(OpRecord& record) noexcept {
+    return static_cast<Carried*>(std::exchange(record.as<WaitPayload>().extra, nullptr));
+}
 
 }  // namespace whorl::detail

@@ -6,6 +6,7 @@
 #include "conformance/tcp_pair.hpp"
 
 #include <whorl/file_observer.hpp>
+#include <whorl/local_channel.hpp>
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -229,6 +230,43 @@ TEST_P(LimitsAllocation, timers_do_not) {
             chain.left = goal;
             if (!loop.after(0ns, &chain)) std::abort();
         }
+        if (loop.run()) std::abort();
+    });
+    expect_clean(loop);
+}
+
+TEST_P(LimitsAllocation, local_messages_do_not) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    LocalChannel<std::uint64_t> channel(4);
+    struct Taker {
+        LocalChannel<std::uint64_t>* channel;
+        void operator()(Loop& inner, ReceiveLocal<std::uint64_t>::Done done) {
+            if (!done.message) std::abort();
+            if (*done.message == 0) return;
+            if (!inner.submit(ReceiveLocal{*channel}, this)) std::abort();
+        }
+    } taker{&channel};
+    struct Giver {
+        LocalChannel<std::uint64_t>* channel;
+        std::uint64_t left = 0;
+        void operator()(Loop& inner, SendLocal<std::uint64_t>::Done done) {
+            if (done.error || left == 0) return;
+            if (!inner.submit(SendLocal{*channel, --left}, this)) std::abort();
+        }
+    } giver{&channel};
+    // As many at once as there can be: in the channel, with one that waits, and on the way.
+    for (int index = 0; index < 8; ++index) {
+        if (!loop.submit(SendLocal{channel, std::uint64_t{0}}, &giver)) std::abort();
+    }
+    for (int index = 0; index < 8; ++index) {
+        if (!loop.submit(ReceiveLocal{channel}, &taker)) std::abort();
+    }
+    const std::uint64_t goal = rounds(500'000);
+    expect_no_allocation("a message", [&] {
+        giver.left = goal;
+        if (!loop.submit(ReceiveLocal{channel}, &taker)) std::abort();
+        if (!loop.submit(SendLocal{channel, giver.left}, &giver)) std::abort();
         if (loop.run()) std::abort();
     });
     expect_clean(loop);
