@@ -44,17 +44,17 @@ class Generator {
         (void)close(epoll_);
     }
 
-    const Histogram& latencies() const { return latencies_; }
+    const whorl::Histogram& latencies() const { return latencies_; }
     // Open loop: how late messages were sent although their window had room, which is the generator's
     // own fault.
-    const Histogram& lags() const { return lags_; }
+    const whorl::Histogram& lags() const { return lags_; }
 
     // Loads for so long or, with a number of requests, until these are issued; then lets all come home.
     // What comes home counts, so requests and the server's work are of one piece. With neither seconds
     // nor requests every connection exchanges exactly depth messages.
     Outcome run(double seconds, std::uint64_t requests = 0) {
-        latencies_.clear();
-        lags_.clear();
+        latencies_.reset();
+        lags_.reset();
         errors_ = 0;
         requests_ = 0;
         const std::uint64_t cpu_begin = clock_ns(CLOCK_THREAD_CPUTIME_ID);
@@ -167,7 +167,7 @@ class Generator {
             if (peer.fd < 0) continue;
             ++peer.due;
             if (peer.issued - peer.completed >= options_.depth) continue;  // the server is behind
-            lags_.add(now - open_due(open_next_));
+            lags_.record(now - open_due(open_next_));
             issue(index, 1, now);
         }
     }
@@ -234,7 +234,7 @@ class Generator {
             const std::uint64_t from = options_.rate > 0
                                            ? open_started(index, peer)
                                            : peer.started[peer.completed % options_.depth];
-            latencies_.add(turn_ns_ - from);
+            latencies_.record(turn_ns_ - from);
             ++peer.completed;
             ++done;
         }
@@ -283,8 +283,8 @@ class Generator {
     std::size_t errors_ = 0;       // in this run
     std::size_t errors_total_ = 0;
     std::size_t alive_ = 0;
-    Histogram latencies_;
-    Histogram lags_;
+    whorl::Histogram latencies_ = make_histogram();
+    whorl::Histogram lags_ = make_histogram();
     epoll_event events_[events_max];
 };
 

@@ -44,22 +44,22 @@ using bench::Outcome;
 
 template <class Load>
 void print(const Options& options, const Outcome& outcome, const Load& load) {
-    const bench::Histogram& latencies = load.latencies();
-    const auto us = [&](double share) {
-        return static_cast<double>(latencies.quantile(share)) * 1e-3;
+    const whorl::Histogram& latencies = load.latencies();
+    const auto us = [&](double percent) {
+        return static_cast<double>(latencies.percentile(percent)) * 1e-3;
     };
     const double rps =
         outcome.seconds > 0 ? static_cast<double>(outcome.requests) / outcome.seconds : 0;
-    const double lag_us = static_cast<double>(load.lags().quantile(0.99)) * 1e-3;
-    const bool bound = outcome.cpu_share > 0.95 || lag_us > 0.1 * us(0.99);
+    const double lag_us = static_cast<double>(load.lags().percentile(99)) * 1e-3;
+    const bool bound = outcome.cpu_share > 0.95 || lag_us > 0.1 * us(99);
     std::printf(
         "{\"connections\":%zu,\"size\":%zu,\"depth\":%zu,\"rate\":%.0f,\"requests\":%llu,"
         "\"seconds\":%.6f,\"rps\":%.1f,\"p50_us\":%.2f,\"p90_us\":%.2f,\"p99_us\":%.2f,"
         "\"p999_us\":%.2f,\"max_us\":%.2f,\"lag_p99_us\":%.2f,\"generator_cpu\":%.3f,"
         "\"generator_bound\":%s,\"errors\":%zu}\n",
         options.connections, options.size, options.depth, options.rate,
-        static_cast<unsigned long long>(outcome.requests), outcome.seconds, rps, us(0.5), us(0.9),
-        us(0.99), us(0.999), static_cast<double>(latencies.max()) * 1e-3, lag_us, outcome.cpu_share,
+        static_cast<unsigned long long>(outcome.requests), outcome.seconds, rps, us(50), us(90),
+        us(99), us(99.9), static_cast<double>(latencies.max()) * 1e-3, lag_us, outcome.cpu_share,
         bound ? "true" : "false", outcome.errors);
     std::fflush(stdout);
 }

@@ -20,12 +20,12 @@ class Storm {
     Storm& operator=(const Storm&) = delete;
     ~Storm() { (void)close(epoll_); }
 
-    const Histogram& latencies() const { return latencies_; }
-    const Histogram& lags() const { return lags_; }
+    const whorl::Histogram& latencies() const { return latencies_; }
+    const whorl::Histogram& lags() const { return lags_; }
 
     // As Generator::run(); with neither seconds nor requests every place is visited once.
     Outcome run(double seconds, std::uint64_t requests = 0) {
-        latencies_.clear();
+        latencies_.reset();
         errors_ = requests_ = 0;
         const std::uint64_t cpu_begin = clock_ns(CLOCK_THREAD_CPUTIME_ID), begin = now_ns();
         deadline_ =
@@ -123,7 +123,7 @@ class Storm {
             visit.received += size;
         }
         const std::uint64_t now = now_ns();
-        latencies_.add(now - visit.started);
+        latencies_.record(now - visit.started);
         ++requests_;
         leave(visit);
         if (now < deadline_ && left_ > 0) start(index);
@@ -157,8 +157,8 @@ class Storm {
     std::uint64_t requests_ = 0;
     std::uint64_t under_way_ = 0;
     std::size_t errors_ = 0;
-    Histogram latencies_;
-    Histogram lags_;  // stays empty: a closed loop
+    whorl::Histogram latencies_ = make_histogram();
+    whorl::Histogram lags_ = make_histogram();  // stays empty: a closed loop
 };
 
 }  // namespace bench

@@ -17,6 +17,7 @@
 #include <whorl/file.hpp>
 #include <whorl/file_observer.hpp>
 #include <whorl/framing.hpp>
+#include <whorl/histogram.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/mesh.hpp>
 #include <whorl/names.hpp>
