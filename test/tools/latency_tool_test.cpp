@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+// Goal: whorl-latency measures its own servers, and tells what is wrong with an exit status as its manual
+// says. Method: it is started as its users do; no figure is judged.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace {
+
+// A tool that runs. What it prints on both outputs is one text.
+class Tool {
+  public:
+    explicit Tool(
+        std::vector<std::string> words, const std::function<void()>& prepare = [] {}) {
+        int numbers[2];
+        EXPECT_EQ(::pipe(numbers), 0);
+        child_ = ::fork();
+        EXPECT_GE(child_, 0);
+        if (child_ == 0) {
+            ::dup2(numbers[1], STDOUT_FILENO);
+            ::dup2(numbers[1], STDERR_FILENO);
+            ::close(numbers[0]);
+            ::close(numbers[1]);
+            prepare();
+            std::string program = WHORL_LATENCY;
+            std::vector<char*> arguments{program.data()};
+            for (std::string& word : words) arguments.push_back(word.data());
+            arguments.push_back(nullptr);
+            ::execv(arguments[0], arguments.data());
+            ::_exit(98);
+        }
+        ::close(numbers[1]);
+        output_ = numbers[0];
+    }
+    Tool(const Tool&) = delete;
+    Tool& operator=(const Tool&) = delete;
+    ~Tool() {
+        if (child_ > 0) {
+            (void)::kill(child_, SIGKILL);
+            (void)::waitpid(child_, nullptr, 0);
+        }
+        (void)::close(output_);
+    }
+
+    void signal(int number) const { EXPECT_EQ(::kill(child_, number), 0); }
+    // Reads on until it has said these words, or has ended.
+    bool says(const std::string& words) {
+        while (text.find(words) == std::string::npos && read()) {
+        }
+        return text.find(words) != std::string::npos;
+    }
+    int status() {
+        while (read()) {
+        }
+        int status = 0;
+        EXPECT_EQ(::waitpid(child_, &status, 0), child_);
+        child_ = -1;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    }
+
+    std::string text;
+
+  private:
+    bool read() {
+        char part[4096];
+        const ssize_t got = ::read(output_, part, sizeof part);
+        if (got > 0) text.append(part, static_cast<std::size_t>(got));
+        return got > 0;
+    }
+    pid_t child_ = -1;
+    int output_ = -1;
+};
+
+// A server of its own, and where it listens.
+struct Server : Tool {
+    explicit Server(const std::string& target) : Tool({"serve", target}) {
+        EXPECT_TRUE(says("\n")) << text;
+        const std::size_t begin = text.find("serving ") + 8;
+        where = text.substr(begin, text.find(' ', begin) - begin);
+    }
+    std::string where;
+};
+
+std::vector<std::string> short_run(const std::string& target) {
+    return {target, "-w", "0", "-d", "0.2", "--rate", "500", "--patience", "30"};
+}
+
+TEST(LatencyTool, measures_its_own_servers) {
+    const std::string name = "/tmp/whorl-latency-" + std::to_string(::getpid()) + ".sock";
+    for (const std::string& target :
+         {std::string("tcp://127.0.0.1:0"), std::string("udp://127.0.0.1:0"), "unix:" + name,
+          "unix:@whorl-latency-" + std::to_string(::getpid())}) {
+        Server server(target);
+        Tool tool(short_run(server.where));
+        EXPECT_EQ(tool.status(), 0) << tool.text;
+        EXPECT_NE(tool.text.find(": 100 answers"), std::string::npos) << tool.text;
+        EXPECT_NE(tool.text.find("verdict"), std::string::npos) << tool.text;
+        server.signal(SIGTERM);
+        EXPECT_EQ(server.status(), 0) << server.text;
+    }
+    EXPECT_NE(::access(name.c_str(), F_OK), 0);  // its file is gone
+}
+
+TEST(LatencyTool, measures_pipes_and_timers) {
+    for (const char* target : {"pipe", "timer"}) {
+        Tool tool(short_run(target));
+        EXPECT_EQ(tool.status(), 0) << tool.text;
+        EXPECT_NE(tool.text.find("100 answers"), std::string::npos) << tool.text;
+    }
+    std::vector<std::string> words = short_run("pipe");
+    words.insert(words.end(), {"--command", "cat", "--busy-poll", "--backend", "libev"});
+    Tool cat(words);
+    EXPECT_EQ(cat.status(), 0) << cat.text;
+    EXPECT_NE(cat.text.find("backend    libev, busy polling"), std::string::npos) << cat.text;
+}
+
+TEST(LatencyTool, prints_json_and_csv) {
+    std::vector<std::string> words = short_run("timer");
+    words.emplace_back("--json");
+    Tool json(words);
+    EXPECT_EQ(json.status(), 0);
+    EXPECT_EQ(json.text.rfind("{\n  \"tool\": \"whorl-latency\"", 0), 0u) << json.text;
+    EXPECT_NE(json.text.find("\"verdict\": \""), std::string::npos);
+    words.back() = "--csv";
+    Tool csv(words);
+    EXPECT_EQ(csv.status(), 0);
+    EXPECT_EQ(csv.text.rfind("start_s,count,", 0), 0u) << csv.text;
+}
+
+TEST(LatencyTool, saves_and_compares) {
+    char folder[] = "/tmp/whorl-latency-XXXXXX";
+    ASSERT_NE(::mkdtemp(folder), nullptr);
+    const std::string base = folder;
+    std::vector<std::string> words = short_run("timer");
+    words.insert(words.end(), {"--save", base + "/a.json", "--hgrm", base + "/a.hgrm", "--svg",
+                               base + "/a.svg", "--html", base + "/a.html"});
+    Tool tool(words);
+    EXPECT_EQ(tool.status(), 0) << tool.text;
+    Tool compare({"--compare", base + "/a.json", base + "/a.hgrm", "--html", base + "/c.html"});
+    EXPECT_EQ(compare.status(), 0) << compare.text;
+    EXPECT_NE(compare.text.find("B to A"), std::string::npos) << compare.text;
+    for (const char* file : {"/a.json", "/a.hgrm", "/a.svg", "/a.html", "/c.html"}) {
+        EXPECT_EQ(std::remove((base + file).c_str()), 0) << file;
+    }
+    EXPECT_EQ(std::remove(folder), 0);
+    Tool missing({"--compare", base + "/a.json", base + "/a.hgrm"});
+    EXPECT_EQ(missing.status(), 3);
+    EXPECT_NE(missing.text.find("No such file"), std::string::npos) << missing.text;
+}
+
+TEST(LatencyTool, expectations_are_its_exit_status) {
+    std::vector<std::string> words = short_run("timer");
+    words.insert(words.end(), {"--assert", "p50<1000s", "--assert", "max<1ns"});
+    Tool tool(words);
+    EXPECT_EQ(tool.status(), 1) << tool.text;
+    EXPECT_NE(tool.text.find("max<1ns does not hold: it is "), std::string::npos) << tool.text;
+    EXPECT_EQ(tool.text.find("p50<1000s does"), std::string::npos) << tool.text;
+}
+
+TEST(LatencyTool, wrong_usage) {
+    for (const std::vector<std::string>& words :
+         std::vector<std::vector<std::string>>{{},
+                                               {"--nothing"},
+                                               {"tcp://nowhere"},
+                                               {"timer", "--rate", "0"},
+                                               {"timer", "--rate", "much"},
+                                               {"timer", "-d", "-1"},
+                                               {"timer", "--assert", "p99<50"},
+                                               {"timer", "--backend", "select"},
+                                               {"timer", "--json", "--csv"},
+                                               {"timer", "--cpu", "1000000"},
+                                               {"udp://127.0.0.1:9", "--size", "7"},
+                                               {"serve"}}) {
+        Tool tool(words);
+        EXPECT_EQ(tool.status(), 3) << tool.text;
+        EXPECT_NE(tool.text, "");
+    }
+}
+
+TEST(LatencyTool, nobody_there) {
+    Tool tcp({"tcp://127.0.0.1:1"});
+    EXPECT_EQ(tcp.status(), 2);
+    EXPECT_NE(tcp.text.find("connect to tcp://127.0.0.1:1: Connection refused"), std::string::npos)
+        << tcp.text;
+    Tool file({"unix:/nowhere/at/all"});
+    EXPECT_EQ(file.status(), 2);
+    EXPECT_NE(file.text.find("No such file"), std::string::npos) << file.text;
+    Tool udp({"udp://127.0.0.1:1", "-w", "0"});
+    EXPECT_EQ(udp.status(), 2);
+    EXPECT_NE(udp.text.find("Connection refused"), std::string::npos) << udp.text;
+    Tool command({"pipe", "--command", "/nowhere/at/all"});
+    EXPECT_EQ(command.status(), 2);
+    Tool serve({"serve", "unix:/nowhere/at/all"});
+    EXPECT_EQ(serve.status(), 2);
+}
+
+TEST(LatencyTool, nowhere_to_write_to) {
+    Tool full(short_run("timer"), [] {
+        const int fd = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+        ::dup2(fd, STDOUT_FILENO);
+    });
+    EXPECT_EQ(full.status(), 3);
+    EXPECT_NE(full.text.find("No space left"), std::string::npos) << full.text;
+    Tool closed(short_run("timer"), [] { ::close(STDOUT_FILENO); });
+    EXPECT_EQ(closed.status(), 3);
+    EXPECT_NE(closed.text.find("standard output is closed"), std::string::npos) << closed.text;
+    // A pipe that nobody reads.
+    Tool unread(short_run("timer"), [] {
+        int numbers[2];
+        (void)::pipe(numbers);
+        ::dup2(numbers[1], STDOUT_FILENO);
+        ::close(numbers[0]);
+        ::close(numbers[1]);
+    });
+    EXPECT_EQ(unread.status(), 3);
+    EXPECT_NE(unread.text.find("Broken pipe"), std::string::npos) << unread.text;
+    std::vector<std::string> words = short_run("timer");
+    words.insert(words.end(), {"--hgrm", "/dev/full"});
+    Tool file(words);
+    EXPECT_EQ(file.status(), 3);
+    EXPECT_NE(file.text.find("/dev/full: No space left"), std::string::npos) << file.text;
+    EXPECT_NE(file.text.find("verdict"), std::string::npos) << file.text;  // printed all the same
+}
+
+TEST(LatencyTool, interrupted_it_prints_what_it_has) {
+    Server server("tcp://127.0.0.1:0");
+    Tool tool({server.where, "-w", "0", "-d", "100000", "--progress"});
+    EXPECT_TRUE(tool.says(" answers  p50 ")) << tool.text;
+    tool.signal(SIGINT);
+    EXPECT_EQ(tool.status(), 0) << tool.text;
+    EXPECT_NE(tool.text.find("interrupted"), std::string::npos) << tool.text;
+    EXPECT_NE(tool.text.find("verdict"), std::string::npos) << tool.text;
+}
+
+// The server dies: what was measured until then is printed, and the exit status says that it was cut short.
+TEST(LatencyTool, a_server_that_goes) {
+    Server server("tcp://127.0.0.1:0");
+    Tool tool({server.where, "-w", "0", "-d", "100000", "--progress"});
+    EXPECT_TRUE(tool.says(" answers  p50 ")) << tool.text;
+    server.signal(SIGKILL);
+    EXPECT_EQ(tool.status(), 2) << tool.text;
+    EXPECT_NE(tool.text.find("failed     "), std::string::npos) << tool.text;
+    EXPECT_NE(tool.text.find("verdict"), std::string::npos) << tool.text;
+}
+
+}  // namespace
