@@ -119,6 +119,7 @@ struct ProxyGate {
     Make* make;
     Accepted accepted;
     StreamDeadlines deadlines;  // those of the stream, in force after the header
+    StreamLayer* layer;         // begins after the header
     Buffer joined;              // a header that came in pieces, so far
 
     void received(Stream& stream, Buffer buffer) {
@@ -143,6 +144,9 @@ struct ProxyGate {
         stream.set_deadlines(deadlines);
         buffer.trim_front(header.size - before);
         stream.unread(std::move(buffer));
+        if (layer != nullptr) {
+            if (Error error = stream.secure(*layer)) return stream.abort(error);
+        }
         if (Error error = stream.replace((*make)(accepted))) stream.abort(error);
     }
     void peer_closed(Stream& stream) { refuse(stream); }
@@ -161,8 +165,11 @@ Result<Stream*> acceptor_attach(void* object, const Accepted& accepted,
     }
     StreamOptions stream = options.stream;
     stream.deadlines.total = options.proxy_header_deadline;
-    return attach(accepted.loop, accepted.socket,
-                  ProxyGate<Make>{&make, accepted, options.stream.deadlines, {}}, stream);
+    stream.layer = nullptr;
+    return attach(
+        accepted.loop, accepted.socket,
+        ProxyGate<Make>{&make, accepted, options.stream.deadlines, options.stream.layer, {}},
+        stream);
 }
 
 }  // namespace detail

@@ -40,7 +40,17 @@ namespace whorl {
     X(frame_truncated, 4142, "frame truncated: the stream ended inside a frame")                   \
     X(write_overflow, 4143, "write overflow: more was written than StreamOptions::queue_max")      \
     X(over_budget, 4144, "over budget: the loop's streams hold more than StreamBudget::max")       \
-    X(handler_threw, 4145, "handler threw: an exception left a callback of the stream")
+    X(handler_threw, 4145, "handler threw: an exception left a callback of the stream")            \
+    X(tls_truncated, 4150, "TLS truncated: the connection ended without the peer's close_notify")  \
+    X(tls_malformed, 4151, "TLS malformed: what the peer sent is not TLS, or was changed")         \
+    X(tls_mismatch, 4152, "TLS mismatch: no version, cipher or protocol suits both sides")         \
+    X(tls_alert, 4153, "TLS alert: the peer refused; tls::reason() has its alert")                 \
+    X(tls_expired, 4154, "TLS expired: the peer's certificate is not valid at this time")          \
+    X(tls_wrong_name, 4155, "TLS wrong name: the certificate is for another host")                 \
+    X(tls_untrusted, 4156, "TLS untrusted: no trusted authority has signed the certificate")       \
+    X(tls_no_certificate, 4157, "TLS no certificate: the peer has shown none")                     \
+    X(tls_refused, 4158, "TLS refused: the certificate may not be used; see tls::reason()")        \
+    X(tls_setup, 4159, "TLS setup: a certificate, key or name is unusable; see tls::Report")
 
 // A reason: zero is success, below 4096 an errno value, from 4096 on whorl's own (WHORL_ERROR_LIST).
 // Four bytes, trivially copyable; true in a condition when it *is* an error.

@@ -28,6 +28,10 @@
 
 namespace whorl {
 
+// What may stand between a stream and its socket: TLS (whorl/tls.hpp). Such a layer turns what is
+// written into what is sent, and what arrives into what is received.
+class StreamLayer;
+
 // How long things may take; zero is for ever. Counted from the turn in which they began.
 struct StreamDeadlines {
     Nanoseconds idle{0};  // nothing is received and nothing sent
@@ -55,6 +59,9 @@ struct StreamOptions {
     Rate write_rate = {};
     RateGroup read_group = {};
     RateGroup write_group = {};
+    // From the first byte on; `opened` is called when it is ready, after its handshake. It must live
+    // as long as streams are made with these options. Null: none.
+    StreamLayer* layer = nullptr;
 };
 
 // What a loop's streams may hold together, in queues and received but not delivered. From `high` on no
@@ -81,6 +88,7 @@ struct Closed {
     Error error;
 };
 
+// With a layer, bytes are those of the connection, its overhead included.
 struct StreamCounters {
     std::uint64_t bytes_received = 0;
     std::uint64_t bytes_sent = 0;
@@ -106,6 +114,7 @@ struct StreamStatistics {
 
 namespace detail {
 struct StreamState;
+struct StreamFilter;
 struct ProtocolTable;
 template <class P>
 struct ProtocolBox;
@@ -155,6 +164,14 @@ class WHORL_EXPORT Stream {
     template <class P>
     Error replace(P&& protocol) noexcept;
 
+    // From now on a layer stands between the stream and its socket, as after STARTTLS: what was
+    // written before goes out as it is, and what has arrived and was not delivered goes through the
+    // layer. What is written from now on is sent when the layer is ready; so is, when it is made with
+    // replace() in the same turn, the next protocol's `opened` called.
+    // Errors: invalid_argument (it has one, or our side has ended), stale_handle (aborted or closed),
+    // ENOMEM, those of the layer.
+    Error secure(StreamLayer& layer) noexcept;
+
     // From now on these deadlines count.
     void set_deadlines(const StreamDeadlines& deadlines) noexcept;
 
@@ -180,5 +197,10 @@ class WHORL_EXPORT Stream {
 // Errors: invalid_argument (high above max, or 0), ENOMEM.
 WHORL_EXPORT Error set_stream_budget(Loop& loop, const StreamBudget& budget) noexcept;
 WHORL_EXPORT StreamStatistics stream_statistics(Loop& loop) noexcept;
+
+namespace detail {
+// What the layer of a stream has made for it, or null.
+WHORL_EXPORT StreamFilter* stream_filter(const Stream& stream) noexcept;
+}  // namespace detail
 
 }  // namespace whorl

@@ -19,6 +19,7 @@ StreamState::~StreamState() {
     }
     drop_retired();
     if (object != nullptr) table->destroy(object);
+    delete filter;
 }
 
 // Everything that may be due, in this order. Each step may abort the stream, which ends the rest.
@@ -27,13 +28,15 @@ void StreamState::settle() {
         if (pending == 0) finish();
         return;
     }
-    if (owes_opened) call_opened();
+    if (filter != nullptr && !filter->begun) begin_filter();
+    if (!ended && owes_opened && !handshaking()) call_opened();
     if (!ended) tell_writable();
     if (!ended) deliver();
+    if (!ended && filter != nullptr) seal();
     if (!ended) send();
     if (!ended) shut();
     if (!ended) read();
-    if (!ended && !owes_opened) end_orderly();
+    if (!ended && (!owes_opened || handshaking())) end_orderly();
     if (!ended) arm();
 }
 
@@ -79,6 +82,12 @@ Result<Stream*> stream_make_on(Loop& loop, StreamState*& made,
     if (!hub) return hub.error();
     made = new (std::nothrow) StreamState(loop.core(), options);
     if (made == nullptr) return Error::from_errno(ENOMEM);
+    if (options.layer != nullptr) {
+        if (Error error = made->set_filter(*options.layer)) {
+            delete made;
+            return error;
+        }
+    }
     (*hub)->add(*made);
     StreamStatistics& statistics = (*hub)->statistics;
     ++statistics.opened;
@@ -136,6 +145,10 @@ Error stream_replaceable(const Stream& stream) noexcept {
 
 const void* stream_object(const Stream& stream) noexcept {
     return static_cast<const StreamState&>(stream).object;
+}
+
+StreamFilter* stream_filter(const Stream& stream) noexcept {
+    return static_cast<const StreamState&>(stream).filter;
 }
 
 void stream_frame_open(Stream& stream, bool open) noexcept {
@@ -208,6 +221,14 @@ void Stream::unread(Buffer&& buffer) noexcept {
     if (taken.empty() || stream.ended || stream.closes) return;
     stream.hold(std::move(taken), true);
     stream.mark();
+}
+
+Error Stream::secure(StreamLayer& layer) noexcept {
+    detail::StreamState& stream = state();
+    stream.core->check_thread();
+    if (stream.ended) return Error::stale_handle;
+    if (stream.filter != nullptr || stream.ending) return Error::invalid_argument;
+    return stream.set_filter(layer);
 }
 
 void Stream::set_deadlines(const StreamDeadlines& deadlines) noexcept {

@@ -65,6 +65,7 @@ void StreamState::release_all() noexcept {
     queued_bytes = held_bytes = 0;
     waiting.clear();
     held.clear();
+    if (filter != nullptr) filter->sealed.clear();
     if (pending == 0) mark();
 }
 
@@ -95,6 +96,7 @@ Instant StreamState::next_due() const noexcept {
     const StreamDeadlines& bounds = options.deadlines;
     Instant next = instant_never;
     earlier(next, attached_at, bounds.total);
+    if (handshaking()) earlier(next, filter->began, filter->handshake);
     earlier(next, std::max(received_at, sent_at), bounds.idle);
     if (reading && !closes) earlier(next, received_at, bounds.read);
     if (sending) earlier(next, send_began, bounds.write);
@@ -134,6 +136,7 @@ void StreamState::expired() {
         return bound > none && now >= add_saturating(since, bound);
     };
     const bool late = passed(attached_at, bounds.total) ||
+                      (handshaking() && passed(filter->began, filter->handshake)) ||
                       passed(std::max(received_at, sent_at), bounds.idle) ||
                       (reading && !closes && passed(received_at, bounds.read)) ||
                       (sending && passed(send_began, bounds.write)) ||

@@ -15,7 +15,7 @@ namespace whorl::detail {
 
 bool StreamState::wants_reading() const noexcept {
     if (peer_ended) return false;
-    if (closes) return true;  // to see the peer's end; what comes is dropped
+    if (closes || handshaking()) return true;  // to see the peer's end; what comes is dropped
     if (user_paused || budget_paused || !held.empty()) return false;
     return !(above_high && options.pause_at_high);
 }
@@ -24,7 +24,7 @@ bool StreamState::wants_reading() const noexcept {
 // answers it may need it to get on.
 bool StreamState::may_deliver() const noexcept {
     return !user_paused && !budget_paused && !closes && !ended && !owes_opened &&
-           !(above_high && options.pause_at_high);
+           !(above_high && options.pause_at_high) && (filter == nullptr || filter->begun);
 }
 
 // What was held goes to the protocol, as long as that does not pause.
@@ -77,6 +77,12 @@ void StreamState::take_received(Buffer&& buffer) {
     if (TokenBucket* group = options.read_group.bucket()) {
         read_at = std::max(read_at, group->pay(size, now));
     }
+    if (filter != nullptr) return unseal(buffer.bytes());
+    take_plain(std::move(buffer));
+}
+
+// Bytes for the protocol.
+void StreamState::take_plain(Buffer&& buffer) {
     if (closes || ended) return;
     if (hub().statistics.overloaded) {
         budget_paused = true;
@@ -92,7 +98,7 @@ void StreamState::on_stream(RecvStream::Done done) {
     if (done.more && !ended) {
         if (!done.error) take_received(std::move(done.buffer));
         if (ended) return;
-        if (!wants_reading() && !stop_asked && !held.empty()) {
+        if (!wants_reading() && !stop_asked && (peer_ended || !held.empty())) {
             stop_asked = true;
             ++counts.pauses;
             static_cast<void>(HubEntry::loop().cancel(reading));
@@ -120,10 +126,14 @@ void StreamState::read_ended(Error error, bool at_end) {
     const bool asked = stop_asked && error == Error::cancelled;
     stop_asked = false;
     if (at_end && !peer_ended) {
-        peer_ended = true;
-        if (!ending && !ended) reason.by = ClosedBy::peer;
-    } else if (error && !asked) {
-        fail(ClosedBy::error, error);
+        if (filter != nullptr && !closes) {
+            fail(ClosedBy::error, Error::tls_truncated);
+        } else {
+            peer_ended = true;
+            if (!ending && !ended) reason.by = ClosedBy::peer;
+        }
+    } else if (error && !asked && !(filter != nullptr && peer_ended)) {
+        fail(ClosedBy::error, error);  // after a layer's end the connection's is of no interest
     }
     handler_ended();
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "stream/buffer_queue.hpp"
+#include "stream/filter.hpp"
 #include "stream/hub.hpp"
 
 #include <whorl/address.hpp>
@@ -21,9 +22,12 @@
 //   stream.cpp         settle, callbacks, the protocol, what users call
 //   stream_read.cpp    deliver, read: receiving, pausing, the peer's end
 //   stream_write.cpp   send: the queue, gathering, rates, our end
+//   stream_filter.cpp  unseal, seal: a layer between the stream and its socket
 //   stream_end.cpp     end: close, abort, deadlines, the last callback
 //
 // Only read.cpp, write.cpp and end.cpp name operations: another transport stands beside them there.
+// With a filter, `held` and `waiting` are what the protocol reads and writes, and filter->sealed is what
+// is sent; `queued_bytes` counts both.
 //
 // Invariants:
 //   1. `pending` counts the handlers that hold a pointer to this state; it is destroyed only at 0.
@@ -69,6 +73,7 @@ struct StreamState final : Stream, HubEntry {
     void arrived(Buffer&& buffer);
     void hold(Buffer&& buffer, bool first) noexcept;
     void take_received(Buffer&& buffer);
+    void take_plain(Buffer&& buffer);
     void tell_peer_end();
     bool wants_reading() const noexcept;
     bool may_deliver() const noexcept;
@@ -93,6 +98,17 @@ struct StreamState final : Stream, HubEntry {
     void on_chain(SendChain::Done done);
     void shut() noexcept;
     void tell_writable();
+
+    // --- stream_filter.cpp
+    bool handshaking() const noexcept { return filter != nullptr && !filter->ready; }
+    BufferQueue& to_send() noexcept { return filter != nullptr ? filter->sealed : waiting; }
+    Error set_filter(StreamLayer& layer) noexcept;
+    void begin_filter();
+    void unseal(Bytes bytes);
+    bool unseal_some(Bytes& bytes);
+    void seal() noexcept;
+    void count_sealed() noexcept;
+    void filter_failed(Error error) noexcept;
 
     // --- stream_end.cpp
     void fail(ClosedBy by, Error error, bool reset = true) noexcept;
@@ -131,6 +147,8 @@ struct StreamState final : Stream, HubEntry {
     void* retired = nullptr;
     bool calling = false;
     bool owes_opened = false;
+
+    StreamFilter* filter = nullptr;
 
     // Reading.
     BufferQueue held;  // received, not delivered

@@ -16,7 +16,7 @@ bool StreamState::below_high() noexcept { return queued_bytes < options.high; }
 bool StreamState::admit(std::size_t bytes) noexcept {
     ++counts.writes;
     if (ended || ending) return false;
-    if (bytes > options.queue_max - queued_bytes) {
+    if (queued_bytes > options.queue_max || bytes > options.queue_max - queued_bytes) {
         fail(ClosedBy::limit, Error::write_overflow);
         return false;
     }
@@ -68,10 +68,11 @@ bool StreamState::no_memory() noexcept {
 }
 
 void StreamState::send() noexcept {
-    if (sending || waiting.empty()) return;
+    BufferQueue& queue = to_send();
+    if (sending || queue.empty()) return;
     const bool limited = write_bucket || options.write_group;
     if (limited && core->clock() < write_at) return;
-    const bool alone = waiting.count() == 1 || waiting.front().size() > write_chunk;
+    const bool alone = queue.count() == 1 || queue.front().size() > write_chunk;
     if (pipes || limited || alone) send_single();
     else send_gathered();
     if (ended) return;
@@ -81,7 +82,7 @@ void StreamState::send() noexcept {
 }
 
 void StreamState::send_single() noexcept {
-    Buffer buffer = waiting.pop_front();
+    Buffer buffer = to_send().pop_front();
     flying_bytes = buffer.size();
     std::size_t most = SIZE_MAX;
     if (write_bucket) most = std::min<std::size_t>(write_chunk, write_bucket.burst());
@@ -104,11 +105,12 @@ void StreamState::send_single() noexcept {
 }
 
 void StreamState::send_gathered() noexcept {
+    BufferQueue& queue = to_send();
     std::size_t bytes = 0;
-    while (!waiting.empty() && flying.count() < write_parts &&
-           bytes + waiting.front().size() <= write_chunk) {
-        bytes += waiting.front().size();
-        if (!flying.push_back(waiting.pop_front())) {
+    while (!queue.empty() && flying.count() < write_parts &&
+           bytes + queue.front().size() <= write_chunk) {
+        bytes += queue.front().size();
+        if (!flying.push_back(queue.pop_front())) {
             return fail(ClosedBy::error, Error::from_errno(ENOMEM));
         }
     }
@@ -124,8 +126,9 @@ void StreamState::on_send(Error error, std::uint64_t bytes, Buffer&& buffer) {
         buffer.resize(flying_bytes);
         buffer.trim_front(static_cast<std::size_t>(bytes));
         if (!buffer.empty()) {
-            if (waiting.empty()) back_is_ours = false;
-            if (!waiting.push_front(std::move(buffer))) error = Error::from_errno(ENOMEM);
+            BufferQueue& queue = to_send();
+            if (queue.empty()) (filter != nullptr ? filter->back_is_ours : back_is_ours) = false;
+            if (!queue.push_front(std::move(buffer))) error = Error::from_errno(ENOMEM);
         }
     }
     sent(error, bytes);
@@ -158,14 +161,14 @@ void StreamState::sent(Error error, std::uint64_t bytes) {
 }
 
 void StreamState::tell_writable() {
-    if (!above_high || queued_bytes > options.low) return;
+    if (!above_high || queued_bytes > options.low || owes_opened) return;
     above_high = false;
     if (table->writable != nullptr && !closes) call([this] { table->writable(object, *this); });
 }
 
 // Our end, once everything before it has been sent.
 void StreamState::shut() noexcept {
-    if (!ending || shutting || sending || !waiting.empty()) return;
+    if (!ending || shutting || sending || !waiting.empty() || !to_send().empty()) return;
     shutting = true;
     if (!pipes && peer_ended) {
         shut_done = true;  // closing says it as well
