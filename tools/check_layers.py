@@ -10,6 +10,7 @@ Without an option: the rules that need no compiler, over include/whorl and src.
   upward     a file includes only its own floor or a lower one
   cycle      includes have no cycle
   kernel     liburing.h, linux/io_uring.h and ev.h only in src/backend
+  openssl    openssl/*.h only in src/tls
   public     public headers include nothing heavy and nothing of src
   length     functions of at most 70 lines, files of at most 500
   backend    nothing above floor 3 asks which backend it has
@@ -32,7 +33,8 @@ import subprocess
 import sys
 import tempfile
 
-FLOORS = {"base": 1, "structure": 2, "backend": 3, "loop": 4, "io": 5, "stream": 6, "core": 7}
+FLOORS = {"base": 1, "structure": 2, "backend": 3, "loop": 4, "io": 5, "stream": 6,
+          "tls": 6, "core": 7}
 FLOOR_MAX = 7
 FLOOR_BACKEND = 3
 UMBRELLA = "include/whorl/whorl.hpp"
@@ -269,6 +271,9 @@ class Tree:
             if KERNEL_HEADERS.match(name):
                 if not path.startswith("src/backend/"):
                     self.report(path, number, "kernel", f"{name} is for src/backend only")
+            elif name.startswith("openssl/"):
+                if not path.startswith("src/tls/"):
+                    self.report(path, number, "openssl", f"{name} is for src/tls only")
             elif name in HEAVY_HEADERS and public:
                 self.report(path, number, "public", f"<{name}> is too heavy for a public header")
             elif name.startswith("whorl/"):
@@ -493,6 +498,8 @@ BAD_TREES = [
     *[("kernel", "src/backend only", {
         "include/whorl/base.hpp": source_file(1, f"#include <{name}>")})
       for name in ("liburing.h", "ev.h")],
+    *[("openssl", "src/tls only", {path: source_file(floor, "#include <openssl/ssl.h>")})
+      for path, floor in (("include/whorl/tls.hpp", 6), ("src/stream/stream.cpp", 6))],
     *[("public", "too heavy", {"include/whorl/base.hpp": source_file(1, f"#  include <{name}>")})
       for name in sorted(HEAVY_HEADERS)],
     ("public", "public header includes src", {
