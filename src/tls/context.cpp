@@ -81,7 +81,8 @@ const char* use_trust(SSL_CTX& ssl, const Pem& pem, bool tell) noexcept {
         if (tell && SSL_CTX_add_client_CA(&ssl, authority.get()) != 1) return "trust";
         ++count;
     }
-    return only_the_end() && count != 0 ? nullptr : "trust";
+    if (!only_the_end()) return "trust";
+    return count != 0 ? nullptr : "trust has no certificate";
 }
 
 const char* use_alpn(ContextState& state, const char* names) noexcept {

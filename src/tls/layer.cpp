@@ -28,15 +28,14 @@ bool same(std::string_view given, std::string_view in_lower_case) noexcept {
                       [](char a, char b) { return lower(a) == b; });
 }
 
-Result<whorl::detail::StreamFilter*> session_of(Loop& loop, SSL* ssl, ServerState* server,
-                                                ClientState* client) noexcept {
-    if (ssl == nullptr) return Error::from_errno(ENOMEM);
-    auto* session = new (std::nothrow) Session(loop, *ssl, server, client);
+// Owns: `ssl`, also on failure.
+Result<whorl::detail::StreamFilter*> session_ready(Session* session, SSL* ssl,
+                                                   Nanoseconds handshake) noexcept {
     if (session == nullptr) {
         SSL_free(ssl);
         return Error::from_errno(ENOMEM);
     }
-    session->handshake = server != nullptr ? server->options.handshake : client->options.handshake;
+    session->handshake = handshake;
     if (!session->connect()) {
         delete session;
         return Error::from_errno(ENOMEM);
@@ -61,8 +60,10 @@ ServerState::~ServerState() {
 Result<whorl::detail::StreamFilter*> ServerState::make(Loop& loop) noexcept {
     ERR_clear_error();
     SSL* const ssl = SSL_new(context->ssl);
-    if (ssl != nullptr) SSL_set_accept_state(ssl);
-    return session_of(loop, ssl, this, nullptr);
+    if (ssl == nullptr) return Error::from_errno(ENOMEM);
+    SSL_set_accept_state(ssl);
+    auto* session = new (std::nothrow) Session(loop, *ssl, *context, this, nullptr);
+    return session_ready(session, ssl, options.handshake);
 }
 
 Error ServerState::use(std::string_view name, ContextState* with) noexcept {
@@ -203,7 +204,8 @@ Result<whorl::detail::StreamFilter*> ClientState::make(Loop& loop) noexcept {
         static_cast<void>(SSL_set_session(ssl, ticket));
         SSL_SESSION_free(ticket);
     }
-    return session_of(loop, ssl, nullptr, this);
+    auto* session = new (std::nothrow) Session(loop, *ssl, *context, nullptr, this);
+    return session_ready(session, ssl, options.handshake);
 }
 
 }  // namespace detail

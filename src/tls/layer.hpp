@@ -22,9 +22,9 @@ struct Name {
 };
 
 struct ServerState final : StreamLayer {
-    ~ServerState();
+    virtual ~ServerState();
     Result<whorl::detail::StreamFilter*> make(Loop& loop) noexcept override;
-    Error use(std::string_view name, ContextState* context) noexcept;
+    Error use(std::string_view name, ContextState* with) noexcept;
     // The context of this name, or null.
     ContextState* find(std::string_view name) const noexcept;
 
@@ -35,7 +35,7 @@ struct ServerState final : StreamLayer {
 };
 
 struct ClientState final : StreamLayer {
-    ~ClientState();
+    virtual ~ClientState();
     Result<whorl::detail::StreamFilter*> make(Loop& loop) noexcept override;
     bool aim(SSL& ssl) noexcept;
     // Owns: the session.

@@ -20,9 +20,10 @@ namespace {
 constexpr char session_kind = 0;
 }
 
-Session::Session(Loop& its_loop, SSL& ssl, ServerState* server, ClientState* client) noexcept
+Session::Session(Loop& its_loop, SSL& ssl, ContextState& context, ServerState* server,
+                 ClientState* client) noexcept
     : StreamFilter(its_loop), ssl_(&ssl), server_(share(server)), client_(share(client)),
-      context_(share(server != nullptr ? server->context : client->context)) {
+      context_(share(&context)) {
     SSL_set_app_data(ssl_, this);
 }
 

@@ -17,7 +17,8 @@ struct ClientState;
 class Session final : public whorl::detail::StreamFilter {
   public:
     // Owns: `ssl`. Exactly one of the layers is given; it is shared, and so is its context.
-    Session(Loop& its_loop, SSL& ssl, ServerState* server, ClientState* client) noexcept;
+    Session(Loop& its_loop, SSL& ssl, ContextState& context, ServerState* server,
+            ClientState* client) noexcept;
     ~Session() override;
 
     Unsealed unseal(Bytes& input, Buffer& output) noexcept override;
