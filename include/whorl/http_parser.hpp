@@ -116,6 +116,8 @@ class WHORL_EXPORT Parser {
     Fault fault() const noexcept { return fault_; }
     // Whether a message has begun and is not at its end.
     bool inside() const noexcept { return part_ != Part::head || lines_ != 0 || line_size_ != 0; }
+    // Whether all of the message has been read, and Step::end is next or was the last.
+    bool at_end() const noexcept { return part_ == Part::ended; }
     // Whether the head was joined in the parser's own buffer.
     bool joined() const noexcept { return !own_.empty(); }
     // Bytes of the body so far, without what frames them.
