@@ -16,6 +16,7 @@ struct BackendReport {
     std::uint32_t features = 0;              // feature_bit()s in use
     std::uint32_t features_distrusted = 0;   // those that this kernel has and is known to get wrong
     RingLimit ring_limit = RingLimit::none;  // what the kernel enforces; none on libev
+    bool registered_buffers = false;         // the ring takes them; LoopOptions::registered_buffers
     const char* failed_step = "";            // what was refused: "setup", "enter", "register", …
     int failed_errno = 0;                    // with which errno value
     int sysctl_io_uring_disabled = -1;       // kernel.io_uring_disabled; -1 when it cannot be read

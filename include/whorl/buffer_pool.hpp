@@ -29,6 +29,7 @@ struct PoolBlock : BufferOwner {
     BufferPool* pool = nullptr;
     std::uint64_t tag = 0;
     std::uint32_t size_class = 0;
+    std::uint32_t chunk = 0;  // the number of the mapping that it lies in
 };
 
 // Lifetime: made by create(), ended by close(), which waits for no one: blocks still out keep the
@@ -61,6 +62,18 @@ class WHORL_EXPORT BufferPool {
     // was refused, only blocks that are there count, until one comes home. Cost: none.
     bool available(std::uint32_t size_class) const noexcept;
 
+    // The block behind a buffer; null when it is not one of this pool. Cost: none.
+    PoolBlock* block_of(const Buffer& buffer) const noexcept {
+        BufferOwner* owner = buffer.owner();
+        if (owner == nullptr || owner->release != &BufferPool::release) return nullptr;
+        auto* block = static_cast<PoolBlock*>(owner);
+        return block->pool == this ? block : nullptr;
+    }
+    // All of the mapping that a block lies in. Mappings are numbered from 0 on as they are made, stay
+    // where they are while the pool lives, and are at most chunks_max(). Cost: looks at each.
+    Bytes chunk_of(const PoolBlock& block) const noexcept;
+    std::size_t chunks_max() const noexcept { return bytes_max_ / chunk_bytes_min; }
+
     // Runs after each return of a block; the one listener is the loop.
     void set_returned(Returned returned, void* context) noexcept;
     // From now on blocks are taken and returned on the calling thread only (asserted).
@@ -76,6 +89,7 @@ class WHORL_EXPORT BufferPool {
 
   private:
     struct Chunk;
+    static constexpr std::size_t chunk_bytes_min = std::size_t{64} << 10;
     explicit BufferPool(std::size_t bytes_max) noexcept : bytes_max_(bytes_max) {}
     ~BufferPool();
     static void release(BufferOwner* owner) noexcept;
@@ -88,6 +102,7 @@ class WHORL_EXPORT BufferPool {
     Chunk* chunks_ = nullptr;
     std::size_t bytes_max_;
     std::size_t bytes_mapped_ = 0;
+    std::uint32_t chunks_count_ = 0;
     std::uint32_t blocks_out_ = 0;
     std::uint32_t blocks_out_high_ = 0;
     unsigned long thread_ = 0;

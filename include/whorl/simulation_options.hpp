@@ -58,6 +58,7 @@ struct SimulationOptions {
     // than it was offered or none at all (EAGAIN, EBUSY), or wakes up for nothing (EINTR).
     RingLevel ring_level = RingLevel::linux_6_18;
     double ring_refusal = 0;
+    std::size_t locked_bytes_max = SIZE_MAX;  // RLIMIT_MEMLOCK, for memory registered with a ring
     // Breaks the contract on purpose, for tests of tests: each n-th completion is lost. 0: none is.
     std::uint64_t lose_every = 0;
 

@@ -38,6 +38,10 @@ struct Statistics {
     std::uint32_t buffers_out_high = 0;
     std::uint32_t completions_batch_high = 0;  // most records collected in one turn
     std::uint64_t buffer_bytes_mapped = 0;
+    // LoopOptions::registered_buffers.
+    std::uint64_t buffer_bytes_registered = 0;
+    std::uint64_t registrations_refused = 0;  // mappings of the pool: RLIMIT_MEMLOCK, as a rule
+    std::uint64_t transfers_registered = 0;   // reads and writes of files from registered memory
 };
 
 }  // namespace whorl

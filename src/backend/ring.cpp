@@ -303,4 +303,23 @@ Error Ring::buffers_open(unsigned group, unsigned entries) noexcept {
     return {};
 }
 
+Error Ring::memory_open(unsigned places) noexcept {
+    io_uring_rsrc_register table{};
+    table.nr = places;
+    table.flags = IORING_RSRC_REGISTER_SPARSE;
+    const int done = register_call(IORING_REGISTER_BUFFERS2, &table, sizeof table);
+    return done < 0 ? Error::from_errno(done) : Error();
+}
+
+Error Ring::memory_put(unsigned place, const void* data, std::size_t size) noexcept {
+    const iovec memory{const_cast<void*>(data), size};
+    io_uring_rsrc_update2 update{};
+    update.offset = place;
+    update.data = reinterpret_cast<std::uintptr_t>(&memory);
+    update.nr = 1;
+    const int done = register_call(IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof update);
+    if (done < 0) return Error::from_errno(done);
+    return done == 1 ? Error() : Error::from_errno(EIO);
+}
+
 }  // namespace whorl::detail

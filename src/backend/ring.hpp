@@ -126,6 +126,11 @@ class Ring {
     }
     bool has_buffers(unsigned group) const noexcept { return buffers_[group].ring != nullptr; }
 
+    // A table of registered memory with `places` empty places, and one place of it filled. What is
+    // registered stays in memory until the ring is closed.
+    Error memory_open(unsigned places) noexcept;
+    Error memory_put(unsigned place, const void* data, std::size_t size) noexcept;
+
   private:
     Error setup_once(unsigned entries, const Setup& setup) noexcept;
     int enter_until(int fd, unsigned complete, unsigned flags, Nanoseconds timeout) noexcept;

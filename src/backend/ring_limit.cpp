@@ -50,6 +50,11 @@ constexpr Use uses[] = {
     {RingLimit::linux_6_1, IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_RING_FDS},
     {RingLimit::linux_6_1, IORING_RESTRICTION_REGISTER_OP, IORING_UNREGISTER_RING_FDS},
     {RingLimit::linux_6_1, IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_PBUF_RING},
+    // Linux 5.1, but whorl fills places one by one, which came with 5.19.
+    {RingLimit::linux_6_1, IORING_RESTRICTION_SQE_OP, IORING_OP_READ_FIXED, true},
+    {RingLimit::linux_6_1, IORING_RESTRICTION_SQE_OP, IORING_OP_WRITE_FIXED, true},
+    {RingLimit::linux_6_1, IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_BUFFERS2, true},
+    {RingLimit::linux_6_1, IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_BUFFERS_UPDATE, true},
     // The last entry that a level has counts: flags are one set.
     {oldest, IORING_RESTRICTION_SQE_FLAGS_ALLOWED, 0},
     {RingLimit::linux_6_1, IORING_RESTRICTION_SQE_FLAGS_ALLOWED,

@@ -31,8 +31,9 @@ ssize_t transfer(FileCalls& calls, const io_uring_sqe& sqe, const iovec* parts, 
 }
 
 ssize_t on_data(FileCalls& calls, const io_uring_sqe& sqe) {
-    const bool writes = sqe.opcode == IORING_OP_WRITE || sqe.opcode == IORING_OP_WRITEV;
-    if (sqe.opcode == IORING_OP_READ || sqe.opcode == IORING_OP_WRITE) {
+    const bool writes = sqe.opcode == IORING_OP_WRITE || sqe.opcode == IORING_OP_WRITEV ||
+                        sqe.opcode == IORING_OP_WRITE_FIXED;
+    if (sqe.opcode != IORING_OP_READV && sqe.opcode != IORING_OP_WRITEV) {
         const iovec part{memory_at(sqe.addr), sqe.len};
         return transfer(calls, sqe, &part, 1, writes);
     }
@@ -73,6 +74,8 @@ bool SimRing::is_on_file(unsigned opcode) noexcept {
         case IORING_OP_WRITE:
         case IORING_OP_READV:
         case IORING_OP_WRITEV:
+        case IORING_OP_READ_FIXED:
+        case IORING_OP_WRITE_FIXED:
         case IORING_OP_FSYNC:
         case IORING_OP_SYNC_FILE_RANGE:
         case IORING_OP_FALLOCATE:
@@ -99,6 +102,10 @@ SimRing::Outcome SimRing::try_file(SimRingOp& op) {
         case IORING_OP_READV:
         case IORING_OP_WRITEV:
             return {static_cast<int>(on_data(calls, sqe)), 0};
+        case IORING_OP_READ_FIXED:
+        case IORING_OP_WRITE_FIXED:
+            if (const int error = on_memory(sqe)) return {error, 0};
+            return {static_cast<int>(on_data(calls, sqe)), 0};
         case IORING_OP_FSYNC:
             return {calls.fsync(sqe.fd, (sqe.fsync_flags & IORING_FSYNC_DATASYNC) != 0), 0};
         case IORING_OP_SYNC_FILE_RANGE:
@@ -113,6 +120,41 @@ SimRing::Outcome SimRing::try_file(SimRingOp& op) {
     }
 }
 
+// Registered memory: a table without anything, of which places are filled.
+int SimRing::control_memory(unsigned opcode, const void* argument, unsigned size) {
+    constexpr unsigned places_max = 1u << 14;  // IORING_MAX_REG_BUFFERS
+    if (opcode == IORING_REGISTER_BUFFERS2) {
+        if (size != sizeof(io_uring_rsrc_register)) return -EINVAL;
+        const auto& table = *static_cast<const io_uring_rsrc_register*>(argument);
+        if (table.flags != IORING_RSRC_REGISTER_SPARSE || table.data != 0) return -EINVAL;
+        if (table.nr == 0 || table.nr > places_max) return -EINVAL;
+        if (!memory_.empty()) return -EBUSY;
+        memory_.resize(table.nr, iovec{nullptr, 0});
+        return 0;
+    }
+    if (size != sizeof(io_uring_rsrc_update2)) return -EINVAL;
+    const auto& update = *static_cast<const io_uring_rsrc_update2*>(argument);
+    if (memory_.empty()) return -ENXIO;
+    if (update.nr != 1 || update.tags != 0 || update.offset >= memory_.size()) return -EINVAL;
+    const iovec& part = *reinterpret_cast<const iovec*>(update.data);
+    iovec& place = memory_[update.offset];
+    const std::size_t locked = memory_bytes_ - place.iov_len;
+    const std::size_t limit = kernel_.options().locked_bytes_max;
+    if (part.iov_len > limit || locked > limit - part.iov_len) return -ENOMEM;
+    place = part;
+    memory_bytes_ = locked + part.iov_len;
+    return 1;
+}
+
+// 0 when an entry's memory lies in the place that it names.
+int SimRing::on_memory(const io_uring_sqe& sqe) const noexcept {
+    if (sqe.buf_index >= memory_.size()) return -EFAULT;
+    const iovec& place = memory_[sqe.buf_index];
+    const auto first = reinterpret_cast<std::uintptr_t>(place.iov_base);
+    if (first == 0 || sqe.addr < first || sqe.len > place.iov_len) return -EFAULT;
+    return sqe.addr - first > place.iov_len - sqe.len ? -EFAULT : 0;
+}
+
 // Which operations of the list an entry on a file may stand for.
 SimRing::Kinds SimRing::file_kinds_of(unsigned opcode) noexcept {
     const auto one = [](OpKind kind) { return Kinds{kind, kind}; };
@@ -120,8 +162,10 @@ SimRing::Kinds SimRing::file_kinds_of(unsigned opcode) noexcept {
         case IORING_OP_OPENAT2:
             return one(OpKind::open_file);
         case IORING_OP_READ:
+        case IORING_OP_READ_FIXED:
             return {OpKind::read_at, OpKind::read_exact_at};
         case IORING_OP_WRITE:
+        case IORING_OP_WRITE_FIXED:
             return {OpKind::write_at, OpKind::write_all_at};
         case IORING_OP_READV:
             return one(OpKind::read_chain_at);

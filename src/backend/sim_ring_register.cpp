@@ -85,6 +85,9 @@ int SimRing::control(unsigned opcode, void* argument, unsigned count) {
         case IORING_UNREGISTER_PBUF_RING:
             if (!level_.buffer_rings || count != 1) return -EINVAL;
             return control_buffers_end(*static_cast<const io_uring_buf_reg*>(argument));
+        case IORING_REGISTER_BUFFERS2:
+        case IORING_REGISTER_BUFFERS_UPDATE:
+            return level_.buffer_rings ? control_memory(opcode, argument, count) : -EINVAL;
         default:
             return -EINVAL;
     }

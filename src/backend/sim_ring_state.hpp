@@ -204,6 +204,8 @@ class SimRing final : public SimFile, private SimWatcher {
     int control_eventfd(const int* number);
     int control_buffers(const io_uring_buf_reg& registration);
     int control_buffers_end(const io_uring_buf_reg& registration);
+    int control_memory(unsigned opcode, const void* argument, unsigned size);  // sim_ring_files.cpp
+    int on_memory(const io_uring_sqe& sqe) const noexcept;
     int control_restrict(const io_uring_restriction* entries, unsigned count);
 
     const SimRingLevel& level_;
@@ -223,6 +225,8 @@ class SimRing final : public SimFile, private SimWatcher {
     bool work_scheduled_ = false;
 
     std::map<std::uint16_t, Group> groups_;
+    std::vector<iovec> memory_;  // registered; places without any are null
+    std::size_t memory_bytes_ = 0;
     SimFilePtr event_;
 
     struct Restrictions {

@@ -57,6 +57,7 @@ Error UringDriver::open(BackendReport& report) noexcept {
     report.features_distrusted &= choose_features();
     report.features = features_;
     report.ring_limit = options.ring_limit;
+    if (registration_possible()) report.registered_buffers = !registered_.open();
     return {};
 }
 

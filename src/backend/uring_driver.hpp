@@ -4,6 +4,7 @@
 
 #include "backend/driver.hpp"
 #include "backend/receive_ring.hpp"
+#include "backend/registered_memory.hpp"
 #include "backend/ring.hpp"
 #include "backend/work_pool.hpp"
 
@@ -141,6 +142,9 @@ class UringDriver final : public Driver {
     // --- files (uring_files.cpp)
     bool in_ring(OpRecord& record) const noexcept;
     void stage_file(OpRecord& record, io_uring_sqe* sqe) noexcept;
+    void stage_read(OpRecord& record, int fd, std::uint64_t offset, io_uring_sqe* sqe) noexcept;
+    void stage_write(OpRecord& record, int fd, std::uint64_t offset, io_uring_sqe* sqe) noexcept;
+    bool registration_possible() const noexcept;
     static void stage_on_range(OpRecord& record, int fd, io_uring_sqe* sqe) noexcept;
 
     // --- what blocks (uring_work.cpp)
@@ -172,6 +176,7 @@ class UringDriver final : public Driver {
 
     ReceiveRing buffers_{ring_, context_.pool, 0};
     ReceiveRing bulk_{ring_, context_.pool, 1};
+    RegisteredMemory registered_{ring_, context_.pool, context_.statistics};
     std::uint32_t streams_ = 0;  // received streams that the driver has
 
     WorkPool* work_ = nullptr;    // made with the first record that needs it

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 3
 #include "backend/payload.hpp"
+#include "backend/ring_limit.hpp"
 #include "backend/uring_driver.hpp"
 #include "backend/work_calls.hpp"
 
@@ -93,26 +94,48 @@ bool UringDriver::in_ring(OpRecord& record) const noexcept {
     return !narrow || record.as<RangeArguments>().length <= UINT32_MAX;
 }
 
+// With RingLimit::used no file is read by the ring. A table that is filled place by place came with
+// Linux 5.19, and so did IORING_OP_SOCKET.
+bool UringDriver::registration_possible() const noexcept {
+    const LoopOptions& options = context_.options;
+    return options.registered_buffers && options.ring_limit != RingLimit::used &&
+           !ring_limit_older(options.ring_limit, RingLimit::linux_6_1) &&
+           ring_.opcode_supported(IORING_OP_SOCKET);
+}
+
+void UringDriver::stage_read(OpRecord& record, int fd, std::uint64_t offset,
+                             io_uring_sqe* sqe) noexcept {
+    const Span span = span_to_receive(record);
+    const auto size = static_cast<unsigned>(span.size);
+    const int place = registered_.place_of(record.as<Buffer>());
+    if (place < 0) return io_uring_prep_read(sqe, fd, span.data, size, offset);
+    io_uring_prep_read_fixed(sqe, fd, span.data, size, offset, place);
+}
+
+void UringDriver::stage_write(OpRecord& record, int fd, std::uint64_t offset,
+                              io_uring_sqe* sqe) noexcept {
+    const Span span = span_to_send(record);
+    const auto size = static_cast<unsigned>(span.size);
+    const int place = span.size == 0 ? -1 : registered_.place_of(record.as<Buffer>());
+    if (place < 0) return io_uring_prep_write(sqe, fd, span.data, size, offset);
+    io_uring_prep_write_fixed(sqe, fd, span.data, size, offset, place);
+}
+
 void UringDriver::stage_file(OpRecord& record, io_uring_sqe* sqe) noexcept {
     const int fd =
         record.descriptor == 0 ? AT_FDCWD : context_.descriptors.at(record.descriptor).fd;
     const std::uint64_t offset = record.extra + record.progress;
     switch (record.kind) {
         case OpKind::read_at:
-        case OpKind::read_exact_at: {
-            const Span span = span_to_receive(record);
-            return io_uring_prep_read(sqe, fd, span.data, static_cast<unsigned>(span.size), offset);
-        }
+        case OpKind::read_exact_at:
+            return stage_read(record, fd, offset, sqe);
         case OpKind::write_at:
         case OpKind::write_all_at:
-        case OpKind::append: {
-            const Span span = span_to_send(record);
-            const bool appends = record.kind == OpKind::append;
-            io_uring_prep_write(sqe, fd, span.data, static_cast<unsigned>(span.size),
-                                appends ? 0 : offset);
-            if (appends) sqe->rw_flags = RWF_APPEND;
+            return stage_write(record, fd, offset, sqe);
+        case OpKind::append:
+            stage_write(record, fd, 0, sqe);
+            sqe->rw_flags = RWF_APPEND;
             return;
-        }
         case OpKind::read_chain_at: {
             const msghdr& message = record.as<ChainPayload>().frame->message;
             const auto count = static_cast<unsigned>(message.msg_iovlen);

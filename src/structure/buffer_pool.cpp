@@ -50,6 +50,7 @@ struct BufferPool::Chunk {
     Chunk* next;
     void* memory;
     std::size_t bytes;
+    std::uint32_t number;
     std::uint32_t count;
     PoolBlock blocks[chunk_blocks_max];  // only `count` of them are used and touched
 };
@@ -118,6 +119,14 @@ bool BufferPool::available(std::uint32_t size_class) const noexcept {
     return false;
 }
 
+Bytes BufferPool::chunk_of(const PoolBlock& block) const noexcept {
+    for (const Chunk* chunk = chunks_; chunk != nullptr; chunk = chunk->next) {
+        if (chunk->number == block.chunk) return {chunk->memory, chunk->bytes};
+    }
+    WHORL_ASSERT(false);
+    return {};
+}
+
 void BufferPool::set_returned(Returned returned, void* context) noexcept {
     returned_ = returned;
     returned_context_ = context;
@@ -169,6 +178,8 @@ bool BufferPool::grow(std::uint32_t size_class) noexcept {
     chunk->next = chunks_;
     chunk->memory = memory;
     chunk->bytes = mapped;
+    chunk->number = chunks_count_++;
+    WHORL_ASSERT(chunks_count_ <= chunks_max());
     chunk->count = count;
     chunks_ = chunk;
     bytes_mapped_ += bytes;
@@ -180,6 +191,7 @@ bool BufferPool::grow(std::uint32_t size_class) noexcept {
         block->exclusive = 1;
         block->pool = this;
         block->size_class = size_class;
+        block->chunk = chunk->number;
         block->next = free_[size_class];
         free_[size_class] = block;
         if (detail::electric && block->next == nullptr) free_last_[size_class] = block;

@@ -43,6 +43,33 @@ TEST_F(BufferPoolTest, class_for) {
     EXPECT_EQ(BufferPool::class_for(SIZE_MAX), BufferPool::class_count);
 }
 
+TEST_F(BufferPoolTest, a_block_is_found_and_lies_in_its_mapping) {
+    make(plenty);
+    std::vector<Buffer> buffers;
+    std::set<std::uint32_t> numbers;
+    std::size_t bytes = 0;
+    for (std::size_t size : BufferPool::class_size) {
+        for (int count = 0; count < 5; ++count) {
+            Buffer buffer = pool_->get(size);
+            const PoolBlock* block = pool_->block_of(buffer);
+            ASSERT_NE(block, nullptr);
+            const whorl::Bytes all = pool_->chunk_of(*block);
+            EXPECT_GE(buffer.data(), all.begin());
+            EXPECT_LE(buffer.data() + buffer.capacity(), all.end());
+            if (numbers.insert(block->chunk).second) bytes += all.size;
+            EXPECT_LT(block->chunk, numbers.size()) << "they are numbered from 0 on";
+            buffers.push_back(std::move(buffer));
+        }
+    }
+    EXPECT_GE(bytes, pool_->bytes_mapped());
+    EXPECT_LE(numbers.size(), pool_->chunks_max());
+    BufferPool* other = BufferPool::create(plenty);
+    EXPECT_EQ(other->block_of(buffers[0]), nullptr);
+    other->close();
+    EXPECT_EQ(pool_->block_of(Buffer()), nullptr);
+    EXPECT_EQ(pool_->block_of(Buffer::allocate(256)), nullptr);
+}
+
 TEST_F(BufferPoolTest, every_class_gives_its_size) {
     make(plenty);
     std::vector<Buffer> buffers;

@@ -95,6 +95,14 @@ TEST_P(RingLimited, opens_reads_and_writes_no_file_when_sealed) {
     EXPECT_EQ(answer(unlink), sealed ? -EACCES : -ENOENT);
     EXPECT_EQ(answer(open), -EACCES);
     EXPECT_EQ(answer([](io_uring_sqe* sqe) { io_uring_prep_close(sqe, 1000); }), -EACCES);
+    // Registered memory.
+    const bool registers = !sealed && at_least(RingLimit::linux_6_1);
+    const auto fixed = [&](io_uring_sqe* sqe) {
+        io_uring_prep_read_fixed(sqe, -1, &byte, 1, 0, 0);
+    };
+    EXPECT_EQ(answer(fixed) == -EACCES, !registers);
+    EXPECT_EQ(ring_.memory_open(4).value(), registers ? 0 : EACCES);
+    EXPECT_EQ(ring_.memory_put(0, &byte, 1).value(), registers ? 0 : EACCES);
 }
 
 TEST_P(RingLimited, opens_no_socket_and_sends_to_no_ring) {
