@@ -54,9 +54,17 @@ class ChildStream {
     int fd_;
 };
 
+// A descriptor of the caller's, and the number by which the child knows it.
+struct ChildDescriptor {
+    int fd;
+    int as;
+};
+
 // What to run, and how. Strings and arrays are copied at submission.
 struct SpawnOptions {
     static constexpr std::uint32_t unchanged = UINT32_MAX;
+    static constexpr std::uint32_t descriptors_max = 16;
+    static constexpr int descriptor_number_max = 1023;
 
     // A path, or a name without a slash, which is searched for in the parent's PATH.
     const char* program = nullptr;
@@ -68,7 +76,11 @@ struct SpawnOptions {
     ChildStream input = ChildStream::inherited();
     ChildStream output = ChildStream::inherited();
     ChildStream error = ChildStream::inherited();
-    bool session = false;  // a new session, and so a group of its own: setsid(2)
+    // More than the standard ones. Each is duplicated at submission and stays the caller's; in the child
+    // it stands at its number from 3 to descriptor_number_max, whatever had that in the parent.
+    const ChildDescriptor* descriptors = nullptr;
+    std::uint32_t descriptor_count = 0;  // at most descriptors_max
+    bool session = false;                // a new session, and so a group of its own: setsid(2)
     // A process group: -1 the parent's, 0 one of its own, or that of this number: setpgid(2).
     std::int32_t process_group = -1;
     // Real, effective and saved IDs. With either, the supplementary groups are dropped.
@@ -78,10 +90,10 @@ struct SpawnOptions {
 };
 
 // Makes a child that runs a program.
-// Child: its signals have their default dispositions and none is blocked. It gets descriptors 0 to 2 as
-//   the options say and no other, whoever forgot O_CLOEXEC elsewhere. It keeps the parent's umask, limits
-//   and nice value. The directory is entered with the new credentials. A file that is no executable
-//   (ENOEXEC) is not handed to a shell.
+// Child: its signals have their default dispositions and none is blocked. It gets descriptors 0 to 2
+//   and those of `descriptors` as the options say and no other, whoever forgot O_CLOEXEC elsewhere. It
+//   keeps the parent's umask, limits and nice value. The directory is entered with the new credentials.
+//   A file that is no executable (ENOEXEC) is not handed to a shell.
 // Owns: copies of the strings and duplicates of the descriptors, until the completion.
 // Calls: the handler once, when the program has been started, or has not been: `step` says then what
 //   failed. No process and no zombie is left of what failed.
@@ -89,11 +101,13 @@ struct SpawnOptions {
 //   completion is the one that comes, with its child.
 // Errors: of the step `program` (and of `directory`): ENOENT, EACCES, ENOTDIR, ENOEXEC, ELOOP,
 //   ENAMETOOLONG, E2BIG, ETXTBSY, ENOMEM; `credentials`: EPERM (without CAP_SETUID and CAP_SETGID, for
-//   one's own IDs, too); `group`: EPERM (no such group in this session); `streams`: EMFILE (limit below 3);
-//   `process`: EAGAIN (RLIMIT_NPROC, pids cgroup), ENOMEM, EMFILE (no pidfd); `prepare`: EMFILE, ENFILE,
-//   EBADF (a descriptor that is not open), slots_exhausted.
-//   From submit: invalid_argument (no program; session together with process_group), E2BIG (more than
-//   2 MiB of strings), ENOMEM.
+//   one's own IDs, too); `group`: EPERM (no such group in this session); `streams`: EMFILE (limit below
+//   3), EINVAL or EBADF (limit below a number of `descriptors`); `process`: EAGAIN (RLIMIT_NPROC, pids
+//   cgroup), ENOMEM, EMFILE (no pidfd); `prepare`: EMFILE, ENFILE, EBADF (a descriptor that is not open),
+//   slots_exhausted.
+//   From submit: invalid_argument (no program; session together with process_group; too many
+//   descriptors; a number that is below 3, above descriptor_number_max or there twice), E2BIG (more
+//   than 2 MiB of strings), ENOMEM.
 // Limits: the child dies with nobody: PR_SET_PDEATHSIG would tie it to a thread of the pool.
 // Cost: it blocks a thread of the loop's work pool, not the loop, until the program is being executed:
 //   clone(2) with shared memory, about 100 system calls of the child, and reading the program from its

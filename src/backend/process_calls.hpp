@@ -28,6 +28,8 @@ inline constexpr int stream_inherited = -1;
 inline constexpr int stream_null = -2;
 inline constexpr std::uint32_t no_id = UINT32_MAX;
 
+inline constexpr std::uint32_t spawn_others_max = 16;
+
 // The arguments of a Spawn, and its answer. Strings and arrays stand behind it in its memory.
 struct SpawnBlock {
     // Fixed at submission.
@@ -38,7 +40,13 @@ struct SpawnBlock {
     const char* directory;   // null: the parent's
     int streams[3];          // a descriptor of this block's own, or stream_…
     std::uint64_t pipes[3];  // handles of the parent's ends, 0 for none
-    std::uint32_t user;      // no_id: unchanged
+    // Descriptors of this block's own, -1 for none, and where they are to stand: by that, ascending.
+    struct Other {
+        int fd;
+        int as;
+    } others[spawn_others_max];
+    std::uint32_t others_count;
+    std::uint32_t user;  // no_id: unchanged
     std::uint32_t group;
     pid_t process_group;  // 0: one of its own
     bool group_changes;

@@ -160,6 +160,9 @@ int SimProcesses::spawn(SpawnBlock& block) noexcept {
     for (std::size_t index = 0; index < child->streams.size(); ++index) {
         if (block.streams[index] >= 0) child->streams[index] = kernel_.file(block.streams[index]);
     }
+    for (std::uint32_t index = 0; index < block.others_count; ++index) {
+        child->others.push_back(kernel_.file(block.others[index].fd));
+    }
     if (!program.output.empty() && child->streams[1] != nullptr) {
         child->streams[1]->write(program.output.data(), program.output.size(), 0);
     }
@@ -186,6 +189,7 @@ void SimProcesses::end(SimChild& child, ChildExit::How how, int status) {
     child.exit.how = how;
     child.exit.status = status;
     child.streams = {};
+    child.others.clear();
     child.changed();
     SignalInfo info;
     info.number = SIGCHLD;

@@ -61,6 +61,7 @@ class SimChild final : public SimFile, private SimWatcher {
     std::vector<int> ignored;
     std::uint64_t end_event = 0;
     std::array<SimFilePtr, 3> streams;  // closed when it ends
+    std::vector<SimFilePtr> others;     // likewise
 
     void copy_begin();  // from now on it copies its input to its output
     void copy_end() noexcept;

@@ -65,25 +65,35 @@ WHORL_CHILD_CODE int child_failed(ChildPlan& plan, SpawnStep step) noexcept {
     return -1;
 }
 
-// 0 to 2 are to be overwritten: what stands there and is still needed moves up.
-WHORL_CHILD_CODE int child_above_standard(int fd) noexcept {
-    if (fd < 0 || fd > 2) return fd;
-    return static_cast<int>(::syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3));
+// What is up to `last` may be overwritten: what stands there and is still needed moves up.
+WHORL_CHILD_CODE int child_above(int fd, int last) noexcept {
+    if (fd < 0 || fd > last) return fd;
+    return static_cast<int>(::syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, last + 1));
 }
 
-WHORL_CHILD_CODE int child_source(int stream) noexcept {
+WHORL_CHILD_CODE int child_source(int stream, int last) noexcept {
     if (stream == stream_inherited) return INT_MAX;
-    if (stream != stream_null) return child_above_standard(stream);
+    if (stream != stream_null) return child_above(stream, last);
     const long made = ::syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
-    return child_above_standard(static_cast<int>(made));
+    return child_above(static_cast<int>(made), last);
 }
 
 // dup3(2) leaves its copy open across execve(2), in blocking or non-blocking mode as it was.
 WHORL_CHILD_CODE int child_streams(const SpawnBlock& block) noexcept {
+    const std::uint32_t count = block.others_count;
+    const int last = count != 0 ? block.others[count - 1].as : 2;
     int sources[3];
     for (int index = 0; index < 3; ++index) {
-        sources[index] = child_source(block.streams[index]);
+        sources[index] = child_source(block.streams[index], last);
         if (sources[index] < 0) return -1;
+    }
+    int others[spawn_others_max];
+    for (std::uint32_t index = 0; index < count; ++index) {
+        others[index] = child_above(block.others[index].fd, last);
+        if (others[index] < 0) return -1;
+    }
+    for (std::uint32_t index = 0; index < count; ++index) {
+        if (::syscall(SYS_dup3, others[index], block.others[index].as, 0) < 0) return -1;
     }
     for (int index = 0; index < 3; ++index) {
         // What is inherited stays as it is: with O_CLOEXEC it may be anything, even our ring.
@@ -93,12 +103,28 @@ WHORL_CHILD_CODE int child_streams(const SpawnBlock& block) noexcept {
     return 0;
 }
 
-// The program gets no descriptor but the standard ones, whoever forgot O_CLOEXEC elsewhere.
-WHORL_CHILD_CODE void child_close_others(rlim_t limit) noexcept {
+// From `first` to before `end`.
+WHORL_CHILD_CODE void child_close_range(rlim_t first, rlim_t end) noexcept {
 #ifdef SYS_close_range
-    if (::syscall(SYS_close_range, 3, ~0u, 0) == 0) return;
+    const rlim_t most = ~0u;
+    if (::syscall(SYS_close_range, first, end <= most ? end - 1 : most, 0) == 0) return;
 #endif
-    for (rlim_t fd = 3; fd < limit; ++fd) ::syscall(SYS_close, static_cast<int>(fd));
+    for (rlim_t fd = first; fd < end; ++fd) ::syscall(SYS_close, static_cast<int>(fd));
+}
+
+// The program gets no descriptor but those that it is to have, whoever forgot O_CLOEXEC elsewhere.
+// Descriptors beyond the limit may be there from before it was lowered.
+WHORL_CHILD_CODE void child_close_others(const SpawnBlock& block, rlim_t limit) noexcept {
+    rlim_t first = 3;
+    for (std::uint32_t index = 0; index < block.others_count; ++index) {
+        const auto kept = static_cast<rlim_t>(block.others[index].as);
+        if (kept != first) child_close_range(first, kept);
+        first = kept + 1;
+    }
+#ifdef SYS_close_range
+    if (::syscall(SYS_close_range, first, ~0u, 0) == 0) return;
+#endif
+    if (first < limit) child_close_range(first, limit);
 }
 
 WHORL_CHILD_CODE int child_credentials(const SpawnBlock& block) noexcept {
@@ -158,7 +184,7 @@ WHORL_CHILD_CODE int child_prepare(ChildPlan& plan, const SpawnBlock& block) noe
         return child_failed(plan, SpawnStep::group);
     }
     if (child_streams(block) != 0) return child_failed(plan, SpawnStep::streams);
-    child_close_others(files.rlim_cur);
+    child_close_others(block, files.rlim_cur);
     if (child_credentials(block) != 0) return child_failed(plan, SpawnStep::credentials);
     if (block.directory != nullptr && ::syscall(SYS_chdir, block.directory) != 0) {
         return child_failed(plan, SpawnStep::directory);

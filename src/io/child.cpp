@@ -142,12 +142,40 @@ Error make_streams(Loop& loop, const SpawnOptions& options, SpawnBlock& block) n
     return {};
 }
 
+// Duplicates of further descriptors, sorted by where they are to stand.
+Error make_others(Loop& loop, const SpawnOptions& options, SpawnBlock& block) noexcept {
+    for (std::uint32_t index = 0; index < options.descriptor_count; ++index) {
+        const ChildDescriptor& wanted = options.descriptors[index];
+        const int made = loop.core().system.duplicate(wanted.fd);
+        if (made < 0) return Error::from_errno(made);
+        std::uint32_t place = block.others_count++;
+        for (; place > 0 && block.others[place - 1].as > wanted.as; --place) {
+            block.others[place] = block.others[place - 1];
+        }
+        block.others[place] = {made, wanted.as};
+    }
+    return {};
+}
+
+bool others_usable(const SpawnOptions& options) noexcept {
+    if (options.descriptor_count > SpawnOptions::descriptors_max) return false;
+    for (std::uint32_t index = 0; index < options.descriptor_count; ++index) {
+        const int as = options.descriptors[index].as;
+        if (as < 3 || as > SpawnOptions::descriptor_number_max) return false;
+        for (std::uint32_t other = 0; other < index; ++other) {
+            if (options.descriptors[other].as == as) return false;
+        }
+    }
+    return true;
+}
+static_assert(SpawnOptions::descriptors_max == detail::spawn_others_max, "each has a place");
+
 }  // namespace
 
 Error Spawn::check() const noexcept {
     const bool named = options.program != nullptr && *options.program != '\0';
     const bool both = options.session && options.process_group != -1;
-    const bool usable = named && !both && options.process_group >= -1;
+    const bool usable = named && !both && options.process_group >= -1 && others_usable(options);
     return usable ? Error() : Error(Error::invalid_argument);
 }
 
@@ -171,7 +199,9 @@ Error Spawn::open(Loop& loop, detail::OpRecord& record) const noexcept {
     block.kill_on_close = options.kill_on_close;
     block.step = SpawnStep::prepare;
     block.pidfd = -1;
-    if (Error error = make_streams(loop, options, block)) core.complete_locally(record, error);
+    Error error = make_streams(loop, options, block);
+    if (!error) error = make_others(loop, options, block);
+    if (error) core.complete_locally(record, error);
     else block.step = SpawnStep::process;
     return {};
 }

@@ -78,6 +78,11 @@ void LoopCore::spawn_settle(OpRecord& record, bool keep_pipes) noexcept {
         if (stream >= 0) static_cast<void>(system.close(stream));
         stream = stream_null;
     }
+    for (std::uint32_t index = 0; index < block.others_count; ++index) {
+        int& other = block.others[index].fd;
+        if (other >= 0) static_cast<void>(system.close(other));
+        other = -1;
+    }
     for (std::uint64_t& pipe : block.pipes) {
         // While the loop is destroyed, they may be gone already.
         if (pipe != 0 && !keep_pipes) static_cast<void>(descriptor_shut(pipe, nullptr));

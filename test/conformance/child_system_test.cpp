@@ -74,6 +74,48 @@ TEST_P(ChildSystem, no_descriptor_is_inherited_by_accident) {
     expect_all_reaped(loop);
 }
 
+// In places of each other, of the standard ones, and far apart.
+TEST_P(ChildSystem, further_descriptors_stand_where_they_are_asked_for) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    const Fd forgotten(::fcntl(0, F_DUPFD, 300));
+    Ends first = Ends::pipe(), second = Ends::pipe();
+    const int a = first.out.get(), b = second.out.get();
+    const int low = std::max(3, std::min(a, b)),
+              high = std::max(std::max(3, low + 1), std::max(a, b));
+    for (const std::uint32_t user : {SpawnOptions::unchanged, nobody}) {
+        if (user == nobody && ::geteuid() != 0) continue;
+        const ChildDescriptor descriptors[] = {
+            {std::min(a, b), high}, {b, 700}, {std::max(a, b), low}, {0, 1023}};
+        // Nobody may not open them by name.
+        const bool writes = user != nobody;
+        const auto to = [](int number) {
+            return " >/proc/self/fd/" + std::to_string(number) + "; ";
+        };
+        const std::string lines = "echo swapped" + to(high) + "echo too" + to(low);
+        const os::Program program = os::shell((writes ? lines : "") + "ls /proc/$$/fd");
+        SpawnOptions options = program.options();
+        options.user = user;
+        options.descriptors = descriptors;
+        options.descriptor_count = 4;
+        std::set<int> expected = {0, 1, 2, low, high, 700, 1023};
+        std::string listed;
+        std::set<std::string> names;
+        for (const int number : expected) names.insert(std::to_string(number));
+        for (const std::string& name : names) listed += name + "\n";
+        EXPECT_EQ(output_of(loop, options), listed);
+        if (!writes) continue;
+        const auto text_in = [](const Ends& ends) {
+            char text[100] = {};
+            const auto size = os::read(ends.in.get(), text, sizeof text);
+            return std::string(text, size > 0 ? static_cast<std::size_t>(size) : 0);
+        };
+        EXPECT_EQ(text_in(a < b ? first : second), "swapped\n");
+        EXPECT_EQ(text_in(a < b ? second : first), "too\n");
+    }
+    expect_all_reaped(loop);
+}
+
 TEST_P(ChildSystem, streams_are_what_was_asked_for) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();

@@ -93,6 +93,49 @@ TEST_P(ChildBasic, pipes_lead_to_its_streams) {
     expect_all_reaped(loop);
 }
 
+// The child alone holds the pipe's other end then: it ends with the child.
+TEST_P(ChildBasic, a_further_descriptor_lives_as_long_as_the_child) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Ends ends = Ends::pipe();
+    const Result<Pipe> reading = adopt_pipe(loop, ends.in.release());
+    ASSERT_TRUE(reading);
+    const os::Program program = os::stays();
+    SpawnOptions options = program.options();
+    const ChildDescriptor wrong[] = {{ends.out.get(), 3}, {ends.out.get(), 3}};
+    const ChildDescriptor low{ends.out.get(), 2}, high{ends.out.get(), 1024}, shut{1 << 20, 3};
+    const auto refused_with = [&](const ChildDescriptor* descriptors, std::uint32_t count) {
+        options.descriptors = descriptors;
+        options.descriptor_count = count;
+        return loop.submit(Spawn{options}, [](Loop&, Spawn::Done) { ADD_FAILURE(); }).error();
+    };
+    EXPECT_EQ(refused_with(wrong, 2), Error::invalid_argument) << "one number twice";
+    EXPECT_EQ(refused_with(&low, 1), Error::invalid_argument);
+    EXPECT_EQ(refused_with(&high, 1), Error::invalid_argument);
+    EXPECT_EQ(refused_with(&low, SpawnOptions::descriptors_max + 1), Error::invalid_argument);
+    options.descriptors = &shut;
+    options.descriptor_count = 1;
+    const Spawn::Done failed = spawn(loop, options);
+    EXPECT_EQ(failed.error, Error::from_errno(EBADF));
+    EXPECT_EQ(failed.step, SpawnStep::prepare);
+
+    options.descriptors = wrong;
+    const Spawn::Done done = start(loop, options);
+    ends.out.close();
+    End end;
+    ASSERT_TRUE(loop.submit(Read{*reading, Buffer::allocate(16)}, into(end)));
+    turns(loop, 3);
+    EXPECT_EQ(end.finals, 0) << "somebody could write";
+    EXPECT_FALSE(send_signal(loop, done.child, SIGKILL));
+    run_until(loop, [&] { return end.finals == 1; });
+    EXPECT_FALSE(end.error);
+    EXPECT_EQ(end.text, "");
+    EXPECT_EQ(wait_for(loop, done.child).exit.status, SIGKILL);
+    EXPECT_FALSE(loop.close(done.child));
+    EXPECT_FALSE(loop.close(*reading));
+    expect_all_reaped(loop);
+}
+
 TEST_P(ChildBasic, what_cannot_start_says_what_failed) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
