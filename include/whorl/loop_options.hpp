@@ -112,12 +112,11 @@ struct LoopOptions {
 
     // Files (io_uring, Linux 5.19): ReadAt, ReadExactAt, WriteAt, WriteAllAt and Append with buffers of
     // the loop's pool (Loop::buffer) use memory that is registered with the ring, so that the kernel
-    // does not look up its pages each time: 5 to 15 % less for 4 KiB from the page cache, more for
-    // O_DIRECT. Each mapping of the pool (64 or 256 KiB) is registered when it is used so for the first
-    // time, and stays in memory until the loop ends; what is registered counts against
-    // RLIMIT_MEMLOCK, and a fork copies it at once. Where it is refused, for the limit or by the kernel,
-    // the buffer goes the usual way: Statistics::buffer_bytes_registered tells how much is registered.
-    // Behaviour is the same with and without, and without effect on libev.
+    // does not look up and copy by user addresses: between nothing and a quarter of the time of a read
+    // (docs/benchmarks.md). Each mapping of the pool (64 or 256 KiB) is registered by the first transfer
+    // that uses it, and stays in memory until the loop ends; it counts against RLIMIT_MEMLOCK, and
+    // fork(2) copies it at once. What is refused goes the usual way: Statistics tells how much is
+    // registered. Behaviour is the same with and without; libev does without.
     bool registered_buffers = false;
 
     // Kernel queue sizes (io_uring). Smaller than a burst is no error: the queue is flushed in between.

@@ -4,7 +4,13 @@
 // ring takes registered memory it is used, and told.
 // Method: the same on every configuration, with the files looked at from outside; the loop's counters.
 #include "conformance/file_tools.hpp"
+#include "conformance/support.hpp"
 
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
 #include <memory>
 
 namespace whorl::conformance {
@@ -222,6 +228,49 @@ TEST_P(FileRegistered, direct_transfers_are_as_without) {
     EXPECT_TRUE(read.buffer.text().substr(0, 8'192) == text);
     EXPECT_TRUE(os::get_file(path("a")).substr(4'096) == text);
     close_and_wait(loop, done.file);
+    expect_clean(loop);
+}
+
+class FileRegisteredFork : public FileRegistered {};
+WHORL_CONFORMANCE_REAL(FileRegisteredFork);
+
+// A child shares the parent's pages until one of them writes; what the kernel has pinned must stay the
+// parent's then.
+TEST_P(FileRegisteredFork, memory_stays_the_parents) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = registering();
+    const File file = opened(loop, "a");
+    const std::string before = letters(4'096), after = letters(4'096, 11);
+    Buffer buffer = filled(loop.buffer(4'096), before);
+    WriteAllAt::Done first = finished(loop, WriteAllAt{file, std::move(buffer), 0});
+    EXPECT_FALSE(first.error);
+    Ends ends = Ends::pipe();
+    const pid_t child = ::fork();
+    if (child == 0) {  // stays until the parent has read
+        ends.out.close();
+        char byte = 0;
+        pollfd ready{ends.in.get(), POLLIN, 0};
+        ::poll(&ready, 1, -1);
+        const bool same = std::memcmp(first.buffer.data(), before.data(), before.size()) == 0;
+        ::_exit(::read(ends.in.get(), &byte, 1) == 0 && same ? 0 : 1);
+    }
+    ASSERT_GT(child, 0);
+    first.buffer.resize(0);
+    WriteAllAt::Done second =
+        finished(loop, WriteAllAt{file, filled(std::move(first.buffer), after), 0});
+    EXPECT_FALSE(second.error);
+    EXPECT_TRUE(os::get_file(path("a")) == after);
+    std::memset(second.buffer.data(), 0, 4'096);
+    ReadExactAt::Done read = finished(loop, ReadExactAt{file, std::move(second.buffer), 0});
+    EXPECT_FALSE(read.error);
+    EXPECT_TRUE(read.buffer.text() == after)
+        << "the kernel read into a page that was the parent's once";
+    ends.out.close();
+    int status = -1;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0) << "the child sees what the parent had when it was made";
+    expect_registered(loop, 3);
+    close_and_wait(loop, file);
     expect_clean(loop);
 }
 
