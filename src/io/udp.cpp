@@ -11,6 +11,7 @@
 #include <netinet/udp.h>
 #include <sys/socket.h>
 
+#include <cerrno>
 #include <cstring>
 
 namespace whorl {
@@ -61,7 +62,9 @@ Error connect_to(Loop& loop, UdpSocket socket, const sockaddr* address,
                  std::uint32_t length) noexcept {
     Result<SystemFd> fd = detail::descriptor_number(loop, socket.value());
     if (!fd) return fd.error();
-    return Error::from_errno(fd->system->connect(fd->number, address, length));
+    int done = -EINTR;  // it does not wait, but a tracer or sandbox may interrupt it
+    while (done == -EINTR) done = fd->system->connect(fd->number, address, length);
+    return Error::from_errno(done);
 }
 
 // What a received message's frame or block says of its sender and beside its bytes.

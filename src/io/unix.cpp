@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <cerrno>
 #include <cstring>
 
 namespace whorl {
@@ -285,7 +286,9 @@ Error connect_unix_datagram(Loop& loop, UnixDatagram socket, const UnixAddress& 
     Result<SystemFd> fd = detail::descriptor_number(loop, socket.value());
     if (!fd) return fd.error();
     if (!peer) return Error::invalid_argument;
-    return Error::from_errno(fd->system->connect(fd->number, peer.data(), peer.length()));
+    int done = -EINTR;  // it does not wait, but a tracer or sandbox may interrupt it
+    while (done == -EINTR) done = fd->system->connect(fd->number, peer.data(), peer.length());
+    return Error::from_errno(done);
 }
 
 Error RecvFromUnix::open(Loop& loop, detail::OpRecord& record) noexcept {

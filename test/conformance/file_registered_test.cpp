@@ -4,7 +4,6 @@
 // ring takes registered memory it is used, and told.
 // Method: the same on every configuration, with the files looked at from outside; the loop's counters.
 #include "conformance/file_tools.hpp"
-#include "conformance/support.hpp"
 
 #include <poll.h>
 #include <sys/wait.h>

@@ -47,6 +47,9 @@ constexpr int of_close[] = {EBADF, EINTR, EIO, ENOSPC, EDQUOT, EXDEV, trick_dela
 constexpr int of_option[] = {EBADF, EINVAL, ENOPROTOOPT, ENOTSOCK, EXDEV, 0};
 constexpr int of_name[] = {EBADF, EINVAL, ENOBUFS, ENOTSOCK, ENOTCONN, EXDEV, 0};
 constexpr int of_fcntl[] = {EACCES, EBADF, EINVAL, EMFILE, EXDEV, 0};
+constexpr int of_socketpair[] = {EAFNOSUPPORT,    EMFILE, ENFILE, EOPNOTSUPP,
+                                 EPROTONOSUPPORT, EXDEV,  0};
+constexpr int of_signalfd[] = {EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM, EXDEV, 0};
 constexpr int of_eventfd[] = {EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM, EXDEV, 0};
 constexpr int of_timerfd[] = {EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM, EPERM, EXDEV, 0};
 constexpr int of_timerfd_settime[] = {trick_delay, 0};
@@ -107,7 +110,7 @@ const Call calls[] = {
     {"connect", system, SYS_connect, of_connect, on_libev},
     {"accept4", system, SYS_accept4, of_accept, on_libev},
     {"recvfrom", system, SYS_recvfrom, of_recv, on_libev},
-    {"recvmsg", system, SYS_recvmsg, of_recv, 0},
+    {"recvmsg", system, SYS_recvmsg, of_recv, on_libev},
     {"sendto", system, SYS_sendto, of_send, on_libev},
     {"sendmsg", system, SYS_sendmsg, of_send, on_libev},
     {"read", system, SYS_read, of_read, on_both},
@@ -121,6 +124,8 @@ const Call calls[] = {
     {"getsockname", system, SYS_getsockname, of_name, on_both},
     {"getpeername", system, SYS_getpeername, of_name, on_both},
     {"fcntl", system, SYS_fcntl, of_fcntl, on_libev},
+    {"socketpair", system, SYS_socketpair, of_socketpair, on_both},
+    {"signalfd4", system, SYS_signalfd4, of_signalfd, on_both},
     {"eventfd2", system, SYS_eventfd2, of_eventfd, on_both},
     {"timerfd_create", system, SYS_timerfd_create, of_timerfd, on_libev},
     {"timerfd_settime", system, SYS_timerfd_settime, of_timerfd_settime, on_libev},
@@ -148,8 +153,11 @@ const Call calls[] = {
     {"getdents64", system, SYS_getdents64, of_getdents, on_both},
     {"entry:openat2", entry, IORING_OP_OPENAT2, of_open, on_uring},
     {"entry:statx", entry, IORING_OP_STATX, of_statx, on_uring},
-    {"entry:read", entry, IORING_OP_READ, of_pread, on_uring},
-    {"entry:write", entry, IORING_OP_WRITE, of_pwrite, on_uring},
+    // Where the option for registered buffers is off (io_uring_plain).
+    {"entry:read", entry, IORING_OP_READ, of_pread, 0},
+    {"entry:write", entry, IORING_OP_WRITE, of_pwrite, 0},
+    {"entry:read_fixed", entry, IORING_OP_READ_FIXED, of_pread, on_uring},
+    {"entry:write_fixed", entry, IORING_OP_WRITE_FIXED, of_pwrite, on_uring},
     {"entry:fsync", entry, IORING_OP_FSYNC, of_fsync, on_uring},
     {"entry:renameat", entry, IORING_OP_RENAMEAT, of_rename, on_uring},
     {"entry:nop", entry, IORING_OP_NOP, of_nop_entry, on_uring},
@@ -158,6 +166,7 @@ const Call calls[] = {
     {"entry:connect", entry, IORING_OP_CONNECT, of_connect_entry, on_uring},
     {"entry:recv", entry, IORING_OP_RECV, of_recv_entry, on_uring},
     {"entry:send", entry, IORING_OP_SEND, of_send_entry, on_uring},
+    {"entry:recvmsg", entry, IORING_OP_RECVMSG, of_recv_entry, on_uring},
     {"entry:sendmsg", entry, IORING_OP_SENDMSG, of_send_entry, on_uring},
     {"allocation", CallKind::allocation, -1, of_allocation, on_both},
 };
@@ -247,6 +256,7 @@ Expectation expectation(const Call& call, int error, bool libev) noexcept {
         case SYS_connect:
         case SYS_sendto:
         case SYS_sendmsg:
+        case SYS_recvmsg:
             return of_transfer(call.number, error);
         case SYS_epoll_ctl:  // libev keeps the reason to itself
             return {Outcome::either, {ENOSPC}};

@@ -438,6 +438,8 @@ void run_options(World& world) {
 }  // namespace
 
 void run_copy(World& world);
+void run_messages(World& world);
+void run_signals(World& world);
 void run_remote_self(World& world);
 void run_remote_thread(World& world);
 void run_cancel(World& world);
@@ -456,6 +458,8 @@ const Scenario scenarios[] = {
     {"watch", &run_watch},
     {"options", &run_options},
     {"copy", &run_copy},
+    {"messages", &run_messages},
+    {"signals", &run_signals},
     {"remote_self", &run_remote_self},
     {"remote_thread", &run_remote_thread},
     {"cancel", &run_cancel, false, true},

@@ -251,13 +251,20 @@ long execute_short(Arguments call) noexcept {
             return execute(call);
         case SYS_sendmsg:
         case SYS_recvmsg: {
-            msghdr message = *pointer<const msghdr>(call.at[1]);
+            auto& given = *pointer<msghdr>(call.at[1]);
+            msghdr message = given;
             iovec part = message.msg_iov[0];
             if (part.iov_len > 1) part.iov_len /= 2;
             message.msg_iov = &part;
             message.msg_iovlen = 1;
             call.at[1] = reinterpret_cast<long>(&message);
-            return execute(call);
+            const long done = execute(call);
+            if (call.number == SYS_recvmsg && done >= 0) {  // what the kernel has said with it
+                given.msg_namelen = message.msg_namelen;
+                given.msg_controllen = message.msg_controllen;
+                given.msg_flags = message.msg_flags;
+            }
+            return done;
         }
         default:
             return execute(call);

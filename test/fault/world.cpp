@@ -40,6 +40,7 @@ whorl::LoopOptions options_of(Kind kind) noexcept {
             break;
     }
     if (kind == Kind::io_uring_plain) options.features_off = 0xFFFF'FFFF;
+    else options.registered_buffers = true;
     options.ops_max = 1024;
     options.handles_max = 256;
     options.recv_ring_depth = 4;
