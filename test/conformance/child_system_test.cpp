@@ -74,44 +74,38 @@ TEST_P(ChildSystem, no_descriptor_is_inherited_by_accident) {
     expect_all_reaped(loop);
 }
 
-// In places of each other, of the standard ones, and far apart.
+// In places of each other, and far apart: the first numbers that are free, which the duplicates get as
+// well, in the opposite order.
 TEST_P(ChildSystem, further_descriptors_stand_where_they_are_asked_for) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     const Fd forgotten(::fcntl(0, F_DUPFD, 300));
-    Ends first = Ends::pipe(), second = Ends::pipe();
-    const int a = first.out.get(), b = second.out.get();
-    const int low = std::max(3, std::min(a, b)),
-              high = std::max(std::max(3, low + 1), std::max(a, b));
+    Ends even = Ends::pipe(), odd = Ends::pipe();
+    constexpr int count = 8;
+    const int first = std::max(3, Fd(::dup(0)).get());  // free again at once
+    std::vector<ChildDescriptor> descriptors = {{0, 1023}, {0, 700}};
+    std::string lines;
+    std::set<std::string> names = {"0", "1", "2", "700", "1023"};
+    for (int index = 0; index < count; ++index) {
+        const int as = first + count - 1 - index;
+        descriptors.push_back({(index % 2 == 0 ? even : odd).out.get(), as});
+        const std::string name = std::to_string(as);
+        lines += "echo " + std::to_string(index) + " >/proc/self/fd/" + name + "; ";
+        names.insert(name);
+    }
+    std::string listed;
+    for (const std::string& name : names) listed += name + "\n";
     for (const std::uint32_t user : {SpawnOptions::unchanged, nobody}) {
         if (user == nobody && ::geteuid() != 0) continue;
-        const ChildDescriptor descriptors[] = {
-            {std::min(a, b), high}, {b, 700}, {std::max(a, b), low}, {0, 1023}};
-        // Nobody may not open them by name.
-        const bool writes = user != nobody;
-        const auto to = [](int number) {
-            return " >/proc/self/fd/" + std::to_string(number) + "; ";
-        };
-        const std::string lines = "echo swapped" + to(high) + "echo too" + to(low);
+        const bool writes = user != nobody;  // who may not open them by name
         const os::Program program = os::shell((writes ? lines : "") + "ls /proc/$$/fd");
         SpawnOptions options = program.options();
         options.user = user;
-        options.descriptors = descriptors;
-        options.descriptor_count = 4;
-        std::set<int> expected = {0, 1, 2, low, high, 700, 1023};
-        std::string listed;
-        std::set<std::string> names;
-        for (const int number : expected) names.insert(std::to_string(number));
-        for (const std::string& name : names) listed += name + "\n";
+        options.descriptors = descriptors.data();
+        options.descriptor_count = static_cast<std::uint32_t>(descriptors.size());
         EXPECT_EQ(output_of(loop, options), listed);
-        if (!writes) continue;
-        const auto text_in = [](const Ends& ends) {
-            char text[100] = {};
-            const auto size = os::read(ends.in.get(), text, sizeof text);
-            return std::string(text, size > 0 ? static_cast<std::size_t>(size) : 0);
-        };
-        EXPECT_EQ(text_in(a < b ? first : second), "swapped\n");
-        EXPECT_EQ(text_in(a < b ? second : first), "too\n");
+        EXPECT_EQ(even.in.read(100), writes ? "0\n2\n4\n6\n" : "");
+        EXPECT_EQ(odd.in.read(100), writes ? "1\n3\n5\n7\n" : "");
     }
     expect_all_reaped(loop);
 }
