@@ -22,6 +22,7 @@
 #include <whorl/mesh.hpp>
 #include <whorl/names.hpp>
 #include <whorl/pipe.hpp>
+#include <whorl/prometheus.hpp>
 #include <whorl/protocol.hpp>
 #include <whorl/proxy_header.hpp>
 #include <whorl/rate_limit.hpp>

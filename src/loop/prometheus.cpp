@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#include <whorl/prometheus.hpp>
+
+#include <whorl/assert.hpp>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace whorl {
+
+namespace {
+
+// Appends to a text that may be longer than the room for it.
+class Text {
+  public:
+    Text(char* out, std::size_t size) noexcept : out_(out), size_(size) {
+        if (size_ != 0) *out_ = 0;
+    }
+    std::size_t length() const noexcept { return length_; }
+
+    void add(std::string_view text) noexcept {
+        if (length_ + 1 < size_) {
+            const std::size_t room = std::min(text.size(), size_ - length_ - 1);
+            std::copy_n(text.data(), room, out_ + length_);
+            out_[length_ + room] = 0;
+        }
+        length_ += text.size();
+    }
+    void add(std::uint64_t number) noexcept {
+        char digits[20];
+        std::size_t at = sizeof digits;
+        do {
+            digits[--at] = static_cast<char>('0' + number % 10);
+            number /= 10;
+        } while (number != 0);
+        add(std::string_view(digits + at, sizeof digits - at));
+    }
+
+  private:
+    char* out_;
+    std::size_t size_;
+    std::size_t length_ = 0;
+};
+
+struct Metric {
+    std::string_view name;  // with _total: it only grows
+    std::string_view help;
+    std::uint64_t (*value)(const Statistics& statistics) noexcept;
+};
+
+#define WHORL_METRIC(field, suffix, help)                                                        \
+    {                                                                                            \
+#field suffix, help,                                                                     \
+            [](const Statistics&                                                                 \
+                   statistics) noexcept { return static_cast<std::uint64_t>(statistics.field); } \
+    }
+
+// In the order of statistics.hpp; every field of it, which a test counts.
+const Metric metrics[] = {
+    WHORL_METRIC(turns, "_total", "Rounds of wait and dispatch."),
+    WHORL_METRIC(kernel_waits, "_total", "Calls into the kernel to submit, wait or both."),
+    WHORL_METRIC(submissions, "_total", "Operations handed to the backend."),
+    WHORL_METRIC(completions, "_total", "Records that came back from the backend."),
+    WHORL_METRIC(completions_stale, "_total", "Completions of operations that had ended."),
+    WHORL_METRIC(handlers, "_total", "Handlers called."),
+    WHORL_METRIC(timers_fired, "_total", "Timers fired."),
+    WHORL_METRIC(posts_run, "_total", "Posted handlers run."),
+    WHORL_METRIC(remote_posts_run, "_total", "Handlers run that other threads posted."),
+    WHORL_METRIC(remote_wakes, "_total", "Times the sleeping loop was woken by another thread."),
+    WHORL_METRIC(cancels, "_total", "Cancellations asked of the backend."),
+    WHORL_METRIC(queue_flushes, "_total", "Times the submission queue was full."),
+    WHORL_METRIC(completion_overflows, "_total", "Times the completion queue overflowed."),
+    WHORL_METRIC(recv_starved, "_total", "Times a received stream found no buffer."),
+    WHORL_METRIC(recv_resized, "_total", "Times a received stream changed its buffers' size."),
+    WHORL_METRIC(recv_paused, "_total", "Times a received stream held its share of buffers."),
+    WHORL_METRIC(accept_paused, "_total", "Times accepting backed off for want of a descriptor."),
+    WHORL_METRIC(accept_aborted, "_total", "Connections gone before they could be accepted."),
+    WHORL_METRIC(operations, "", "Operations, timers and watches alive."),
+    WHORL_METRIC(operations_high, "", "Most operations, timers and watches alive so far."),
+    WHORL_METRIC(handles, "", "Open sockets and listeners."),
+    WHORL_METRIC(handles_high, "", "Most open sockets and listeners so far."),
+    WHORL_METRIC(posts_high, "", "Most posts waiting so far."),
+    WHORL_METRIC(works_high, "", "Most blocking works alive so far."),
+    WHORL_METRIC(buffers_out, "", "Buffers of the pool that are in use."),
+    WHORL_METRIC(buffers_out_high, "", "Most buffers of the pool in use so far."),
+    WHORL_METRIC(completions_batch_high, "", "Most records collected in one turn so far."),
+    WHORL_METRIC(buffer_bytes_mapped, "", "Bytes that the buffer pool has mapped."),
+};
+
+#undef WHORL_METRIC
+
+bool is_total(std::string_view name) noexcept {
+    constexpr std::string_view suffix = "_total";
+    return name.size() > suffix.size() && name.substr(name.size() - suffix.size()) == suffix;
+}
+
+}  // namespace
+
+std::size_t print_prometheus(const Statistics* statistics, const std::string_view* labels,
+                             std::size_t count, char* out, std::size_t size) noexcept {
+    Text text(out, size);
+    for (const Metric& metric : metrics) {
+        text.add("# HELP whorl_");
+        text.add(metric.name);
+        text.add(" ");
+        text.add(metric.help);
+        text.add("\n# TYPE whorl_");
+        text.add(metric.name);
+        text.add(is_total(metric.name) ? " counter\n" : " gauge\n");
+        for (std::size_t index = 0; index < count; ++index) {
+            text.add("whorl_");
+            text.add(metric.name);
+            if (!labels[index].empty()) {
+                text.add("{");
+                text.add(labels[index]);
+                text.add("}");
+            }
+            text.add(" ");
+            text.add(metric.value(statistics[index]));
+            text.add("\n");
+        }
+    }
+    return text.length();
+}
+
+std::size_t prometheus_label(std::string_view name, std::string_view value, char* out,
+                             std::size_t size) noexcept {
+    WHORL_ASSERT(!name.empty());
+    Text text(out, size);
+    text.add(name);
+    text.add("=\"");
+    for (const char& letter : value) {
+        if (letter == '\n') text.add("\\n");
+        else if (letter == '"') text.add("\\\"");
+        else if (letter == '\\') text.add("\\\\");
+        else text.add(std::string_view(&letter, 1));
+    }
+    text.add("\"");
+    return text.length();
+}
+
+}  // namespace whorl

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// Goal: a loop's statistics are printed in Prometheus' text format, every one of them.
+// Method: fields with known values; the format's rules, line by line.
+#include <whorl/loop.hpp>
+#include <whorl/prometheus.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <map>
+#include <sstream>
+#include <string>
+
+namespace {
+
+using whorl::Statistics;
+
+std::string print(const Statistics& statistics, std::string_view labels) {
+    std::string text(whorl::print_prometheus(statistics, labels, nullptr, 0) + 1, 'x');
+    EXPECT_EQ(whorl::print_prometheus(statistics, labels, text.data(), text.size()),
+              text.size() - 1);
+    EXPECT_EQ(text.back(), '\0');
+    text.pop_back();
+    return text;
+}
+
+// The samples of a text that keeps the rules: HELP, then TYPE, then the samples of one metric, and no
+// metric twice.
+std::map<std::string, std::string> samples(const std::string& text) {
+    std::map<std::string, std::string> found, types;
+    std::istringstream lines(text);
+    std::string help, current;
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream words(line);
+        std::string first, second, name, rest;
+        words >> first;
+        if (first != "#") {
+            words >> rest;
+            EXPECT_EQ(first.substr(0, first.find('{')), current) << line;
+            EXPECT_TRUE(found.emplace(first, rest).second) << line;
+            continue;
+        }
+        words >> second >> name >> rest;
+        if (second == "HELP") {
+            help = name;
+            continue;
+        }
+        EXPECT_EQ(second, "TYPE") << line;
+        EXPECT_EQ(name, help);
+        EXPECT_TRUE(types.emplace(name, rest).second) << line;
+        const bool total = name.size() > 6 && name.compare(name.size() - 6, 6, "_total") == 0;
+        EXPECT_EQ(rest, total ? "counter" : "gauge") << line;
+        current = name;
+    }
+    EXPECT_EQ(text.back(), '\n');
+    return found;
+}
+
+TEST(Prometheus, a_metric_has_help_type_and_value) {
+    Statistics statistics;
+    statistics.turns = 18'446'744'073'709'551'615u;
+    statistics.handles = 7;
+    const std::string text = print(statistics, "loop=\"3\"");
+    EXPECT_EQ(text.rfind("# HELP whorl_turns_total Rounds of wait and dispatch.\n"
+                         "# TYPE whorl_turns_total counter\n"
+                         "whorl_turns_total{loop=\"3\"} 18446744073709551615\n",
+                         0),
+              0u)
+        << text;
+    EXPECT_NE(text.find("\n# TYPE whorl_handles gauge\nwhorl_handles{loop=\"3\"} 7\n"),
+              std::string::npos)
+        << text;
+    EXPECT_NE(print(statistics, "").find("\nwhorl_handles 7\n"), std::string::npos);
+}
+
+// Each byte of the statistics that is changed changes what is printed: no field is left out, and none is
+// there twice.
+TEST(Prometheus, every_field_is_printed_once) {
+    const auto zero = samples(print(Statistics(), ""));
+    std::size_t changed = 0;
+    for (std::size_t at = 0; at < sizeof(Statistics); at += 4) {
+        Statistics statistics;
+        std::uint32_t one = 1;
+        std::memcpy(reinterpret_cast<char*>(&statistics) + at, &one, sizeof one);
+        std::size_t differences = 0;
+        for (const auto& [name, value] : samples(print(statistics, ""))) {
+            differences += zero.at(name) != value;
+        }
+        EXPECT_LE(differences, 1u) << at;
+        changed += differences;
+    }
+    // A field of eight bytes has two halves, and both show.
+    std::size_t halves = 0;
+    for (const auto& [name, value] : zero) {
+        const bool wide = name.size() > 6 && name.compare(name.size() - 6, 6, "_total") == 0;
+        halves += wide || name == "whorl_buffer_bytes_mapped" ? 2 : 1;
+        EXPECT_EQ(value, "0") << name;
+    }
+    EXPECT_EQ(changed, halves);
+    // Nine fields of four bytes leave a gap of four before the one of eight at the end.
+    EXPECT_EQ(sizeof(Statistics), (halves + 1) / 2 * 8);
+}
+
+TEST(Prometheus, several_loops_are_lines_of_one_metric) {
+    Statistics statistics[2];
+    statistics[0].turns = 1;
+    statistics[1].turns = 2;
+    const std::string_view labels[2] = {"loop=\"0\"", "loop=\"1\""};
+    std::string text(whorl::print_prometheus(statistics, labels, 2, nullptr, 0) + 1, 'x');
+    (void)whorl::print_prometheus(statistics, labels, 2, text.data(), text.size());
+    text.pop_back();
+    const auto found = samples(text);
+    EXPECT_EQ(found.at("whorl_turns_total{loop=\"0\"}"), "1");
+    EXPECT_EQ(found.at("whorl_turns_total{loop=\"1\"}"), "2");
+}
+
+TEST(Prometheus, without_room_it_is_cut) {
+    const std::string whole = print(Statistics(), "a=\"b\"");
+    for (std::size_t room : {std::size_t{1}, std::size_t{2}, std::size_t{100}, whole.size()}) {
+        std::string text(room, 'x');
+        EXPECT_EQ(whorl::print_prometheus(Statistics(), "a=\"b\"", text.data(), room),
+                  whole.size());
+        EXPECT_EQ(text, whole.substr(0, room - 1) + '\0');
+    }
+}
+
+TEST(Prometheus, labels_are_escaped) {
+    char out[64];
+    EXPECT_EQ(whorl::prometheus_label("name", "a\"b\\c\nd", out, sizeof out), 17u);
+    EXPECT_STREQ(out, "name=\"a\\\"b\\\\c\\nd\"");
+    EXPECT_EQ(whorl::prometheus_label("name", "value", out, 5), 12u);
+    EXPECT_STREQ(out, "name");
+}
+
+TEST(Prometheus, a_loop_counts) {
+    whorl::Result<whorl::Loop> loop = whorl::Loop::create();
+    ASSERT_TRUE(loop);
+    ASSERT_TRUE(loop->after(whorl::Nanoseconds(1), [](whorl::Loop&, const whorl::Expired&) {}));
+    ASSERT_FALSE(loop->run());
+    const auto found = samples(print(loop->statistics(), ""));
+    EXPECT_EQ(found.at("whorl_timers_fired_total"), "1");
+    EXPECT_NE(found.at("whorl_turns_total"), "0");
+}
+
+}  // namespace
