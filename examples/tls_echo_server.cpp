@@ -27,7 +27,7 @@ struct Echo {
     void frame(whorl::Stream& stream, whorl::Bytes line) {
         stream.write(line);
         stream.write("\n");
-        if (line.text().empty() || line.text() == "\r") stream.close();
+        if (line.empty()) stream.close();
     }
     void closed(whorl::Stream& stream, whorl::Closed reason) {
         if (!reason.error) return;

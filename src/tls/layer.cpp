@@ -162,7 +162,7 @@ void use_client_callbacks(ContextState& state) noexcept {
 
 ClientState::~ClientState() {
     release(context);
-    while (SSL_SESSION* ticket = take()) SSL_SESSION_free(ticket);
+    while (ticket_count != 0) SSL_SESSION_free(tickets[--ticket_count]);
 }
 
 void ClientState::keep(SSL_SESSION* session) noexcept {
@@ -174,10 +174,14 @@ void ClientState::keep(SSL_SESSION* session) noexcept {
     tickets[ticket_count++] = session;
 }
 
-// The newest. Each is used once, so that connections cannot be told to be of the same client (RFC 8446,
-// appendix C.4); with TLS 1.2 the server gives another one.
+// The newest. Each of TLS 1.3 is used once, so that connections cannot be told to be of the same client
+// (RFC 8446, appendix C.4). With TLS 1.2 all can see that anyway, and a server need not give another.
 SSL_SESSION* ClientState::take() noexcept {
-    return ticket_count != 0 ? tickets[--ticket_count] : nullptr;
+    if (ticket_count == 0) return nullptr;
+    SSL_SESSION* const newest = tickets[ticket_count - 1];
+    if (SSL_SESSION_get_protocol_version(newest) >= TLS1_3_VERSION) --ticket_count;
+    else SSL_SESSION_up_ref(newest);
+    return newest;
 }
 
 // Whom it must be.

@@ -40,6 +40,7 @@ struct ClientState final : StreamLayer {
     bool aim(SSL& ssl) noexcept;
     // Owns: the session.
     void keep(SSL_SESSION* session) noexcept;
+    // Null, or one to be freed.
     SSL_SESSION* take() noexcept;
 
     static constexpr std::uint32_t tickets_max = 4;
