@@ -9,6 +9,7 @@ compared, every count looked at. Exit status 77: this machine refuses the backen
 usage: http_server.py --backend io_uring|libev --directory DIRECTORY
 """
 import argparse
+import http.server
 import os
 import random
 import re
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 
 from run import Failure, PATIENCE, Programs, expect
@@ -177,6 +179,36 @@ def check_reset(address):
     expect(curl(address, "/hello") == b"Hello, world!\n", "lost after resets")
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """HTTP/1.0: a redirect from a folder's name to its slash, and one connection a file."""
+    def __init__(self, request, client, server):
+        super().__init__(request, client, server, directory=server.folder)
+
+    def log_message(self, *words):
+        pass
+
+
+def check_client(programs, address, folder, files):
+    """The example client fetches from our server, and from Python's, which ends bodies with the connection."""
+    def get(*urls):
+        return programs.run("http_get", "--backend", programs.backend, *urls)
+
+    base = "http://%s:%d" % address
+    done = get(base + "/hello", base + "/a%20b.txt", base)
+    expect(done.returncode == 0, done.stderr)
+    expect(done.stdout == b"Hello, world!\n" + files["a b.txt"] + files["index.html"], "other bytes")
+    done = get(base + "/missing", base + "/hello")
+    expect(done.returncode == 1 and done.stdout == b"Hello, world!\n", done)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as other:
+        other.folder = folder
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        there = "http://127.0.0.1:%d" % other.server_address[1]
+        done = get(there + "/a%20b.txt", there + "/sub", there + "/sub/")
+        other.shutdown()
+    index = files["sub/index.html"]
+    expect(done.returncode == 0 and done.stdout == files["a b.txt"] + index + index, done.stderr)
+
+
 def check_all(programs, folder):
     files = write_files(folder)
     with programs.server("http_server", folder) as server:
@@ -187,6 +219,7 @@ def check_all(programs, folder):
         check_uploads(address)
         check_keep_alive(address)
         check_pipelining(address)
+        check_client(programs, address, folder, files)
         check_reset(address)
         check_load(address)
         check_big(address, folder)
