@@ -98,13 +98,14 @@ Instant StreamState::next_due() const noexcept {
     earlier(next, attached_at, bounds.total);
     if (handshaking()) earlier(next, filter->began, filter->handshake);
     earlier(next, std::max(received_at, sent_at), bounds.idle);
-    if (reading && !closes) earlier(next, received_at, bounds.read);
+    if (reading && !closes && !peer_ended) earlier(next, received_at, bounds.read);
     if (sending) earlier(next, send_began, bounds.write);
     if (frame_open) earlier(next, frame_at, bounds.frame);
     if (closes && bounds.close > none) next = std::min(next, close_at);
     const Instant now = core->clock();
     if (!reading && read_at > now && wants_reading()) next = std::min(next, read_at);
-    if (!sending && write_at > now && !waiting.empty()) next = std::min(next, write_at);
+    const bool wants_sending = !waiting.empty() || (filter != nullptr && !filter->sealed.empty());
+    if (!sending && write_at > now && wants_sending) next = std::min(next, write_at);
     return next;
 }
 
@@ -138,7 +139,7 @@ void StreamState::expired() {
     const bool late = passed(attached_at, bounds.total) ||
                       (handshaking() && passed(filter->began, filter->handshake)) ||
                       passed(std::max(received_at, sent_at), bounds.idle) ||
-                      (reading && !closes && passed(received_at, bounds.read)) ||
+                      (reading && !closes && !peer_ended && passed(received_at, bounds.read)) ||
                       (sending && passed(send_began, bounds.write)) ||
                       (frame_open && passed(frame_at, bounds.frame)) ||
                       (closes && bounds.close > none && now >= close_at);

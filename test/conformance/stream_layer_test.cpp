@@ -237,6 +237,33 @@ TEST_P(StreamLayers, a_handshake_has_a_deadline) {
     expect_gone(loop, log);
 }
 
+// After the layer's end the connection goes on, and nothing is expected from it.
+TEST_P(StreamLayers, rates_and_deadlines_after_the_peers_end) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_pair(loop);
+    Log log;
+    log.on_peer_closed = [](Stream&) {};
+    StreamOptions options = layered();
+    options.deadlines.read = 100ms;
+    options.write_rate.bytes_per_second = 100'000;
+    options.write_rate.burst = 1000;
+    Stream& stream = attach_log(loop, pair.socket, log, options);
+    pair.peer.send("HE");
+    run_until(loop, [&] { return log.has('p'); });
+    const std::string text = pattern(20'000);
+    stream.write(text);
+    const std::string expected = "H" + sealed(text.substr(0, 16'128)) + sealed(text.substr(16'128));
+    EXPECT_TRUE(read_peer(loop, pair.peer, expected.size()) == expected);
+    stream.close();
+    EXPECT_EQ(read_peer(loop, pair.peer, 1), "E");
+    run_closed(loop, log);
+    EXPECT_EQ(log.reason.by, ClosedBy::peer);
+    EXPECT_FALSE(log.reason.error) << log.reason.error.text();
+    pair.peer.close();
+    expect_gone(loop, log);
+}
+
 // What is written before the handshake waits for it, even at the high watermark and paused.
 TEST_P(StreamLayers, writing_closing_and_aborting_before_the_handshake) {
     WHORL_SKIP_IF_REFUSED();
