@@ -5,6 +5,7 @@
 #include "conformance/os_processes.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 #include <whorl/whorl.hpp>
 
 #include <algorithm>
@@ -196,6 +197,7 @@ inline std::uint32_t features_expected(const LoopOptions& options) {
 class LoopTest : public ::testing::TestWithParam<Config> {
   protected:
     void SetUp() override {
+        threads_before_ = os::threads();
         if (GetParam().world) {
             testing::SimulationOptions options = *GetParam().world;
             options.seed = seed_of(*::testing::UnitTest::GetInstance()->current_test_info());
@@ -214,7 +216,15 @@ class LoopTest : public ::testing::TestWithParam<Config> {
             EXPECT_EQ(os::open_descriptors(), descriptors_before_) << "a descriptor was left open";
             EXPECT_FALSE(os::has_children()) << "a child or a zombie was left";
         }
-        if (os::world() == nullptr) return;
+        if (os::world() != nullptr) end_world();
+        // One that was joined may still be on its way out.
+        for (int round = 0; round < 5000 && os::threads() != threads_before_; ++round) {
+            ::usleep(1000);
+        }
+        EXPECT_EQ(os::threads(), threads_before_) << "a thread was left";
+    }
+
+    static void end_world() {
         if (HasFailure()) tell_of_world();
         if (std::getenv("WHORL_TEST_HASH") != nullptr) {
             const ::testing::TestInfo& info =
@@ -320,6 +330,7 @@ class LoopTest : public ::testing::TestWithParam<Config> {
 
     std::set<int> descriptors_before_;
     rlimit files_before_{};
+    int threads_before_ = 0;
 };
 
 // What must hold of a program of the suite as a whole.

@@ -4,11 +4,13 @@
 #include "backend/sim_process.hpp"
 #include "conformance/os.hpp"
 
+#include <dirent.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <fstream>
 
 namespace whorl::conformance::os {
 
@@ -110,6 +112,19 @@ bool has_children() {
     }
     siginfo_t info{};
     return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD;
+}
+
+int threads() {
+    int count = 0;
+    DIR* const tasks = ::opendir("/proc/self/task");
+    while (const dirent* entry = ::readdir(tasks)) {
+        if (entry->d_name[0] == '.') continue;
+        std::ifstream file(std::string("/proc/self/task/") + entry->d_name + "/comm");
+        std::string name;  // none: it has gone meanwhile
+        if (std::getline(file, name) && name.compare(0, 4, "iou-") != 0) ++count;
+    }
+    ::closedir(tasks);
+    return count;
 }
 
 int reap_any() {

@@ -44,6 +44,8 @@ int own_pid();
 
 // Whether there is a child, alive or not, that nobody has reaped.
 bool has_children();
+// Threads of this process, without those that the kernel made for its rings.
+int threads();
 // Reaps any child, waiting for its end; its status as waitpid(2) has it.
 int reap_any();
 
