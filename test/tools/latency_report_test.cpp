@@ -233,7 +233,7 @@ TEST(LatencyTarget, is_read) {
     EXPECT_TRUE(latency::parse_target("unix:@x", target, why));
     EXPECT_TRUE(target.unix_address.is_abstract());
     for (const char* wrong : {"", "tcp://", "tcp://h", "tcp://h:0", "tcp://h:99999", "tcp://h:1x",
-                              "unix:", "ftp://h:1", "timers"}) {
+                              "unix:", "file:", "ftp://h:1", "timers"}) {
         why.clear();
         EXPECT_FALSE(latency::parse_target(wrong, target, why)) << wrong;
         EXPECT_NE(why, "") << wrong;

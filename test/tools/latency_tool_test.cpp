@@ -109,12 +109,15 @@ TEST(LatencyTool, measures_its_own_servers) {
     EXPECT_NE(::access(name.c_str(), F_OK), 0);  // its file is gone
 }
 
-TEST(LatencyTool, measures_pipes_and_timers) {
+TEST(LatencyTool, measures_pipes_timers_and_files) {
     for (const char* target : {"pipe", "timer"}) {
         Tool tool(short_run(target));
         EXPECT_EQ(tool.status(), 0) << tool.text;
         EXPECT_NE(tool.text.find("100 answers"), std::string::npos) << tool.text;
     }
+    Tool file(short_run("file:" + std::string(WHORL_LATENCY)));
+    EXPECT_EQ(file.status(), 0) << file.text;
+    EXPECT_NE(file.text.find(": 100 answers"), std::string::npos) << file.text;
     std::vector<std::string> words = short_run("pipe");
     words.insert(words.end(), {"--command", "cat", "--busy-poll", "--backend", "libev"});
     Tool cat(words);

@@ -25,7 +25,11 @@ void Client::begin() {
     begin_ = clock_(loop_) + std::chrono::milliseconds(1);
     end_ = begin_ + plan_.warmup + plan_.duration;
     total_ = plan_.total();
-    const auto ended = loop_.at(end_, [this](Loop&, const Expired&) { drain(plan_.patience); });
+    const auto ended = loop_.at(end_, [this](Loop&, const Expired&) {
+        // What became due while the loop was away is still to be sent.
+        if (!plan_.closed && plan_.target.kind != Kind::timer) issue_due();
+        drain(plan_.patience);
+    });
     if (!ended) return fail("timer", ended.error());
     if (plan_.target.kind == Kind::udp) {
         const auto tick = loop_.every(std::chrono::milliseconds(50),
@@ -75,6 +79,7 @@ void Client::issue(std::uint32_t index) {
     slot.waiting = true;
     ++link.waiting;
     if (plan_.target.kind == Kind::udp) send_datagram(index, message);
+    else if (plan_.target.kind == Kind::file) read_file(index, message);
     else send(index, message);
 }
 
@@ -127,7 +132,8 @@ void Client::drain(Nanoseconds patience) {
     if (phase_ != Phase::running) return;
     phase_ = Phase::draining;
     total_ = next_;
-    if (plan_.target.kind == Kind::timer) return finish();
+    // Timers that are yet to come would be waited for.
+    if (plan_.target.kind == Kind::timer && outcome_.interrupted) return finish();
     const auto armed = loop_.after(patience, [this](Loop&, const Expired&) { finish(); });
     if (!armed) return fail("timer", armed.error());
     end_if_all_came();
@@ -158,17 +164,18 @@ void Client::finish() {
 // What was due and has no answer counts with the time that it has waited: leaving it out would hide the
 // longest latencies.
 void Client::finish_unanswered(Instant now) {
-    if (plan_.target.kind == Kind::timer) return;
     for (std::uint32_t index = 0; index < plan_.connections; ++index) {
         const Link& link = links_[index];
         const bool datagrams = plan_.target.kind == Kind::udp;
-        std::uint64_t message = datagrams ? link.expiring : link.completed;
-        for (; message < link.due; ++message) {
+        // Those before are answered: their slots have been used again.
+        std::uint64_t message = link.issued - std::min<std::uint64_t>(link.issued, plan_.depth);
+        for (; message < std::max(link.due, link.issued); ++message) {
             const bool was_sent = message < link.issued;
             const Slot& slot = link.slots[message % plan_.depth];
-            if (was_sent && !slot.waiting) continue;  // a datagram that was answered
+            if (was_sent && !slot.waiting) continue;
             if (plan_.closed && !was_sent) continue;
             const Instant due = plan_.closed ? slot.sent : due_of(index, message);
+            if (due > now) continue;  // a timer of a run that was interrupted
             if (datagrams) outcome_.lost += measured_at(due) >= Nanoseconds::zero();
             else
                 outcome_.unanswered_message(measured_at(due), now - due, was_sent, now - slot.sent);

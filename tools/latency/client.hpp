@@ -4,6 +4,7 @@
 
 #include <whorl/buffer.hpp>
 #include <whorl/child.hpp>
+#include <whorl/file.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/pipe.hpp>
 #include <whorl/tcp.hpp>
@@ -50,8 +51,10 @@ class Client {
         whorl::Socket socket;
         whorl::UdpSocket datagrams;
         whorl::Child child;
-        whorl::Pipe input;      // of the child: we write to it
-        whorl::Pipe output;     // we read from it
+        whorl::File file;
+        std::uint64_t pieces = 0;  // of a message's size, in the file
+        whorl::Pipe input;         // of the child: we write to it
+        whorl::Pipe output;        // we read from it
         std::uint64_t due = 0;  // messages whose time has come; a closed loop's are issued at once
         std::uint64_t issued = 0;
         std::uint64_t completed = 0;
@@ -77,6 +80,11 @@ class Client {
     void expired(std::uint32_t index);
     void sent(whorl::Error error);
     void close_links();
+
+    // client_file.cpp
+    void open_file(std::uint32_t index);
+    void measure_file(std::uint32_t index);
+    void read_file(std::uint32_t index, std::uint64_t message);
 
     // client.cpp: the schedule
     void begin();

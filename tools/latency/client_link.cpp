@@ -56,6 +56,7 @@ void Client::open(std::uint32_t index) {
     if (plan_.target.kind == Kind::timer) return ready();
     if (plan_.target.kind == Kind::udp) return open_datagrams(index);
     if (plan_.target.kind == Kind::pipe) return open_child(index);
+    if (plan_.target.kind == Kind::file) return open_file(index);
     const auto connecting =
         plan_.target.kind == Kind::tcp
             ? loop_.submit(whorl::Connect{plan_.target.address}, patience,
@@ -220,6 +221,7 @@ void Client::close_links() {
     for (Link& link : links_) {
         if (link.socket) (void)loop_.close(link.socket);
         if (link.datagrams) (void)loop_.close(link.datagrams);
+        if (link.file) (void)loop_.close(link.file);
         if (link.input) (void)loop_.close(link.input);
         if (link.output) (void)loop_.close(link.output);
         if (link.child) (void)loop_.close(link.child);
@@ -227,6 +229,7 @@ void Client::close_links() {
         link.datagrams = {};
         link.input = link.output = {};
         link.child = {};
+        link.file = {};
     }
 }
 
@@ -248,13 +251,14 @@ void Client::arm(std::uint32_t index, std::uint64_t message) {
 
 // What a timer that was armed too late had left to wait is its own; "from sending" leaves the rest out.
 void Client::expired(std::uint32_t index) {
-    if (phase_ != Phase::running) return;
+    if (phase_ == Phase::finished) return;
     Link& link = links_[index];
     const std::uint64_t message = link.issued - 1;
     Slot& slot = link.slots[message % plan_.depth];
     if (!plan_.closed) slot.sent = std::max(slot.sent, due_of(index, message));
     complete(index, message, clock_(loop_));
     arm(index, message + 1);
+    end_if_all_came();
 }
 
 }  // namespace latency

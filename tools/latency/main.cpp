@@ -52,8 +52,9 @@ void declare(CLI::App& app, Arguments& arguments) {
     app.footer(
         "Exit status: 0 measured, and every --assert holds; 1 one does not; 2 it could not be "
         "measured to the end; 3 wrong usage or nowhere to write to.");
-    app.add_option("target", arguments.target,
-                   "tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@NAME, pipe or timer");
+    app.add_option(
+        "target", arguments.target,
+        "tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@NAME, pipe, timer or file:PATH");
     app.add_option("--rate,-r", arguments.plan.rate, "Messages a second, all connections together");
     app.add_flag("--closed", arguments.plan.closed,
                  "An answer sends the next message: no schedule");

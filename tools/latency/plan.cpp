@@ -67,11 +67,19 @@ bool parse_target(std::string_view text, Target& target, std::string& why) {
         target.kind = Kind::unix_stream;
         return parse_unix(text, target, why);
     }
+    if (take_prefix(text, "file:")) {
+        target.kind = Kind::file;
+        target.path = text;
+        if (text.empty()) why = "expected file:PATH";
+        return !text.empty();
+    }
     if (text == "pipe" || text == "timer") {
         target.kind = text == "pipe" ? Kind::pipe : Kind::timer;
         return true;
     }
-    why = "expected tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@NAME, pipe or timer";
+    why =
+        "expected tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@NAME, pipe, timer or "
+        "file:PATH";
     return false;
 }
 

@@ -14,9 +14,9 @@
 
 namespace latency {
 
-enum class Kind : std::uint8_t { tcp, udp, unix_stream, pipe, timer };
+enum class Kind : std::uint8_t { tcp, udp, unix_stream, pipe, timer, file };
 
-// tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@ABSTRACT, pipe, timer
+// tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@ABSTRACT, pipe, timer, file:PATH
 struct Target {
     Kind kind = Kind::timer;
     std::string text;
@@ -24,6 +24,7 @@ struct Target {
     std::uint16_t port = 0;
     whorl::Address address;
     whorl::UnixAddress unix_address;
+    std::string path;  // file
 };
 
 // False: `why` says what is wrong with the text. A host that is no number is left to resolve_target().

@@ -12,7 +12,7 @@ namespace latency {
 namespace {
 
 constexpr double width = 760, height = 380;
-constexpr double left = 80, right = 20, top = 24, bottom = 52;
+constexpr double left = 80, right = 36, top = 40, bottom = 40;
 constexpr const char* colours[] = {"#1f5fa8", "#c2491d", "#3a7d34", "#7a4fa3"};
 
 __attribute__((format(printf, 2, 3))) void add(std::string& out, const char* format, ...) {
@@ -85,11 +85,10 @@ void begin(std::string& out, const char* title) {
 }
 
 void legend(std::string& out, std::size_t index, const std::string& name) {
-    const double y = top + 14 + 18 * static_cast<double>(index);
-    add(out, "<rect x='%.1f' y='%.1f' width='14' height='4' fill='%s'/>", left + 12, y - 5,
-        colours[index % 4]);
-    out += "<text x='" + std::to_string(left + 32) + "' y='" + std::to_string(y) + "'>" +
-           escaped(name) + "</text>\n";
+    const double x = left + 230 * static_cast<double>(index);
+    add(out, "<rect x='%.1f' y='18' width='14' height='4' fill='%s'/>", x, colours[index % 4]);
+    add(out, "<text x='%.1f' y='24'>", x + 20);
+    out += escaped(name) + "</text>\n";
 }
 
 // The axis of percentiles: each step of one is ten times fewer messages beyond.

@@ -135,9 +135,10 @@ bool serve(Loop& loop, const Target& target, bool& ended, std::string& where, st
         case Kind::pipe:
             return serve_pipe(loop, ended, why);
         case Kind::timer:
+        case Kind::file:
             break;
     }
-    why = "a timer has no server";
+    why = "a timer or a file has no server";
     return false;
 }
 
