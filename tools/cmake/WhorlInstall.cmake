@@ -16,6 +16,16 @@ endif()
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/whorl"
         DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.hpp")
 
+# A component of its own, since who does not want it need not have OpenSSL.
+if(TARGET whorl-tls)
+    install(TARGETS whorl-tls EXPORT whorl-tls
+            LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+            ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+            INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+    install(EXPORT whorl-tls NAMESPACE whorl:: FILE whorlTlsTargets.cmake
+            DESTINATION "${package_dir}")
+endif()
+
 install(EXPORT whorl NAMESPACE whorl:: FILE whorlTargets.cmake DESTINATION "${package_dir}")
 configure_package_config_file(
     "${CMAKE_CURRENT_LIST_DIR}/whorlConfig.cmake.in" "${PROJECT_BINARY_DIR}/whorlConfig.cmake"
@@ -41,3 +51,9 @@ if(BUILD_SHARED_LIBS)
 endif()
 configure_file("${CMAKE_CURRENT_LIST_DIR}/whorl.pc.in" "${PROJECT_BINARY_DIR}/whorl.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/whorl.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+if(TARGET whorl-tls)
+    configure_file("${CMAKE_CURRENT_LIST_DIR}/whorl-tls.pc.in" "${PROJECT_BINARY_DIR}/whorl-tls.pc"
+                   @ONLY)
+    install(FILES "${PROJECT_BINARY_DIR}/whorl-tls.pc"
+            DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+endif()
