@@ -328,5 +328,56 @@ TEST_P(TlsBasic, cuts_and_resets_at_every_byte) {
     }
 }
 
+// What the client says is changed in one byte, at every place: an error or, where nothing is said of the
+// byte, a conversation; never a wait that its deadline does not end.
+TEST_P(TlsBasic, a_changed_byte_at_every_place) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    const tls::Server server = make_server(server_options(), {50ms});
+    const std::size_t step = GetParam().world ? 3 : 61;
+    int errors = 0, talks = 0;
+    for (std::size_t place = 0, sent = 0; place == 0 || place < sent; place += step) {
+        Pair pair = make_pair(loop);
+        Log log;
+        log.on_received = echo;
+        attach_log(loop, pair.socket, log, layered(server.layer()));
+        RawTls raw(RawTls::Side::client);
+        sent = 0;
+        bool asked = false, ended = false;
+        const auto send = [&](std::string said) {
+            if (sent <= place && place < sent + said.size()) {
+                said[place - sent] = static_cast<char>(said[place - sent] ^ 0x15);
+            }
+            sent += said.size();
+            const ssize_t put = os::send(pair.peer.fd(), said.data(), said.size(), MSG_NOSIGNAL);
+            if (put < 0) ended = true;
+        };
+        raw.hear("");
+        turn_until(loop, [&] {
+            if (log.closed == 1) return true;
+            raw.hear(receive_now(pair.peer, 100'000));
+            const std::string said = raw.say();
+            if (!said.empty() && !ended) send(said);
+            if (raw.ready() && !asked && !ended) {
+                asked = true;
+                send(raw.sealed("hello"));
+            }
+            const bool refused = log.stream != nullptr && log.stream->closing();
+            if (!ended && (raw.text == "hello" || raw.failed || raw.ended || refused)) {
+                ended = true;
+                pair.peer.finish_sending();
+            }
+            return false;
+        });
+        ++(log.text == "hello" ? talks : errors);
+        EXPECT_TRUE(log.text.empty() || log.text == "hello");
+        EXPECT_TRUE(log.reason.error) << "at best it was cut off";
+        pair.peer.close();
+        expect_gone(loop, log);
+        if (HasFailure()) return;
+    }
+    EXPECT_GT(errors, talks);
+}
+
 }  // namespace
 }  // namespace whorl::conformance

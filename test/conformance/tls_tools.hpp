@@ -3,6 +3,7 @@
 
 #include "conformance/stream_tools.hpp"
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -133,6 +134,8 @@ class RawTls {
             text.append(buffer, static_cast<std::size_t>(got));
         }
         ended = (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) != 0;
+        failed = failed || ERR_peek_error() != 0;
+        ERR_clear_error();
     }
     // What is to be sent.
     std::string say() { return Authority::drain(out_); }
@@ -148,6 +151,7 @@ class RawTls {
 
     std::string text;
     bool ended = false;
+    bool failed = false;
 
   private:
     void use(const Identity& identity) {
