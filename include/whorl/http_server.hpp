@@ -108,6 +108,23 @@ struct HandlerTable {
     void (*writable)(void*, Exchange&);
     void (*gone)(void*, Exchange&);
 };
+#define WHORL_HTTP_DETECT(name, ...)                                                  \
+    template <class H, class = void>                                                  \
+    struct Has_##name : std::false_type {};                                           \
+    template <class H>                                                                \
+    struct Has_##name<H, std::void_t<decltype(std::declval<H&>().name(__VA_ARGS__))>> \
+        : std::true_type {};                                                          \
+    template <class H, class = void>                                                  \
+    struct Names_##name : Has_##name<H> {};                                           \
+    template <class H>                                                                \
+    struct Names_##name<H, std::void_t<decltype(&H::name)>> : std::true_type {};
+WHORL_HTTP_DETECT(request, std::declval<Exchange&>())
+WHORL_HTTP_DETECT(body, std::declval<Exchange&>(), std::declval<Bytes>())
+WHORL_HTTP_DETECT(complete, std::declval<Exchange&>())
+WHORL_HTTP_DETECT(writable, std::declval<Exchange&>())
+WHORL_HTTP_DETECT(gone, std::declval<Exchange&>())
+#undef WHORL_HTTP_DETECT
+
 }  // namespace detail
 
 // One request and its answer. Lifetime: of a reference, the callback; beyond it, see later().
@@ -224,6 +241,17 @@ class WHORL_EXPORT Exchange {
 // The protocol of a connection: `attach(loop, socket, Serving<Hello>(Hello{}, options))`.
 template <class Handler>
 class Serving {
+    static_assert(detail::Has_request<Handler>::value, "whorl: request(Exchange&)");
+    // A member of such a name that cannot be called so is a mistake, not another function.
+    static_assert(detail::Names_body<Handler>::value == detail::Has_body<Handler>::value,
+                  "whorl: body(Exchange&, Bytes)");
+    static_assert(detail::Names_complete<Handler>::value == detail::Has_complete<Handler>::value,
+                  "whorl: complete(Exchange&)");
+    static_assert(detail::Names_writable<Handler>::value == detail::Has_writable<Handler>::value,
+                  "whorl: writable(Exchange&)");
+    static_assert(detail::Names_gone<Handler>::value == detail::Has_gone<Handler>::value,
+                  "whorl: gone(Exchange&)");
+
   public:
     Serving(Handler&& handler, const ServerOptions& options) noexcept
         : handler_(std::move(handler)), exchange_(options) {}
@@ -235,36 +263,19 @@ class Serving {
     void closed(Stream&, Closed) { exchange_.closed(); }
 
   private:
-    template <class H, class = void>
-    struct HasBody : std::false_type {};
-    template <class H>
-    struct HasBody<H, std::void_t<decltype(&H::body)>> : std::true_type {};
-    template <class H, class = void>
-    struct HasComplete : std::false_type {};
-    template <class H>
-    struct HasComplete<H, std::void_t<decltype(&H::complete)>> : std::true_type {};
-    template <class H, class = void>
-    struct HasWritable : std::false_type {};
-    template <class H>
-    struct HasWritable<H, std::void_t<decltype(&H::writable)>> : std::true_type {};
-    template <class H, class = void>
-    struct HasGone : std::false_type {};
-    template <class H>
-    struct HasGone<H, std::void_t<decltype(&H::gone)>> : std::true_type {};
-
     static Handler& of(void* handler) noexcept { return *static_cast<Handler*>(handler); }
     static void on_request(void* handler, Exchange& exchange) { of(handler).request(exchange); }
     static void on_body(void* handler, Exchange& exchange, Bytes piece) {
-        if constexpr (HasBody<Handler>::value) of(handler).body(exchange, piece);
+        if constexpr (detail::Has_body<Handler>::value) of(handler).body(exchange, piece);
     }
     static void on_complete(void* handler, Exchange& exchange) {
-        if constexpr (HasComplete<Handler>::value) of(handler).complete(exchange);
+        if constexpr (detail::Has_complete<Handler>::value) of(handler).complete(exchange);
     }
     static void on_writable(void* handler, Exchange& exchange) {
-        if constexpr (HasWritable<Handler>::value) of(handler).writable(exchange);
+        if constexpr (detail::Has_writable<Handler>::value) of(handler).writable(exchange);
     }
     static void on_gone(void* handler, Exchange& exchange) {
-        if constexpr (HasGone<Handler>::value) of(handler).gone(exchange);
+        if constexpr (detail::Has_gone<Handler>::value) of(handler).gone(exchange);
     }
     static constexpr detail::HandlerTable table = {&on_request, &on_body, &on_complete,
                                                    &on_writable, &on_gone};

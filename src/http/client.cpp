@@ -34,7 +34,7 @@ void Fetch::break_off(Error reason) noexcept {
     else static_cast<void>(task.cancel(loop));
 }
 
-void fetch_end(FetchOwner fetch, Error error, const Message* message, Buffer&& body) {
+void fetch_end(const FetchOwner& fetch, Error error, const Message* message, Buffer&& body) {
     if (List::is_linked(*fetch)) List::remove(*fetch);
     if (fetch->timer) static_cast<void>(fetch->loop.cancel(fetch->timer));
     fetch->link = nullptr;
@@ -56,30 +56,30 @@ Error fetch_aim(Fetch& fetch, std::string_view base, std::string_view text) noex
 
 namespace {
 
-void fetch_connected(FetchOwner fetch, const Connected& connected) {
+void fetch_connected(const FetchOwner& fetch, const Connected& connected) {
     fetch->connector = nullptr;
     Loop& loop = fetch->loop;
     if (connected.error || fetch->why) {
         const Error why = fetch->why ? fetch->why : connected.error;
         if (!connected.error) static_cast<void>(loop.close(connected.socket));
-        return fetch_end(std::move(fetch), why);
+        return fetch_end(fetch, why);
     }
     ClientState& client = *fetch->client;
     std::unique_ptr<Link> link(new (std::nothrow) Link(client, client.options));
     Buffer key = Buffer::copy_of(Bytes(fetch->url.authority));
     if (!link || !key) {
         static_cast<void>(loop.close(connected.socket));
-        return fetch_end(std::move(fetch), Error::from_errno(ENOMEM));
+        return fetch_end(fetch, Error::from_errno(ENOMEM));
     }
     link->key = std::move(key);
     Link& made = *link;
     const Result<Stream*> stream = attach(loop, connected.socket, Talk{std::move(link)});
     if (!stream) {
         static_cast<void>(loop.close(connected.socket));
-        return fetch_end(std::move(fetch), stream.error());
+        return fetch_end(fetch, stream.error());
     }
     made.stream = *stream;
-    made.ask(std::move(fetch));
+    made.ask(fetch);
 }
 
 void fetch_resolved(const FetchOwner& fetch, const ResolveDone& done) {

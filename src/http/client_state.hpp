@@ -121,7 +121,8 @@ struct Talk {
 // Asks on a connection that is kept, or makes one. On an error nothing has begun.
 Error fetch_go(const FetchOwner& fetch);
 // Calls the handler.
-void fetch_end(FetchOwner fetch, Error error, const Message* message = nullptr, Buffer&& body = {});
+void fetch_end(const FetchOwner& fetch, Error error, const Message* message = nullptr,
+               Buffer&& body = {});
 // Makes fetch.url of a text. Errors: invalid_argument, ENOMEM.
 Error fetch_aim(Fetch& fetch, std::string_view base, std::string_view text) noexcept;
 

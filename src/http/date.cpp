@@ -34,8 +34,8 @@ void print_date(std::int64_t seconds, char* text) noexcept {
     const std::int64_t year = year_of_era + era * 400 + (month < 2 ? 1 : 0);
 
     std::memcpy(text, "Thu, 00 Jan 0000 00:00:00 GMT", date_size);
-    std::memcpy(text, "ThuFriSatSunMonTueWed" + 3 * (days % 7), 3);
-    std::memcpy(text + 8, "JanFebMarAprMayJunJulAugSepOctNovDec" + 3 * month, 3);
+    std::memcpy(text, &"ThuFriSatSunMonTueWed"[3 * (days % 7)], 3);
+    std::memcpy(text + 8, &"JanFebMarAprMayJunJulAugSepOctNovDec"[3 * month], 3);
     print_two(text + 5, day);
     print_two(text + 12, year / 100);
     print_two(text + 14, year);

@@ -112,6 +112,7 @@ Parser::Scan Parser::scan(std::string_view text, std::size_t& used) noexcept {
             if (!line_ends(size, returned)) return Scan::failed;
             continue;
         }
+        if (!within(size)) return Scan::failed;
         head_size_ += 2;
         if (lines_ != 0) return Scan::whole;
         // Before a message one empty line is forgiven. Source: RFC 9112, 2.2.

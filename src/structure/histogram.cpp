@@ -145,6 +145,8 @@ double Histogram::deviation() const noexcept {
 
 std::uint64_t Histogram::percentile(double percent) const noexcept {
     if (count_ == 0) return 0;
+    if (percent >= 100)
+        return max_;  // a double may not tell the last of very many from those before it
     // The next smaller number: 99.9 % of 1000 values are 999 of them, not 999.0000000001.
     const double cut = std::clamp(std::nextafter(percent, -1.0), 0.0, 100.0);
     const double exact = std::ceil(cut * static_cast<double>(count_) / 100);

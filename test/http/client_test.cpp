@@ -273,7 +273,7 @@ void in_a_harsh_world(World& world) {
                     "the site opens");
         auto client = Client::create(loop);
         for (int count = 0; count < 12; ++count) {
-            static const char* const paths[] = {"hello", "later?1", "big",
+            static const char* const paths[] = {"hello", "later?1", "large",
                                                 "short", "last",    "query?x"};
             const std::string url = std::string("http://127.0.0.1/") + paths[world.draw(6)];
             const Error error = client->get(url, [&](Loop&, Fetched&) { ++calls; });

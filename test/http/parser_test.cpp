@@ -149,6 +149,9 @@ const std::vector<Case>& requests() {
         {"GET /" + std::string(60, 'x') + " HTTP/1.1\r\n" + host + "\r\n", 414},
         {std::string(65, 'x'), 414},
         {get + host + "X: " + std::string(200, 'x') + "\r\n\r\n", 431},
+        {get + host + "X: " + std::string(168, 'x') + "\r\n\r\n", 0},  // 200 bytes
+        {get + host + "X: " + std::string(169, 'x') + "\r\n\r\n", 431},
+        {get + host + "X: " + std::string(170, 'x') + "\r\n\r\n", 431},
         {get + host + "a:\r\na:\r\na:\r\na:\r\na:\r\n\r\n", 0},
         {get + host + "a:\r\na:\r\na:\r\na:\r\na:\r\na:\r\n\r\n", 431},
         {std::string(40, 'X') + " / HTTP/1.1\r\n" + host + "\r\n", 501},

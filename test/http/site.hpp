@@ -51,7 +51,7 @@ struct Site {
     std::size_t pieces = 0;
 
     static constexpr std::size_t big_pieces = 100;
-    static constexpr std::size_t big_piece = 10'000;
+    static constexpr std::size_t big_piece = 4'000;
 
     void request(Exchange& exchange) {
         ++record->requests;

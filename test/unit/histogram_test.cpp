@@ -228,6 +228,15 @@ TEST(Histogram, counts_cannot_overflow_by_merging) {
     EXPECT_EQ(histogram.count(), Histogram::count_limit - 1);
 }
 
+// A double does not tell 2^61 from 2^61 + 1.
+TEST(Histogram, the_last_of_very_many_is_found) {
+    Histogram histogram = make();
+    histogram.record(1, std::uint64_t{1} << 61);
+    histogram.record(1000);
+    EXPECT_EQ(histogram.percentile(100), 1000u);
+    EXPECT_EQ(histogram.percentile(99.9), 1u);
+}
+
 TEST(Histogram, moves) {
     Histogram histogram = make();
     histogram.record(5);
