@@ -86,6 +86,9 @@ const Metric metrics[] = {
     WHORL_METRIC(buffers_out_high, "", "Most buffers of the pool in use so far."),
     WHORL_METRIC(completions_batch_high, "", "Most records collected in one turn so far."),
     WHORL_METRIC(buffer_bytes_mapped, "", "Bytes that the buffer pool has mapped."),
+    WHORL_METRIC(buffer_bytes_registered, "", "Bytes of the pool registered with the ring."),
+    WHORL_METRIC(registrations_refused, "_total", "Mappings of the pool refused registration."),
+    WHORL_METRIC(transfers_registered, "_total", "File transfers from registered memory."),
 };
 
 #undef WHORL_METRIC
