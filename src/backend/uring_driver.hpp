@@ -55,7 +55,9 @@ class UringDriver final : public Driver {
     bool bulk_buffers_ready() const noexcept override { return bulk_.ready(); }
     Error watch_wake(int event_fd) noexcept override;
     Result<int> notify_fd() noexcept override;
+    // What the kernel has refused to take is offered to it again at once.
     Instant wakes_at() const noexcept override {
+        if (ring_.pending() != 0) return Instant::min();
         return repeats_.empty() ? instant_never : repeat_at_;
     }
     std::uint32_t features() const noexcept override { return features_; }

@@ -367,7 +367,6 @@ void in_a_harsh_world(World& world) {
     world.options().operation_error = world.draw(2) == 0 ? 0 : 0.02;
     world.advance(10s);
     world.options().operation_error = 0;
-    world.options().ring_refusal = 0;
     world.advance(15min);
     for (Peer& peer : peers) peer.close();
     world.advance(10s);

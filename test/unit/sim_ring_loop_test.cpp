@@ -436,6 +436,28 @@ TEST(SimRingLoop, a_guest_is_woken_for_what_was_refused) {
     }
 }
 
+// The same of a host that polls and sleeps as long as next_deadline() says, such as a world.
+TEST(SimRingLoop, a_host_that_polls_does_not_sleep_over_what_was_refused) {
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        Stage stage = stage_for(0, RingLevel::linux_6_18, seed % 2 == 0);
+        stage.world.seed = seed;
+        stage.world.ring_refusal = 0.5;
+        SCOPED_TRACE(::testing::Message() << "seed " << seed);
+        SimKernel kernel(stage.world);
+        Loop loop = make_loop(kernel, stage);
+        int ended = 0;
+        for (int round = 0; round < 20; ++round) {
+            ASSERT_TRUE(loop.submit(Nop{}, [&](Loop&, Nop::Done) { ++ended; }));
+            for (int turn = 0; turn < 1000 && ended == round; ++turn) {
+                ASSERT_LE(loop.next_deadline(), kernel.clock()) << "nothing wakes the host";
+                ASSERT_FALSE(loop.poll());
+            }
+            ASSERT_EQ(ended, round + 1);
+            EXPECT_EQ(loop.next_deadline(), instant_never);
+        }
+    }
+}
+
 // The poll that hears posts may end at any time; the guest must not sleep without it.
 TEST(SimRingLoop, a_guest_is_woken_by_posts_although_its_poll_ends) {
     Stage stage = stage_for(0, RingLevel::linux_6_18, false);
