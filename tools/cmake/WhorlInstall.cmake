@@ -51,9 +51,11 @@ if(BUILD_SHARED_LIBS)
 endif()
 configure_file("${CMAKE_CURRENT_LIST_DIR}/whorl.pc.in" "${PROJECT_BINARY_DIR}/whorl.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/whorl.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
-if(TARGET whorl-tls)
-    configure_file("${CMAKE_CURRENT_LIST_DIR}/whorl-tls.pc.in" "${PROJECT_BINARY_DIR}/whorl-tls.pc"
-                   @ONLY)
-    install(FILES "${PROJECT_BINARY_DIR}/whorl-tls.pc"
-            DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
-endif()
+foreach(module IN ITEMS http tls)
+    if(TARGET whorl-${module})
+        configure_file("${CMAKE_CURRENT_LIST_DIR}/whorl-${module}.pc.in"
+                       "${PROJECT_BINARY_DIR}/whorl-${module}.pc" @ONLY)
+        install(FILES "${PROJECT_BINARY_DIR}/whorl-${module}.pc"
+                DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+    endif()
+endforeach()
