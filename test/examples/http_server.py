@@ -8,7 +8,6 @@ compared, every count looked at. Exit status 77: this machine refuses the backen
 
 usage: http_server.py --backend io_uring|libev --directory DIRECTORY
 """
-import argparse
 import http.server
 import os
 import random
@@ -19,9 +18,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 
-from run import Failure, PATIENCE, Programs, expect
+from run import PATIENCE, expect, parse_arguments, run_test
 
 BIG = 1 << 30  # bytes of the large file, nearly all of them a hole
 REQUESTS = 5000
@@ -226,28 +224,10 @@ def check_all(programs, folder):
         check_reset(address)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--backend", choices=("io_uring", "libev"), required=True)
-    parser.add_argument("--directory", required=True)
-    arguments = parser.parse_args()
-    os.environ.pop("WHORL_BACKEND", None)
-    programs = Programs(arguments.directory, arguments.backend)
-    probe = programs.run("timers", environment={"WHORL_BACKEND": arguments.backend})
-    refused = probe.returncode == 1 and b"backend unavailable" in probe.stderr
-    if refused or not shutil.which("curl"):
-        print("skipped: " + (probe.stderr.decode().strip() if refused else "no curl"))
-        return 1 if os.environ.get("WHORL_TEST_NO_SKIP") else 77
+def test(programs):
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            check_all(programs, folder)
-        except (Failure, OSError, subprocess.TimeoutExpired) as failure:
-            traceback.print_exc(file=sys.stdout)
-            print(f"failed: {failure}")
-            return 1
-    print(f"http_server on {arguments.backend}: passed")
-    return 0
+        check_all(programs, folder)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_test("http_server", parse_arguments(), test, needs=["curl"]))

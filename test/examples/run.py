@@ -538,26 +538,39 @@ def test_tcp_proxy(programs):
     iperf(programs)
 
 
-def main():
+def parse_arguments(*names):
     parser = argparse.ArgumentParser()
-    parser.add_argument("name")
+    for name in names:
+        parser.add_argument(name)
     parser.add_argument("--backend", choices=("io_uring", "libev"), required=True)
     parser.add_argument("--directory", required=True)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def run_test(name, arguments, test, needs=()):
+    """Runs test(programs); the exit status. Without a command of `needs`, or its backend, it is skipped."""
     os.environ.pop("WHORL_BACKEND", None)
     programs = Programs(arguments.directory, arguments.backend)
     probe = programs.run("timers", environment={"WHORL_BACKEND": arguments.backend})
+    reasons = [f"no {command}" for command in needs if not shutil.which(command)]
     if probe.returncode == 1 and b"backend unavailable" in probe.stderr:
-        print(f"skipped: {probe.stderr.decode().strip()}")
+        reasons.append(probe.stderr.decode().strip())
+    if reasons:
+        print(f"skipped: {', '.join(reasons)}")
         return 1 if os.environ.get("WHORL_TEST_NO_SKIP") else 77
     try:
-        globals()[f"test_{arguments.name}"](programs)
+        test(programs)
     except (Failure, OSError, subprocess.TimeoutExpired) as failure:
         traceback.print_exc(file=sys.stdout)
-        print(f"failed: {failure}")
+        print(f"failed: {str(failure)[:2000]}")
         return 1
-    print(f"{arguments.name} on {arguments.backend}: passed")
+    print(f"{name} on {arguments.backend}: passed")
     return 0
+
+
+def main():
+    arguments = parse_arguments("name")
+    return run_test(arguments.name, arguments, globals()[f"test_{arguments.name}"])
 
 
 if __name__ == "__main__":

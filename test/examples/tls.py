@@ -9,7 +9,6 @@ openssl command.
 
 usage: tls.py --backend io_uring|libev --directory DIRECTORY
 """
-import argparse
 import contextlib
 import os
 import random
@@ -22,9 +21,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 
-from run import PATIENCE, Failure, Programs, expect
+from run import PATIENCE, Failure, expect, parse_arguments, run_test
 
 HOST = "test.example"
 
@@ -325,30 +323,10 @@ def run(programs, certificates):
     check_client(programs, certificates)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--backend", choices=("io_uring", "libev"), required=True)
-    parser.add_argument("--directory", required=True)
-    arguments = parser.parse_args()
-    os.environ.pop("WHORL_BACKEND", None)
-    if not shutil.which("openssl"):
-        print("skipped: there is no openssl command")
-        return 1 if os.environ.get("WHORL_TEST_NO_SKIP") else 77
-    programs = Programs(arguments.directory, arguments.backend)
-    probe = programs.run("timers", environment={"WHORL_BACKEND": arguments.backend})
-    if probe.returncode == 1 and b"backend unavailable" in probe.stderr:
-        print(f"skipped: {probe.stderr.decode().strip()}")
-        return 1 if os.environ.get("WHORL_TEST_NO_SKIP") else 77
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            run(programs, Certificates(folder))
-    except (Failure, OSError, subprocess.TimeoutExpired) as failure:
-        traceback.print_exc(file=sys.stdout)
-        print(f"failed: {str(failure)[:2000]}")
-        return 1
-    print(f"tls on {arguments.backend}: passed")
-    return 0
+def test(programs):
+    with tempfile.TemporaryDirectory() as folder:
+        run(programs, Certificates(folder))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_test("tls", parse_arguments(), test, needs=["openssl"]))
