@@ -134,7 +134,10 @@ void TreeState::cancel(Loop& loop) {
     cancelled_ = true;
     stop_error_ = Error::cancelled;
     static_cast<void>(loop.cancel(operation_));
-    if (paused_ && under_way_ == 0) static_cast<void>(go_on(loop));
+    // When no post is taken the timer that owns it ends it.
+    if (paused_ && under_way_ == 0 && go_on(loop)) {
+        static_cast<void>(loop.move(waiting_, Nanoseconds::zero()));
+    }
     paused_ = false;
 }
 
@@ -142,7 +145,7 @@ void TreeState::cancel(Loop& loop) {
 bool TreeState::pause(Loop& loop) {
     if (under_way_ != 0) return true;
     auto over = [self = shared_from_this()](Loop& here, const Expired&) {
-        self->stop_error_ = Error::timed_out;
+        if (!self->stop_error_) self->stop_error_ = Error::timed_out;
         self->paused_ = false;
         self->run(here);
     };
@@ -153,10 +156,11 @@ bool TreeState::pause(Loop& loop) {
 }
 
 Error TreeState::go_on(Loop& loop) {
-    const auto self = weak_from_this().lock();  // the timer may have been the last
+    Error error = loop.post([self = shared_from_this()](Loop& here) { self->run(here); });
+    if (error) return error;  // as it was: a pause stays one, and its timer the owner
     static_cast<void>(loop.cancel(waiting_));
     paused_ = false;
-    return loop.post([self = shared_from_this()](Loop& here) { self->run(here); });
+    return {};
 }
 
 // Takes steps until one waits. A handler that throws leaves the rest to a later turn.

@@ -369,6 +369,34 @@ TEST_P(Tree, cancelled_and_timed_out) {
     expect_clean(loop);
 }
 
+TEST_P(Tree, a_full_queue_of_posts_loses_no_paused_walk) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) { options.posts_max = 1; });
+    make_dir("p");
+    for (const bool cancels : {false, true}) {
+        Account told;
+        const auto pauses = [&](Loop&, const TreeEvent& event) {
+            told.note(event);
+            return event.kind == TreeEvent::Kind::enter ? TreeNext::pause : TreeNext::go_on;
+        };
+        const Result<TreeTask> task = walk_tree(loop, path("p"), {}, pauses);
+        ASSERT_TRUE(task);
+        run_until(loop, [&] { return told.all.size() == 1; });
+        ASSERT_FALSE(loop.post([](Loop&) {}));
+        EXPECT_EQ(task->go_on(loop), Error::queue_full);
+        if (cancels) {
+            EXPECT_TRUE(task->cancel(loop));
+        } else {
+            EXPECT_FALSE(loop.poll());
+            EXPECT_EQ(told.all, Texts{"enter"}) << "it is still paused";
+            EXPECT_FALSE(task->go_on(loop));
+        }
+        run_until(loop, [&] { return told.dones == 1; });
+        EXPECT_EQ(told.error, cancels ? Error(Error::cancelled) : Error());
+    }
+    expect_clean(loop);
+}
+
 TEST_P(Tree, a_loop_is_drained_and_destroyed_under_it) {
     WHORL_SKIP_IF_REFUSED();
     Witness witness;
