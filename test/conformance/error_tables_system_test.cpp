@@ -56,6 +56,7 @@ class ErrorTablesReal : public ErrorTables {
     std::string without_routes();
     std::string with_few_descriptors();
     std::string without_threads();
+    std::string with_refused_calls();
 };
 WHORL_CONFORMANCE_REAL(ErrorTablesReal);
 
@@ -411,7 +412,36 @@ TEST_P(ErrorTablesReal, of_no_thread) {
     EXPECT_EQ(in_child([this] { return without_threads(); }), "");
 }
 
-TEST_P(ErrorTablesReal, an_argument_that_is_too_long) {
+std::string ErrorTablesReal::with_refused_calls() {
+    Loop loop = make_loop();
+    const UdpSocket socket = udp(loop), peer = udp(loop);
+    Told told;
+    told.expect("connect_udp", connect_udp(loop, socket, *local_address(loop, peer)), 0);
+    // Somebody has taken the port; a kernel does not know an option; the system's table of files is full.
+    if (!refuse_calls({SYS_bind}, EADDRINUSE)) return "nothing can be refused";
+    told.expect("disconnect_udp", disconnect_udp(loop, socket), EADDRINUSE);
+    if (!refuse_calls({SYS_setsockopt}, ENOPROTOOPT)) return "nothing can be refused";
+    UdpOptions options;
+    options.gro = true;
+    const Address here = Address::loopback_v4(0);
+    told.expect("open_udp", open_udp(loop, here, options).error(), ENOPROTOOPT);
+    const std::initializer_list<long> calls = {SYS_socket,        SYS_socketpair,
+                                               SYS_pipe2,         SYS_signalfd4,
+                                               SYS_inotify_init1, SYS_timerfd_create};
+    if (!refuse_calls(calls, ENFILE)) return "nothing can be refused";
+    for (const Opener& each : openers(-1, -1)) {
+        if (!each.takes_descriptor || std::string_view(each.name) == "duplicate_pipe") continue;
+        told.expect(each.name, each.open(loop), ENFILE);
+    }
+    return told.text();
+}
+
+TEST_P(ErrorTablesReal, of_refused_calls) {
+    WHORL_SKIP_IF_REFUSED();
+    EXPECT_EQ(in_child([this] { return with_refused_calls(); }), "");
+}
+
+TEST_P(ErrorTablesReal, children) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     const std::string longest(128 * 1024, 'a');
@@ -422,6 +452,20 @@ TEST_P(ErrorTablesReal, an_argument_that_is_too_long) {
     const Spawn::Done done = finished(loop, Spawn{options});
     EXPECT_EQ(done.error, errno_of(E2BIG));
     EXPECT_EQ(done.step, SpawnStep::program);
+    // A number that the limit does not allow.
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit low{200, before.rlim_max};
+    const ChildDescriptor high{STDOUT_FILENO, 500};
+    options.arguments = nullptr;
+    options.descriptors = &high;
+    options.descriptor_count = 1;
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+    const Spawn::Done refused = finished(loop, Spawn{options});
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_TRUE(refused.error == errno_of(EINVAL) || refused.error == errno_of(EBADF))
+        << refused.error.name();
+    EXPECT_EQ(refused.step, SpawnStep::streams);
     end_of(loop);
 }
 

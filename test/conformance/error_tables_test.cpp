@@ -277,6 +277,16 @@ TEST_P(ErrorTables, what_only_the_outside_says) {
     });
     EXPECT_EQ(os::get_file(at), "old");
     EXPECT_FALSE(os::exists(other));
+    // What cannot be watched is told to the handler, for the last time.
+    std::optional<Error> clock, observer;
+    os::world()->script_fault(Kind::watch, ENOMEM, 2);
+    ASSERT_TRUE(at_wall_clock(loop, wall_now(loop) + 1h, {},
+                              [&](Loop&, const WallExpired& told) { clock = told.error; }));
+    const auto into = [&](Loop&, const FileEvent& told) { observer = told.error; };
+    ASSERT_TRUE(observe_files(loop, into));
+    run_until(loop, [&] { return clock.has_value() && observer.has_value(); });
+    EXPECT_EQ(*clock, errno_of(ENOMEM));
+    EXPECT_EQ(*observer, errno_of(ENOMEM));
     end_of(loop);
 }
 
