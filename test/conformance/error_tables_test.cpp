@@ -9,6 +9,17 @@
 
 #include <whorl/tree.hpp>
 
+#include <new>
+
+namespace {
+bool heap_is_exhausted = false;
+}
+
+// What the library asks the heap for by itself: null while that is wanted.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return heap_is_exhausted ? nullptr : ::operator new(size);
+}
+
 namespace whorl::conformance {
 namespace {
 
@@ -172,6 +183,53 @@ TEST_P(ErrorTables, pipes) {
     ASSERT_TRUE(chain.push_back(buffer_of("text")));
     EXPECT_EQ(error_in(loop, WriteChain{other.writing, std::move(chain)}), errno_of(EPIPE));
     EXPECT_EQ(refusal(loop, WriteChain{ends.reading, BufferChain()}), errno_of(EBADF));
+    end_of(loop);
+}
+
+TEST_P(ErrorTables, without_a_heap_nothing_is_submitted) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    const UdpSocket socket = udp(loop);
+    const UnixDatagram letters = *open_unix_datagram(loop);
+    const SocketPair pair = *socket_pair(loop);
+    const PipeEnds ends = *make_pipe(loop);
+    const File file = opened(loop, "file");
+    const int number = STDOUT_FILENO;
+    const auto chain = [] {
+        BufferChain made;
+        EXPECT_TRUE(made.push_back(Buffer::allocate(1)));
+        return made;
+    };
+    std::vector<Named> told;
+    const auto refused = [&](const char* name, auto operation) {
+        heap_is_exhausted = true;
+        const Error error = refusal(loop, std::move(operation));
+        heap_is_exhausted = false;
+        told.push_back({name, error});
+    };
+    refused("RecvFrom", RecvFrom{socket, Buffer::allocate(1)});
+    refused("SendTo", SendTo{socket, buffer_of("x"), Address::loopback_v4(9)});
+    refused("SendBatch", SendBatch{socket, DatagramBatch()});
+    refused("RecvFromUnix", RecvFromUnix{letters, Buffer::allocate(1)});
+    refused("SendToUnix", SendToUnix{letters, buffer_of("x"), abstract_name()});
+    refused("ConnectUnix", ConnectUnix{abstract_name()});
+    refused("SendDescriptors", SendDescriptors{pair.first, buffer_of("x"), &number, 1});
+    refused("ReceiveDescriptors", ReceiveDescriptors{pair.second, Buffer::allocate(1), 1});
+    refused("SendChainZeroCopy", SendChainZeroCopy{pair.first, chain()});
+    refused("WriteChain", WriteChain{ends.writing, chain()});
+    refused("ReadChainAt", ReadChainAt{file, chain()});
+    refused("WriteChainAt", WriteChainAt{file, chain()});
+    heap_is_exhausted = true;
+    const Result<FileObserver> observer = observe_files(loop, [](Loop&, const FileEvent&) {});
+    const Result<WallTimer> clock =
+        at_wall_clock(loop, wall_now(loop), {}, [](Loop&, const WallExpired&) {});
+    const Result<ResolveTask> question =
+        resolve(loop, {"localhost", {}, 1}, [](Loop&, const ResolveDone&) {});
+    heap_is_exhausted = false;
+    told.push_back({"observe_files", error_of(observer)});
+    told.push_back({"at_wall_clock", error_of(clock)});
+    told.push_back({"resolve", error_of(question)});
+    EXPECT_EQ(differing(told, ENOMEM), "");
     end_of(loop);
 }
 
