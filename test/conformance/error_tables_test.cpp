@@ -83,7 +83,16 @@ TEST_P(ErrorTables, without_a_descriptor_nothing_opens) {
     Loop loop = make_loop();
     const Fd fd(os::eventfd(0, EFD_CLOEXEC));
     os::put_file(path("file"), "x");
-    static_cast<void>(error_in(loop, Stat{path("file")}));  // a pool that is needed is there now
+    // All of it once: then a pool is there, and a sanitizer that needs descriptors itself has looked.
+    for (const Opener& each : openers(fd.get(), -1)) {
+        if (!each.takes_descriptor) continue;
+        const Error error = each.open(loop);
+        EXPECT_EQ(error, error == errno_of(ECONNREFUSED) ? error : Error()) << each.name;
+    }
+    SpawnOptions nothing;
+    nothing.program = "/whorl/no/such/program";
+    EXPECT_EQ(error_in(loop, Spawn{nothing}), errno_of(ENOENT));
+    EXPECT_FALSE(error_in(loop, Stat{path("file")}));
     {
         const NoDescriptor none;
         for (const Opener& each : openers(fd.get(), -1)) {
@@ -95,8 +104,14 @@ TEST_P(ErrorTables, without_a_descriptor_nothing_opens) {
         }
         EXPECT_EQ(error_in(loop, OpenFile{path("file")}), errno_of(EMFILE));
         const os::Program program = os::returns(0);
-        const Spawn::Done done = finished(loop, Spawn{program.options()});
-        EXPECT_EQ(done.error, errno_of(EMFILE));
+        SpawnOptions options = program.options();
+        const Spawn::Done plain = finished(loop, Spawn{options});
+        EXPECT_EQ(plain.error, errno_of(EMFILE)) << "no pidfd";
+        EXPECT_EQ(plain.step, SpawnStep::process) << name_of(plain.step);
+        options.output = ChildStream::pipe();
+        const Spawn::Done piped = finished(loop, Spawn{options});
+        EXPECT_EQ(piped.error, errno_of(EMFILE));
+        EXPECT_EQ(piped.step, SpawnStep::prepare) << name_of(piped.step);
     }
     end_of(loop);
 }
