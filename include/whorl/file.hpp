@@ -23,8 +23,10 @@
 // Cancel and deadline: what is waiting ends at once (cancelled, timed_out). What a disk or a thread is
 // at ends with what it reaches, when it reaches it.
 // Errors named below come besides those of Loop::submit and besides `cancelled` and `timed_out`. All
-// operations on an open file: EBADF (not opened for this), EIO (the device), ESPIPE from submit (a pipe,
-// socket or terminal: use the operations for those), EINVAL (the file system cannot do it).
+// operations on an open file: EBADF (not opened for this), EIO (the device), ESPIPE (a pipe, socket or
+// terminal: use the operations for those; transfers are refused by submit, Sync and Truncate end with
+// EINVAL), EINVAL (the file system cannot do it). Operations with a path: ENOMEM from submit. Where a
+// thread is needed: EAGAIN and ENOMEM (none could be made, work.hpp).
 // Descriptors are close-on-exec. close(file) ends what is under way on it, as close of a socket does; it
 // looks at every operation of the loop when something is.
 
@@ -195,7 +197,8 @@ struct WriteAllAt {
 };
 
 // Writes once at the end of the file, wherever that is by then; `bytes` may be fewer than the buffer
-// holds. Errors: as WriteAt; EOPNOTSUPP (not a file that grows). Source: pwritev2(2), RWF_APPEND.
+// holds. Errors: as WriteAt; on libev EOPNOTSUPP or ESPIPE for files that know no appending, as some of
+// /proc, to which io_uring just writes. Source: pwritev2(2), RWF_APPEND.
 struct Append {
     File file;
     Buffer buffer;
@@ -318,7 +321,8 @@ struct SyncRange {
 };
 
 // Makes the file `size` bytes long: cut, or grown by a hole.
-// Errors: EINVAL (not a regular file, or not open for writing), EFBIG, EPERM, ETXTBSY.
+// Errors: EINVAL (not a regular file, or not open for writing), EFBIG, EPERM (sealed, append-only),
+//   ETXTBSY (swapped to).
 // Limits: below 2^63, else invalid_argument. Source: ftruncate(2).
 struct Truncate {
     File file;

@@ -158,8 +158,8 @@ WHORL_EXPORT Result<FileObserver> file_observer_open(Loop& loop, const FileObser
 // Calls: handler(Loop&, const FileEvent&) for each event, in the kernel's order, but for the first half
 //   of a move, which waits for the second; from the loop's dispatch. The paths of an event last until the
 //   handler returns. An exception that leaves the handler loses no event.
-// Errors: observers_exhausted (fs.inotify.max_user_instances, RLIMIT_NOFILE), slots_exhausted,
-//   loop_closed, ENOMEM.
+// Errors: observers_exhausted (fs.inotify.max_user_instances, RLIMIT_NOFILE), ENFILE, slots_exhausted,
+//   loop_closed, ENOMEM. To the handler: `failed` with ENOMEM (the descriptor cannot be watched).
 // Limits: between two turns the kernel keeps fs.inotify.max_queued_events (16,384); then `overflow`.
 //   Equal events one after the other are told once.
 // Cost: the heap, at most 17 KiB; a system call a turn with events; no allocation for an event, but for

@@ -15,7 +15,8 @@
 // promised of their order, and both paths of an operation start at its one `directory`. ReadLink and
 // ListDirectory are made by the work pool on every backend.
 // Errors of all, besides those of Loop::submit, `cancelled` and `timed_out`: ENOENT, EACCES, EPERM,
-// ENOTDIR, ELOOP, ENAMETOOLONG, EROFS, EIO, ENOSPC, EDQUOT.
+// ENOTDIR, ELOOP, ENAMETOOLONG, EROFS, EIO, ENOSPC, EDQUOT; ENOMEM from submit; where a thread is
+// needed EAGAIN and ENOMEM (none could be made, work.hpp).
 
 namespace whorl {
 

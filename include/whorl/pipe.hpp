@@ -50,8 +50,9 @@ WHORL_EXPORT Result<PipeEnds> make_pipe(Loop& loop) noexcept;
 // Reads once, from data() on into the whole capacity of a buffer, whose size becomes the number of bytes
 // read. No error and an empty buffer: the end (of the file, or of a pipe that nobody writes to any more).
 // Limits: the buffer must be writable and have room, else invalid_argument.
-// Errors: EBADF (from submit: not open for reading), EISDIR, EIO (a terminal of another session), EINVAL (a descriptor
-//   that cannot be read so, or a buffer too small for it: an eventfd takes 8 bytes). Source: read(2).
+// Errors: EBADF (from submit: not open for reading), EISDIR, EIO (a terminal of another session, or whose
+//   other side is closed), EINVAL (a descriptor that cannot be read so, or a buffer too small for it: an
+//   eventfd takes 8 bytes). Source: read(2).
 struct Read {
     Pipe pipe;
     Buffer buffer;
@@ -79,8 +80,8 @@ struct Read {
 
 // Writes once; `bytes` may be fewer than the buffer holds. The buffer comes back unchanged. With nothing
 // to write it succeeds without asking the kernel.
-// Errors: EPIPE (nobody reads); EBADF (from submit: not open
-//   for writing), EINVAL, EIO, ENOSPC and EFBIG (a file).
+// Errors: EPIPE (nobody reads); EBADF (from submit: not open for writing); EINVAL (less than 8 bytes to
+//   an eventfd); EIO (a terminal whose other side is closed); ENOSPC and EFBIG (a file).
 // Cost: three system calls and a wait; SIGPIPE is blocked in the loop's thread during the call, and
 //   what was raised is taken back. Source: write(2), pipe(7), sigtimedwait(2).
 struct Write {

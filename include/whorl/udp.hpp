@@ -37,7 +37,7 @@ struct UdpOptions {
 // Opens a datagram socket, bound to `address`; port 0 lets the system choose.
 // Calls: nothing. Thread: loop thread only (asserted).
 // Errors: EADDRINUSE, EACCES (port below 1024 without privilege), EADDRNOTAVAIL (not an address of
-//   this machine), EMFILE, ENOPROTOOPT (gro before Linux 5.0), invalid_argument (no address),
+//   this machine), EMFILE, ENFILE, ENOPROTOOPT (gro before Linux 5.0), invalid_argument (no address),
 //   slots_exhausted, loop_closed.
 // Cost: up to ten system calls; never blocks. Source: socket(2), bind(2).
 WHORL_EXPORT Result<UdpSocket> open_udp(Loop& loop, const Address& address,
@@ -45,7 +45,8 @@ WHORL_EXPORT Result<UdpSocket> open_udp(Loop& loop, const Address& address,
 
 // From now on the socket sends to `peer` unless told otherwise, receives from nobody else, and hears
 // what the network answers. May be called again. Thread: loop thread only (asserted).
-// Errors: stale_handle, ENETUNREACH, EACCES (broadcast), EAFNOSUPPORT, invalid_argument.
+// Errors: stale_handle, ENETUNREACH, EHOSTUNREACH (no way there), EACCES (broadcast without the option),
+//   EAFNOSUPPORT (an address of the other family), invalid_argument (no address).
 // Cost: one system call; never blocks. Source: connect(2).
 WHORL_EXPORT Error connect_udp(Loop& loop, UdpSocket socket, const Address& peer) noexcept;
 // Undoes that; the local address stays. Errors: stale_handle; EADDRINUSE (Linux gives up a port that it
@@ -121,8 +122,11 @@ struct RecvFromStream {
 // Limits: 65,507 bytes to IPv4, 65,527 to IPv6, else EMSGSIZE; with control.segment_size at most 64
 //   (Linux 6.8: 128) segments.
 // Errors: EMSGSIZE; EDESTADDRREQ (neither address nor peer); EACCES (broadcast without the option);
-//   EINVAL (control does not fit the family, segment_size more than the path takes); ENETUNREACH,
-//   EHOSTUNREACH, EPERM (a firewall); ENOBUFS; what the network answers; ENOMEM from submit.
+//   EAFNOSUPPORT (an IPv6 address for an IPv4 socket; the other way round it is ENETUNREACH); EINVAL
+//   (control.source is no address of this machine, for IPv4 ENETUNREACH on some kernels; too many
+//   segments, or larger than the path takes); ENETUNREACH, EHOSTUNREACH, EPERM (a firewall); ENOBUFS;
+//   what the network answers. From submit: ENOMEM, invalid_argument (control.source is of the other
+//   family, traffic_class).
 // Source: sendmsg(2), udp(7).
 struct SendTo {
     UdpSocket socket;
@@ -159,7 +163,8 @@ WHORL_EXPORT Error join_group(Loop& loop, UdpSocket socket, const Address& group
 WHORL_EXPORT Error leave_group(Loop& loop, UdpSocket socket, const Address& group,
                                std::uint32_t interface_index = 0) noexcept;
 
-// How multicast is sent. Errors: EINVAL (hops above 255), ENODEV.
+// How multicast is sent. Errors: EINVAL (hops above 255); no such interface: ENODEV, for IPv4
+// EADDRNOTAVAIL.
 struct MulticastOptions {
     int hops = 1;           // 0 to 255: how many routers it passes; 0 stays on this host
     bool loop_back = true;  // this host's members receive it as well

@@ -81,7 +81,8 @@ struct UnixListenOptions {
 // the listener is closed, see remove_socket_file().
 // Calls: nothing. Thread: loop thread only (asserted).
 // Errors: EADDRINUSE (somebody listens there, or a file has that name), ENOENT or ENOTDIR (no such
-//   folder), EACCES, EROFS, EMFILE, invalid_argument (no address), slots_exhausted, loop_closed.
+//   folder), EACCES, EROFS, EMFILE, ENFILE, invalid_argument (no address, a backlog below 1),
+//   slots_exhausted, loop_closed.
 // Cost: three system calls; never blocks on others. Source: unix(7), listen(2).
 WHORL_EXPORT Result<Listener> listen_unix(Loop& loop, const UnixAddress& address,
                                           const UnixListenOptions& options = {}) noexcept;
@@ -93,7 +94,8 @@ WHORL_EXPORT Error remove_socket_file(Loop& loop, const UnixAddress& address) no
 // Connects a new socket. While the listener's backlog is full it tries again, after 1 ms doubling to
 // 100 ms, until there is room. Done carries the socket, or the error and no socket.
 // Errors: ENOENT (no such file), ECONNREFUSED (nobody listens), EACCES, EPROTOTYPE (the file is of the
-//   other kind; an abstract name is then unknown), EMFILE, invalid_argument (no address), ENOMEM from submit. Source: unix(7).
+//   other kind; an abstract name is then unknown), EMFILE, ENFILE, invalid_argument (no address); from
+//   submit ENOMEM. Source: unix(7).
 struct ConnectUnix {
     UnixAddress address;
     UnixKind type = UnixKind::stream;
@@ -121,7 +123,7 @@ struct SocketPair {
 WHORL_EXPORT Result<SocketPair> socket_pair(Loop& loop, UnixKind kind = UnixKind::stream) noexcept;
 
 // Who was at the other end when the connection was made: of connect(), or of listen() for the side that
-// connected. Errors: stale_handle; ENOPROTOOPT or zeros for what is no Unix socket.
+// connected. Errors: stale_handle. Of what is no Unix socket Linux says process 0 and IDs UINT32_MAX.
 // Source: unix(7) SO_PEERCRED.
 struct PeerCredentials {
     std::int32_t pid = 0;
@@ -193,8 +195,9 @@ class ReceivedDescriptors {
 // Owns: the buffer; not the descriptors, which must stay open until the handler runs and are the
 //   caller's afterwards.
 // Limits: 1 to 253 descriptors and at least one byte, else invalid_argument.
-// Errors: EBADF (one of them is no descriptor), EPIPE, ECONNRESET, ETOOMANYREFS (more are on their way
-//   than RLIMIT_NOFILE allows), EINVAL (an io_uring), ENOMEM from submit. Source: unix(7) SCM_RIGHTS.
+// Errors: EBADF (one of them is no descriptor), EPIPE, ECONNRESET (seqpacket: the peer has gone with
+//   records unread), ETOOMANYREFS (this user has more on their way than RLIMIT_NOFILE allows), EINVAL
+//   (an io_uring, from Linux 6.7 on), ENOMEM from submit. Source: unix(7) SCM_RIGHTS.
 struct SendDescriptors {
     Socket socket;
     Buffer buffer;
@@ -256,13 +259,15 @@ struct ReceiveDescriptors {
 WHORL_EXPORT Result<UnixDatagram> open_unix_datagram(Loop& loop,
                                                      const UnixAddress& address = {}) noexcept;
 // From now on it sends to `peer` unless told otherwise, and receives from nobody else.
-// Errors: stale_handle, ENOENT, ECONNREFUSED (nobody has that name), EPROTOTYPE, EACCES,
-//   invalid_argument. Cost: one system call; never blocks.
+// Errors: stale_handle, ENOENT, ECONNREFUSED (nobody has that name), EPROTOTYPE (it is a listener's),
+//   EPERM (the peer is connected to somebody else), EACCES, invalid_argument (no address).
+// Cost: one system call; never blocks.
 WHORL_EXPORT Error connect_unix_datagram(Loop& loop, UnixDatagram socket,
                                          const UnixAddress& peer) noexcept;
 
 // Receives one datagram, as RecvFrom of udp.hpp. `address` is that of the sender, if it has one.
-// Errors: ECONNRESET (the connected peer has gone with datagrams unread); ENOMEM from submit.
+// Errors: ECONNRESET (the peer, connected to this one, has connected to another with datagrams unread);
+//   ENOMEM from submit.
 struct RecvFromUnix {
     UnixDatagram socket;
     Buffer buffer;
@@ -291,8 +296,8 @@ struct RecvFromUnix {
 // address, it waits while that has too many unread; to an address it ends with EAGAIN then, since Linux
 // tells nobody when there is room.
 // Errors: EAGAIN; ENOTCONN (neither address nor peer); ENOENT, ECONNREFUSED (nobody has that name, or
-//   the peer is gone); EMSGSIZE (more than the send buffer holds); EACCES, EPERM (the receiver is
-//   connected to somebody else); ENOMEM from submit.
+//   the peer is gone); EPROTOTYPE (the name is a listener's); EMSGSIZE (more than the send buffer
+//   holds); EACCES; EPERM (the receiver is connected to somebody else); ENOMEM from submit.
 struct SendToUnix {
     UnixDatagram socket;
     Buffer buffer;
