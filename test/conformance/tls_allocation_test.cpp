@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Goal: after a warm-up whorl allocates nothing for what goes over TLS. Method: every way to the heap is
 // counted, but for OpenSSL, which is given one of its own.
+#include "conformance/counted_heap.hpp"
 #include "conformance/tls_tools.hpp"
 
 #include <openssl/crypto.h>
@@ -10,34 +11,9 @@
 
 namespace {
 
-std::uint64_t allocations = 0;  // one thread allocates while it is looked at
 std::uint64_t allocations_openssl = 0;
 
 }  // namespace
-
-extern "C" {
-void* __libc_malloc(std::size_t);
-void* __libc_calloc(std::size_t, std::size_t);
-void* __libc_realloc(void*, std::size_t);
-void* __libc_memalign(std::size_t, std::size_t);
-
-void* malloc(std::size_t size) {
-    ++allocations;
-    return __libc_malloc(size);
-}
-void* calloc(std::size_t count, std::size_t size) {
-    ++allocations;
-    return __libc_calloc(count, size);
-}
-void* realloc(void* memory, std::size_t size) {
-    ++allocations;
-    return __libc_realloc(memory, size);
-}
-void* aligned_alloc(std::size_t alignment, std::size_t size) {
-    ++allocations;
-    return __libc_memalign(alignment, size);
-}
-}
 
 namespace whorl::conformance {
 namespace {
