@@ -250,6 +250,8 @@ void Exchange::closed() {
 // Answers by itself, and closes. What has begun already can only be broken off.
 void Exchange::fail(std::uint16_t status, Error reason) noexcept {
     due_ = instant_never;
+    // An answer that has ended is flushed; one that has not must not look as if it had.
+    if (active_ && done_) return stream_->close(reason);
     if (active_ && begun_) return stream_->abort(reason);
     const bool gone = active_;
     active_ = true;

@@ -161,6 +161,10 @@ TEST(HttpServer, refusals) {
     EXPECT_EQ(says(chunked + "b\r\n0123456789a\r\n"), refusal("413 Content Too Large"));
     world.advance(10s);
     EXPECT_EQ(stage.record.gone, 2);
+    // An answer that was given before its request turned out to be bad is not lost with it.
+    EXPECT_EQ(says("POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"),
+              ok("hello\n", plain));
+    EXPECT_EQ(stage.record.gone, 2);
 }
 
 TEST(HttpServer, pipelined_requests_are_answered_in_order_for_every_cut) {
