@@ -3,6 +3,7 @@
 #pragma once
 
 #include <whorl/address.hpp>
+#include <whorl/resolve.hpp>
 #include <whorl/tcp.hpp>
 
 #include <cstddef>
@@ -46,6 +47,18 @@ struct ConnectorDone {
 WHORL_EXPORT Result<Connector*> connector_start(Loop& loop, const Address* addresses,
                                                 std::size_t count, const ConnectorOptions& options,
                                                 const ConnectorDone& done) noexcept;
+WHORL_EXPORT Result<Connector*> connector_start(Loop& loop, const ResolveQuery& query,
+                                                const ConnectorOptions& options,
+                                                const ConnectorDone& done);
+
+template <class Handler>
+ConnectorDone connector_done(Handler* handler) noexcept {
+    return {handler,
+            [](void* object, Loop& at, const Connected& result) {
+                (*static_cast<Handler*>(object))(at, result);
+            },
+            [](void* object) noexcept { delete static_cast<Handler*>(object); }};
+}
 }  // namespace detail
 
 // Lifetime: the loop's; a pointer to it is valid until the handler has been called.
@@ -77,13 +90,28 @@ Result<Connector*> connect_any(Loop& loop, const Address* addresses, std::size_t
                   "whorl: the handler takes (Loop&, const Connected&)");
     auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
     if (stored == nullptr) return Error::from_errno(12);
-    const detail::ConnectorDone done = {
-        stored,
-        [](void* object, Loop& at, const Connected& result) {
-            (*static_cast<Stored*>(object))(at, result);
-        },
-        [](void* object) noexcept { delete static_cast<Stored*>(object); }};
-    Result<Connector*> made = detail::connector_start(loop, addresses, count, options, done);
+    Result<Connector*> made =
+        detail::connector_start(loop, addresses, count, options, detail::connector_done(stored));
+    if (!made) delete stored;
+    return made;
+}
+
+// Finds the addresses of a host, as resolve() does, and connects to whichever answers first, as
+// connect_any() does. `total` and cancel() are of both; further rounds do not ask for the host again.
+// Owns, calls: as connect_any(); the texts of the query are copied.
+// Errors: as connect_any() and resolve() say. In Connected, with no attempts: what resolve() found, and
+//   ENOMEM.
+// Limits: the deadline of the query counts for the question alone.
+template <class Handler>
+Result<Connector*> connect_host(Loop& loop, const ResolveQuery& query,
+                                const ConnectorOptions& options, Handler&& handler) {
+    using Stored = std::decay_t<Handler>;
+    static_assert(std::is_invocable_v<Stored&, Loop&, const Connected&>,
+                  "whorl: the handler takes (Loop&, const Connected&)");
+    auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+    if (stored == nullptr) return Error::from_errno(12);
+    Result<Connector*> made =
+        detail::connector_start(loop, query, options, detail::connector_done(stored));
     if (!made) delete stored;
     return made;
 }

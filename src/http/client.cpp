@@ -5,7 +5,7 @@
 #include <charconv>
 #include <new>
 
-// Questions, from begin() to the handler: resolve, connect, ask (client_link.cpp).
+// Questions, from begin() to the handler: connect, ask (client_link.cpp).
 
 namespace whorl::http {
 
@@ -31,7 +31,6 @@ void Fetch::break_off(Error reason) noexcept {
     if (!why) why = reason;
     if (link != nullptr) link->stream->abort(reason);
     else if (connector != nullptr) connector->cancel();
-    else static_cast<void>(task.cancel(loop));
 }
 
 void fetch_end(const FetchOwner& fetch, Error error, const Message* message, Buffer&& body) {
@@ -82,15 +81,6 @@ void fetch_connected(const FetchOwner& fetch, const Connected& connected) {
     made.ask(fetch);
 }
 
-void fetch_resolved(const FetchOwner& fetch, const ResolveDone& done) {
-    if (fetch->why || done.error) return fetch_end(fetch, fetch->why ? fetch->why : done.error);
-    const Result<Connector*> connector = connect_any(
-        fetch->loop, done.addresses.begin(), done.addresses.size(), fetch->client->options.connect,
-        [fetch](Loop&, const Connected& connected) { fetch_connected(fetch, connected); });
-    if (!connector) return fetch_end(fetch, connector.error());
-    fetch->connector = *connector;
-}
-
 }  // namespace
 
 Error fetch_go(const FetchOwner& fetch) {
@@ -102,11 +92,11 @@ Error fetch_go(const FetchOwner& fetch) {
     fetch->reused = false;
     ResolveQuery query{fetch->url.host};
     query.port = fetch->url.port;
-    const Result<ResolveTask> task =
-        resolve(fetch->loop, query,
-                [fetch](Loop&, const ResolveDone& done) { fetch_resolved(fetch, done); });
-    if (task) fetch->task = *task;
-    return task.error();
+    const Result<Connector*> connector = connect_host(
+        fetch->loop, query, fetch->client->options.connect,
+        [fetch](Loop&, const Connected& connected) { fetch_connected(fetch, connected); });
+    if (connector) fetch->connector = *connector;
+    return connector.error();
 }
 
 Link* ClientState::idle_link(std::string_view authority) noexcept {

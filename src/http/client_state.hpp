@@ -5,12 +5,11 @@
 #include <whorl/http_client.hpp>
 #include <whorl/list.hpp>
 #include <whorl/protocol.hpp>
-#include <whorl/resolve.hpp>
 
 #include <memory>
 
-// A client's state. A question (Fetch) is owned by whoever is to go on with it: the handler of a resolve or
-// of a connector, or a connection (Link). So nothing is left behind when the loop is destroyed with all of
+// A client's state. A question (Fetch) is owned by whoever is to go on with it: the handler of a
+// connector, or a connection (Link). So nothing is left behind when the loop is destroyed with all of
 // them. Links are owned by their protocol. Both know their client, until that is destroyed.
 
 namespace whorl::http::detail {
@@ -37,7 +36,6 @@ struct Fetch : ListNode {
     Error why;            // why it was broken off
     Timer timer;
     // Who has it.
-    ResolveTask task;
     Connector* connector = nullptr;
     Link* link = nullptr;
 

@@ -27,7 +27,10 @@ struct ConnectorState final : Connector, HubEntry {
     void drain() override;
 
     void sort(const Address* addresses) noexcept;
+    Error take(const Address* addresses, std::size_t number) noexcept;
     Error begin() noexcept;
+    Error ask(const ResolveQuery& query);
+    void answered(const ResolveDone& event);
     void go_on();
     void attempt() noexcept;
     void attempted(std::size_t index, Connect::Done event);
@@ -40,8 +43,9 @@ struct ConnectorState final : Connector, HubEntry {
     ConnectorDone done;
     Attempt* attempts = nullptr;
     std::size_t count = 0;
-    std::size_t next = 0;  // address to be tried
-    std::size_t under_way = 0;
+    std::size_t next = 0;       // address to be tried
+    std::size_t under_way = 0;  // attempts, and the question for the host
+    ResolveTask question;
     std::uint32_t round = 1;
     std::uint64_t random = 0;
     Error last_error;
@@ -74,7 +78,16 @@ void ConnectorState::sort(const Address* addresses) noexcept {
     }
 }
 
+Error ConnectorState::take(const Address* addresses, std::size_t number) noexcept {
+    attempts = new (std::nothrow) Attempt[number];
+    if (attempts == nullptr) return Error::from_errno(ENOMEM);
+    count = number;
+    sort(addresses);
+    return {};
+}
+
 Error ConnectorState::begin() noexcept {
+    random = options.seed ^ static_cast<std::uint64_t>(loop().now().time_since_epoch().count());
     if (options.total > Nanoseconds::zero()) {
         const Result<Timer> made = loop().after(options.total, [this](Loop&, Expired) {
             total = {};
@@ -85,6 +98,24 @@ Error ConnectorState::begin() noexcept {
     }
     mark();
     return {};
+}
+
+Error ConnectorState::ask(const ResolveQuery& query) {
+    const Result<ResolveTask> made =
+        resolve(loop(), query, [this](Loop&, const ResolveDone& event) { answered(event); });
+    if (!made) return made.error();
+    question = *made;
+    ++under_way;
+    return {};
+}
+
+void ConnectorState::answered(const ResolveDone& event) {
+    --under_way;
+    question = {};
+    Error error = event.error;
+    if (!error && !decided) error = take(event.addresses.begin(), event.addresses.size());
+    if (error) decide(error, {}, {});
+    mark();
 }
 
 void ConnectorState::settle() {
@@ -196,6 +227,7 @@ void ConnectorState::decide(Error error, Socket socket, const Address& address) 
         if (*each) static_cast<void>(loop().cancel(*each));
         *each = {};
     }
+    static_cast<void>(question.cancel(loop()));
     for (std::size_t index = 0; index < count; ++index) {
         if (attempts[index].operation) {
             static_cast<void>(loop().cancel(attempts[index].operation));
@@ -203,6 +235,30 @@ void ConnectorState::decide(Error error, Socket socket, const Address& address) 
     }
     mark();
 }
+
+namespace {
+
+// `prepare(state)` gives it its addresses, or asks for them.
+template <class Prepare>
+Result<Connector*> start(Loop& loop, const ConnectorOptions& options, const ConnectorDone& done,
+                         Prepare prepare) {
+    const Result<StreamHub*> hub = StreamHub::of(loop);
+    if (!hub) return hub.error();
+    auto* state = new (std::nothrow) ConnectorState(loop.core(), options);
+    if (state == nullptr) return Error::from_errno(ENOMEM);
+    (*hub)->add(*state);
+    Error error = state->begin();
+    if (!error) error = prepare(*state);
+    if (error) {
+        if (state->total) static_cast<void>(loop.cancel(state->total));
+        delete state;
+        return error;
+    }
+    state->done = done;
+    return static_cast<Connector*>(state);
+}
+
+}  // namespace
 
 Result<Connector*> connector_start(Loop& loop, const Address* addresses, std::size_t count,
                                    const ConnectorOptions& options,
@@ -212,27 +268,14 @@ Result<Connector*> connector_start(Loop& loop, const Address* addresses, std::si
         sane = static_cast<bool>(addresses[index]);
     }
     if (!sane) return Error::invalid_argument;
-    const Result<StreamHub*> hub = StreamHub::of(loop);
-    if (!hub) return hub.error();
-    auto* state = new (std::nothrow) ConnectorState(loop.core(), options);
-    if (state == nullptr) return Error::from_errno(ENOMEM);
-    state->attempts = new (std::nothrow) ConnectorState::Attempt[count];
-    Error error;
-    if (state->attempts == nullptr) error = Error::from_errno(ENOMEM);
-    (*hub)->add(*state);
-    if (!error) {
-        state->count = count;
-        state->random =
-            options.seed ^ static_cast<std::uint64_t>(loop.now().time_since_epoch().count());
-        state->sort(addresses);
-        error = state->begin();
-    }
-    if (error) {
-        delete state;
-        return error;
-    }
-    state->done = done;
-    return static_cast<Connector*>(state);
+    return start(loop, options, done,
+                 [&](ConnectorState& state) noexcept { return state.take(addresses, count); });
+}
+
+Result<Connector*> connector_start(Loop& loop, const ResolveQuery& query,
+                                   const ConnectorOptions& options, const ConnectorDone& done) {
+    if (options.rounds == 0) return Error::invalid_argument;
+    return start(loop, options, done, [&](ConnectorState& state) { return state.ask(query); });
 }
 
 }  // namespace detail

@@ -142,6 +142,75 @@ TEST_P(Connecting, the_loop_ends_under_it) {
     }
 }
 
+TEST_P(Connecting, a_host_is_found_and_then_reached) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    const Listener listener = listen_here(loop);
+    const Address alive = *local_address(loop, listener);
+    ResolveQuery query{"localhost", {}, alive.port()};
+    query.family = AF_INET;
+    Answer answer;
+    ASSERT_TRUE(connect_host(loop, query, {}, answer.handler()));
+    EXPECT_EQ(answer.calls, 0) << "never inline";
+    run_answer(loop, answer);
+    ASSERT_FALSE(answer.connected.error) << answer.connected.error.text();
+    EXPECT_EQ(answer.connected.address, alive);
+    EXPECT_EQ(answer.connected.attempts, 1u);
+    close_and_wait(loop, answer.connected.socket);
+    close_listener(loop, listener);
+    expect_clean(loop);
+}
+
+TEST_P(Connecting, a_host_that_is_not_found_is_not_tried) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    ResolveQuery query{"127.0.0.1", "no service has this name"};
+    query.family = AF_INET;
+    ConnectorOptions options;
+    options.rounds = 3;
+    Answer answer;
+    ASSERT_TRUE(connect_host(loop, query, options, answer.handler()));
+    run_answer(loop, answer);
+    EXPECT_EQ(answer.connected.error, Error::service_unknown) << answer.connected.error.text();
+    EXPECT_EQ(answer.connected.attempts, 0u);
+    EXPECT_FALSE(answer.connected.socket);
+    expect_clean(loop);
+}
+
+TEST_P(Connecting, cancelled_while_its_host_is_looked_for) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    for (const char* host : {"127.0.0.1", "localhost"}) {
+        Answer answer;
+        const auto made = connect_host(loop, {host, {}, 1}, {}, answer.handler());
+        ASSERT_TRUE(made);
+        (*made)->cancel();
+        EXPECT_EQ(answer.calls, 0) << "never inline";
+        run_answer(loop, answer);
+        EXPECT_EQ(answer.connected.error, Error::cancelled);
+        EXPECT_EQ(answer.connected.attempts, 0u);
+    }
+    expect_clean(loop);
+}
+
+TEST_P(Connecting, the_loop_ends_while_a_host_is_looked_for) {
+    WHORL_SKIP_IF_REFUSED();
+    for (const bool drained : {false, true}) {
+        Answer answer;
+        {
+            Loop loop = make_loop();
+            ASSERT_TRUE(connect_host(loop, {"localhost", {}, 1}, {}, answer.handler()));
+            ASSERT_TRUE(
+                connect_host(loop, {"127.0.0.1", {}, 1}, {}, [](Loop&, const Connected&) {}));
+            if (drained) {
+                ASSERT_FALSE(loop.drain(10s));
+                EXPECT_EQ(answer.connected.error, Error::loop_closed);
+            }
+        }
+        EXPECT_EQ(answer.calls, drained ? 1 : 0);
+    }
+}
+
 TEST_P(Connecting, is_refused_with_its_reason) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
@@ -152,6 +221,10 @@ TEST_P(Connecting, is_refused_with_its_reason) {
     ConnectorOptions options;
     options.rounds = 0;
     EXPECT_EQ(connect_any(loop, addresses, 1, options, nothing).error(), Error::invalid_argument);
+    EXPECT_EQ(connect_host(loop, {"host", {}, 1}, options, nothing).error(),
+              Error::invalid_argument);
+    EXPECT_EQ(connect_host(loop, {}, {}, nothing).error(), Error::invalid_argument);
+    turns(loop, 5);  // nothing that was begun for it is left
     expect_clean(loop);
 }
 
