@@ -294,7 +294,7 @@ class LoopTest : public ::testing::TestWithParam<Config> {
 
     // Runs turns until `done()`, or fails the test after `bound`.
     template <class Done>
-    static void run_until(Loop& loop, Done done, Nanoseconds bound = 10s) {
+    static void run_until(Loop& loop, Done done, Nanoseconds bound = 30s) {
         const Instant end = os::now() + bound;
         while (!done()) {
             if (os::now() >= end) {
@@ -307,6 +307,23 @@ class LoopTest : public ::testing::TestWithParam<Config> {
             ASSERT_FALSE(loop.run_once());
             loop.cancel(*guard);
         }
+    }
+
+    // That a loop for which nothing is there or due sleeps. One that spins or polls does so in every
+    // stretch of time; a turn more now and then is the machine's doing: an interrupted wait, a segment
+    // that loopback delivers late.
+    static void expect_idle(Loop& loop, Nanoseconds time, const char* otherwise) {
+        constexpr std::uint64_t few = 4;
+        std::uint64_t turns = 0, waits = 0;
+        for (int stretch = 0; stretch < 5; ++stretch) {
+            const Statistics before = loop.statistics();
+            ASSERT_FALSE(loop.run_for(time));
+            turns = loop.statistics().turns - before.turns;
+            waits = loop.statistics().kernel_waits - before.kernel_waits;
+            if (turns <= few && waits <= few) return;
+        }
+        ADD_FAILURE() << otherwise << ": " << turns << " turns and " << waits << " waits in "
+                      << time.count() / 1'000'000 << " ms";
     }
 
     // What must hold when a test has ended all it began.

@@ -3,14 +3,14 @@
 // write down their number, and chains that post themselves.
 #include "backend/sim_kernel.hpp"
 #include "conformance/support.hpp"
-#include "conformance/tcp_pair.hpp"
+#include "conformance/tcp_tools.hpp"
 
 #include <array>
 
 namespace whorl::conformance {
 namespace {
 
-class PostBasic : public TcpTest {};
+class PostBasic : public TcpTools {};
 WHORL_CONFORMANCE(PostBasic);
 
 TEST_P(PostBasic, run_first_in_first_out_and_never_inside_the_call) {
@@ -107,7 +107,7 @@ TEST_P(PostBasic, a_handler_that_posts_itself_starves_neither_sockets_nor_timers
 TEST_P(PostBasic, a_chain_of_posts_looks_at_the_kernel_seldom_but_in_time) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
-    Pair pair = make_pair(loop);
+    Pair pair = make_local_pair(loop);  // what is sent is there at once
     struct Chain {
         int left;
         void operator()(Loop& inner) {

@@ -323,7 +323,7 @@ TEST_P(TimerBasic, slack_delays_but_never_hastens) {
     }
     EXPECT_FALSE(loop.run());
     EXPECT_EQ(calls, 10);
-    EXPECT_LE(loop.statistics().turns, 6u) << "wake-ups were not shared";
+    EXPECT_LT(loop.statistics().turns, 10u) << "wake-ups were not shared";
 }
 
 TEST_P(TimerBasic, holds_a_move_only_capture_and_destroys_it_after_the_call) {

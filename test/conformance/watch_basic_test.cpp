@@ -327,10 +327,8 @@ TEST_P(WatchBasic, trouble_does_not_spin_once_interest_is_gone) {
                                      });
     ASSERT_TRUE(watch);
     run_until(loop, [&] { return calls == 1; });
-    const std::uint64_t before = loop.statistics().turns;
-    EXPECT_FALSE(loop.run_for(50ms));
+    expect_idle(loop, 50ms, "the loop spins on a hang-up");
     EXPECT_EQ(calls, 1);
-    EXPECT_LE(loop.statistics().turns - before, 10u) << "the loop spins on a hang-up";
     EXPECT_TRUE(loop.cancel(*watch));
     expect_clean(loop);
 }

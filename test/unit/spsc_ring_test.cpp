@@ -223,7 +223,9 @@ void two_threads(std::uint32_t capacity, std::uint64_t total) {
 }
 
 TYPED_TEST(RingTest, two_threads_keep_order_and_lose_nothing) {
-    for (const std::uint32_t capacity : {1u, 2u, 64u}) two_threads<TypeParam>(capacity, 30'000);
+    two_threads<TypeParam>(64, 30'000);
+    // A switch of threads for each message, where there are fewer processors than work.
+    for (const std::uint32_t capacity : {1u, 2u}) two_threads<TypeParam>(capacity, 2'000);
 }
 
 }  // namespace
