@@ -11,7 +11,7 @@ endif()
 # Sanitizers must cover every object of a program, so they are set for the directory.
 if(WHORL_SANITIZE)
     add_compile_options(-fsanitize=${WHORL_SANITIZE} -fno-sanitize-recover=all
-                        -fno-omit-frame-pointer -g)
+                        -fno-omit-frame-pointer -g1)
     add_link_options(-fsanitize=${WHORL_SANITIZE})
 endif()
 
