@@ -6,7 +6,7 @@ get_property(programs GLOBAL PROPERTY conformance_programs)
 add_test(NAME conformance_count COMMAND
     Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/conformance/count.py"
     --minimum 450 ${programs})
-set_tests_properties(conformance_count PROPERTIES TIMEOUT 60 LABELS conformance)
+set_tests_properties(conformance_count PROPERTIES TIMEOUT 600 LABELS conformance)
 
 # The suite must be able to fail: on a simulator that loses every thousandth completion.
 foreach(name IN ITEMS tcp_random tcp_reentrancy tcp_buffers loop_run)
@@ -14,7 +14,7 @@ foreach(name IN ITEMS tcp_random tcp_reentrancy tcp_buffers loop_run)
         ${CMAKE_COMMAND} -E env WHORL_TEST_CANARY=1 WHORL_TEST_CONFIGS=canary
         $<TARGET_FILE:test-${name}>)
     set_tests_properties(conformance_canary_${name} PROPERTIES
-        TIMEOUT 60 LABELS conformance
+        TIMEOUT 600 LABELS conformance
         PASS_REGULAR_EXPRESSION "FAILED.*canary|stands still")
 endforeach()
 
@@ -23,5 +23,5 @@ foreach(name IN ITEMS tcp_random tcp_cancel remote_stress)
     add_test(NAME conformance_repeat_${name} COMMAND
         Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/conformance/repeat.py"
         $<TARGET_FILE:test-${name}>)
-    set_tests_properties(conformance_repeat_${name} PROPERTIES TIMEOUT 60 LABELS conformance)
+    set_tests_properties(conformance_repeat_${name} PROPERTIES TIMEOUT 600 LABELS conformance)
 endforeach()

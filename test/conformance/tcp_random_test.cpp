@@ -2,6 +2,7 @@
 // Goal: whatever a program does in whatever order, the contract holds. Method: random operations from
 // a seed on connections of which the loop has both ends; every completion is checked against what was
 // submitted, and what arrives against what the sends say has left. WHORL_TEST_SEED repeats one run.
+#include "conformance/support.hpp"
 #include "conformance/tcp_pair.hpp"
 
 #include <deque>
@@ -254,7 +255,8 @@ TEST_P(TcpRandom, any_order_keeps_the_contract) {
     WHORL_SKIP_IF_REFUSED();
     const char* fixed = std::getenv("WHORL_TEST_SEED");
     const std::uint64_t first = fixed != nullptr ? std::strtoull(fixed, nullptr, 10) : 1;
-    for (std::uint64_t seed = first; seed < first + (fixed != nullptr ? 1 : 4); ++seed) {
+    const std::uint64_t last = fixed != nullptr ? first : first + scaled(4) - 1;
+    for (std::uint64_t seed = first; seed <= last; ++seed) {
         SCOPED_TRACE("WHORL_TEST_SEED=" + std::to_string(seed));
         Loop loop = make_loop([seed](LoopOptions& options) {
             options.recv_buffers_per_stream = seed % 2 == 0 ? 4 : 64;

@@ -70,7 +70,7 @@ def backend_of(server, numbers):
             raise AssertionError(f"the server did not start: {place} {backend}")
         port = int(place.rsplit(":", 1)[1])
         message = os.urandom(100_000)
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(message)
             received = b""
             while len(received) < len(message):
