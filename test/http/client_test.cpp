@@ -39,6 +39,12 @@ struct Got {
 struct Asking {
     explicit Asking(World& given, const ClientOptions& options = {})
         : world(given), loop(given.add_loop()), client(std::move(*Client::create(loop, options))) {}
+    ~Asking() {
+        client.reset();
+        world.remove_loop(loop);  // whose handlers count in the record
+    }
+    Asking(const Asking&) = delete;
+    Asking& operator=(const Asking&) = delete;
 
     void serve() {
         const auto make = [this](const whorl::Accepted&) {

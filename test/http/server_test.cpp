@@ -22,6 +22,9 @@ struct Stage {
         world.check(whorl::http::serve(loop, Address::loopback_v4(80), make, options).has_value(),
                     "the site opens");
     }
+    ~Stage() { world.remove_loop(loop); }  // whose handlers count in the record
+    Stage(const Stage&) = delete;
+    Stage& operator=(const Stage&) = delete;
     // Everything that the server says to `text`, without the dates, until it is quiet or has ended.
     std::string answers(const std::string& text) {
         Peer peer = world.connect(80);
