@@ -279,6 +279,23 @@ bool RemoteState::closed""",
         """        return producer_closed_.load(std::memory_order_seq_cst);""",
         """        return producer_closed_.load(std::memory_order_relaxed);""",
         "closed before everything"),
+    # The stack of free numbers.
+    "slots_takes_uncounted": (
+        "free_slots.hpp",
+        "((head >> 32) + 1) << 32 | below",
+        "(head >> 32) << 32 | below",
+        "two have the same number|a number was lost|a data race"),
+    "slots_take_relaxed": (
+        "free_slots.hpp",
+        """taken, std::memory_order_acquire,
+                                            std::memory_order_acquire)""",
+        "taken, std::memory_order_relaxed, std::memory_order_relaxed)",
+        "a data race"),
+    "slots_give_relaxed": (
+        "free_slots.hpp",
+        "given, std::memory_order_release,",
+        "given, std::memory_order_relaxed,",
+        "a data race"),
 }
 
 # Both layouts have these.
