@@ -30,6 +30,7 @@ namespace whorl::detail {
 
 struct RemoteState;
 struct RemotePost;
+struct LoopLocal;
 
 // One tick of the wheel is 1024 ns.
 constexpr std::uint64_t tick_at_or_after(std::int64_t ns) noexcept {
@@ -233,6 +234,9 @@ struct LoopCore {
     void guest_sleep() noexcept;
     void destroy_elsewhere() noexcept;
 
+    // --- what lives as long as the loop (locals.cpp)
+    void locals_end() noexcept;
+
     std::uint64_t handle_of(const OpRecord& record) const noexcept {
         return operations.handle_of(&record);
     }
@@ -289,6 +293,9 @@ struct LoopCore {
     BatchFrame* batch_frames = nullptr;
     RemoteState* remote = nullptr;
     LoopModule* streams = nullptr;  // made with the first stream
+    LoopLocal** locals = nullptr;   // of each PerLoop, by its key
+    std::uint32_t locals_count = 0;
+    LoopLocal* local_newest = nullptr;
 };
 
 // What runs for every turn or operation is inline: it is short and crosses the files of this floor.

@@ -22,6 +22,7 @@ LoopCore::LoopCore(const LoopOptions& given) noexcept
 
 LoopCore::~LoopCore() {
     delete streams;  // first: what it has may hold buffers of the pool
+    locals_end();    // and handlers, and protocols, may have used these
     delete driver;
     delete[] batch.entries;
     while (message_frames != nullptr) {

@@ -4,6 +4,7 @@
 
 #include "loop/core.hpp"
 
+#include <whorl/home_ptr.hpp>
 #include <whorl/remote.hpp>
 
 #include <sys/eventfd.h>
@@ -159,6 +160,20 @@ bool detail::RemoteState::push_to(const Remote& remote, RemotePost* post) noexce
     if (remote.state_ != nullptr) return remote.push(post);
     post->run(nullptr, post);
     return false;
+}
+
+bool detail::RemoteState::leads_to(const Remote& remote, const LoopCore& core) noexcept {
+    core.check_thread();
+    return remote.state_ != nullptr && remote.state_ == core.remote;
+}
+
+bool detail::home_is(const Remote& home, Loop& loop) noexcept {
+    return RemoteState::leads_to(home, loop.core());
+}
+
+// Refused, it has come back through run(nullptr), which destroys it as well.
+void detail::home_send(const Remote& home, RemotePost& block) noexcept {
+    static_cast<void>(RemoteState::push_to(home, &block));
 }
 
 bool Remote::stop() const noexcept {

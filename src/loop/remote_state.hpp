@@ -11,6 +11,8 @@
 
 namespace whorl::detail {
 
+struct LoopCore;
+
 enum class Sleep : std::uint8_t { awake, sleeping, notified };
 
 // What a loop and its Remotes share: a stack of posts and the word that says whether the loop sleeps.
@@ -37,6 +39,8 @@ struct RemoteState {
     bool push(RemotePost* post) noexcept;
     // For posts that modules of whorl make themselves. False: it has come back through run(nullptr, post).
     static bool push_to(const Remote& remote, RemotePost* post) noexcept;
+    // Asked on the loop's thread.
+    static bool leads_to(const Remote& remote, const LoopCore& core) noexcept;
     void wake_sleeper() noexcept;
     void wake() noexcept;
     bool closed() const noexcept;
