@@ -71,7 +71,7 @@ class FreeSlots {
 
   private:
     Atomic<std::uint32_t>* below_ = nullptr;  // the position below each, while nobody has it
-    alignas(64) Atomic<std::uint64_t> head_{0};
+    Atomic<std::uint64_t> head_{0};
 };
 
 }  // namespace whorl::detail

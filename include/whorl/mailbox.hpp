@@ -75,7 +75,7 @@ struct WHORL_EXPORT MailState {
     Mail* take() noexcept;
 
     // Written by all threads.
-    FreeSlots slots;
+    alignas(64) FreeSlots slots;
     alignas(64) Atomic<std::uint32_t> references{1};  // the ends, mail on its way, an operation
 
     // Written once.

@@ -115,11 +115,11 @@ Error MailState::open_on(Loop& loop) noexcept {
     return {};
 }
 
-// With a reference that comes back with the post.
+// With a reference that comes back with the post. It is not the last: the caller has one as well.
 bool MailState::push(Mail& mail) noexcept {
     add_reference();
     if (home->push(&mail)) return true;
-    drop_reference();
+    references.fetch_sub(1, std::memory_order_relaxed);
     return false;
 }
 
