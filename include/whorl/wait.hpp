@@ -21,6 +21,8 @@ struct WaitKind {
     void (*leave)(LoopCore& core, OpRecord& record) noexcept;
     // It ends without its handler: destroys what the payload owns.
     void (*drop)(OpRecord& record) noexcept;
+    // Instead of `leave`, where it cannot end at once: sees to it that whoever it waits for ends it soon.
+    void (*ask)(LoopCore& core, OpRecord& record) noexcept = nullptr;
 };
 
 struct WaitPayload {

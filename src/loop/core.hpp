@@ -95,6 +95,7 @@ struct LoopCore {
     void complete_locally(OpRecord& record, Error error) noexcept;
     Cancelled cancel_operation(std::uint64_t handle) noexcept;
     void cancel_record(OpRecord& record, std::uint16_t reason) noexcept;
+    bool wait_leave(OpRecord& record, bool asked) noexcept;
     void release(OpRecord& record) noexcept;
     void drop_payload(OpRecord& record) noexcept;
     void drop_handler(OpRecord& record) noexcept { record.thunk(*loop, record, nullptr); }

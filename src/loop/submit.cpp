@@ -182,6 +182,17 @@ Cancelled LoopCore::cancel_operation(std::uint64_t handle) noexcept {
     return Cancelled::cancelling;
 }
 
+// False: what it waits for will end it.
+bool LoopCore::wait_leave(OpRecord& record, bool asked) noexcept {
+    const WaitKind& kind = *record.as<WaitPayload>().kind;
+    if (kind.ask == nullptr) {
+        kind.leave(*this, record);
+        return true;
+    }
+    if (!asked) kind.ask(*this, record);
+    return false;
+}
+
 void LoopCore::cancel_record(OpRecord& record, std::uint16_t reason) noexcept {
     if (record.state == OpState::ready || (record.flags & op_final_seen) != 0) {
         // Too late for what the kernel has said; a stream that would be handed over again ends instead.
@@ -211,7 +222,7 @@ void LoopCore::cancel_record(OpRecord& record, std::uint16_t reason) noexcept {
             break;
         case OpState::armed:
             WHORL_ASSERT(record.kind == OpKind::wait);
-            record.as<WaitPayload>().kind->leave(*this, record);
+            if (!wait_leave(record, asked)) return;
             break;
         case OpState::linked:
             chain_leave(record);
