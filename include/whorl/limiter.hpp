@@ -48,8 +48,8 @@ class Permit {
     Limiter* limiter_ = nullptr;
 };
 
-// Lifetime: it outlives its permits, and so those who wait (asserted): cancel those, as with a Scope. A loop's end
-// ends those who wait on it, and gives back what was on its way to a handler. Thread: the loop's.
+// Lifetime: it outlives its permits, and so those who wait (asserted): cancel those, as with a Scope. A loop's
+// end ends those who wait on it, and gives back what was on its way to a handler. Thread: the loop's.
 class Limiter {
   public:
     // Limits: a permit at least (asserted). With `waiting_max` 0 nobody waits.

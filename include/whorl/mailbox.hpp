@@ -139,7 +139,8 @@ class MailSender {
     // Sends a message. When it is refused, it is still in `message`.
     // Errors: queue_full (as many are under way or not yet received as the mailbox holds), channel_closed
     //   (the mailbox or its loop is gone, or this names none).
-    // Cost: 4 atomic steps, no allocation; a system call only when the loop sleeps and nobody has woken it yet.
+    // Cost: a few atomic steps, no allocation; a system call only when the loop sleeps and nobody has
+    //   woken it yet.
     Error send(T&& message) const noexcept {
         if (closed()) return Error::channel_closed;
         const std::uint32_t slot = state_->slots.take();
