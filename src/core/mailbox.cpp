@@ -157,7 +157,10 @@ void mail_prepare(Mail& mail, MailState& state, std::uint32_t slot) noexcept {
 
 Error mail_receive(Loop& loop, OpRecord& record, MailState& state) noexcept {
     LoopCore& core = loop.core();
-    if (state.core != &core || receiving(core, state) != nullptr) return Error::invalid_argument;
+    // By the home, which is kept: another loop may stand where one was that is gone.
+    if (state.home != core.remote || receiving(core, state) != nullptr) {
+        return Error::invalid_argument;
+    }
     state.add_reference();
     state.receive = core.handle_of(record);
     wait_arm(record, {&mail_kind, &state, nullptr, 0});

@@ -264,6 +264,10 @@ TEST_P(MailboxTest, what_nobody_receives_is_destroyed) {
     EXPECT_EQ(sender.send(std::move(back)), Error::channel_closed);
     EXPECT_NE(back, nullptr) << "handed back";
     back.reset();
+    loop.emplace(make_loop());  // likely where the other one was
+    ASSERT_TRUE(loop->remote());
+    EXPECT_EQ(loop->submit(ReceiveMail{mailbox}, [](Loop&, ReceiveMail<Held>::Done) {}).error(),
+              Error::invalid_argument);
     mailbox.close();
     EXPECT_TRUE(witness.alone());
 }
