@@ -18,9 +18,12 @@
 #include <whorl/file_observer.hpp>
 #include <whorl/framing.hpp>
 #include <whorl/histogram.hpp>
+#include <whorl/home_ptr.hpp>
 #include <whorl/loop.hpp>
+#include <whorl/mailbox.hpp>
 #include <whorl/mesh.hpp>
 #include <whorl/names.hpp>
+#include <whorl/per_loop.hpp>
 #include <whorl/pipe.hpp>
 #include <whorl/prometheus.hpp>
 #include <whorl/protocol.hpp>
