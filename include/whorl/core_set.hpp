@@ -23,9 +23,14 @@
 namespace whorl {
 
 struct CoreSetOptions {
-    // How many loops; 0 for Topology::useful(), one for each physical core that we may use and pay for.
-    // More than there are processors share them.
+    // How many loops; 0 for Topology::useful(), one for each physical core that we may use and pay for, or
+    // for as many as `cpus` has. More than there are processors share them.
     std::uint32_t loops = 0;
+    // The processors themselves, by their number in Topology and taskset(1): the first loop gets the first,
+    // and so on. Null for those of Topology in its order. Owns: nothing, start() reads it. Limits: not looked
+    // at is what the control group's quota pays for: compare with Topology::quota().
+    const std::uint32_t* cpus = nullptr;
+    std::uint32_t cpus_count = 0;
     // Binds each thread to its processor, in the order of Topology. Not for machines that are shared with
     // others, where the scheduler knows better.
     bool pin = true;
@@ -51,7 +56,9 @@ class WHORL_EXPORT CoreSet {
     // loops run; no loop runs before. A setup may reach other loops, by what it was given and by Remotes,
     // but must not wait for them. A handler that throws ends the program.
     // Errors: the first that a thread meets (in making it, its loop, in setup); then all have ended when this
-    //   returns. invalid_argument: more than 1024 loops.
+    //   returns. Before there is a thread: that of Topology::read(); invalid_argument (more than 1024 loops;
+    //   `cpus` without `pin`, of null, or of none); of `cpus`, cpu_unavailable (affinity, cpuset and what is
+    //   online leave it out), cpu_repeated, cpus_miscounted (not as many as `loops`).
     // Limits: `setup` returns Error, is called from several threads at once, and lives until this returns.
     // Cost: a thread and a loop each.
     template <class Setup>
@@ -89,6 +96,11 @@ class WHORL_EXPORT CoreSet {
     // Asks every loop to end: it drains (handlers are called, drain_bound at most), and is destroyed on its
     // own thread. Returns at once. Any number of times.
     void stop() const noexcept;
+    // stop() and join() with one bound for all loops together in place of drain_bound; a loop that drains
+    // already keeps the bound that it has.
+    // Errors: as join(); drain_incomplete when the bound passed in one of them, which ends it all the same.
+    // Limits: as join(). A handler that runs is waited for, however long it takes.
+    Error drain(Nanoseconds bound) noexcept;
     // Waits until all have ended: stopped, or one of them has met an error, which stops the others.
     // Returns the first error: of Loop::run() or Loop::drain() (drain_incomplete).
     // Limits: not from one of the loops (asserted).

@@ -35,6 +35,11 @@ namespace whorl {
     X(name_not_answered, 4124, "name not answered: the name server is away; try again later")      \
     X(name_refused, 4125, "name refused: the name server answered with a failure")                 \
     X(channel_closed, 4130, "channel closed: its other end is gone")                               \
+    X(cpu_unavailable, 4131,                                                                       \
+      "cpu unavailable: offline, or taskset or the cpuset forbids it; Topology has the others")    \
+    X(cpu_repeated, 4132, "cpu repeated: CoreSetOptions::cpus names each processor once")          \
+    X(cpus_miscounted, 4133,                                                                       \
+      "cpus miscounted: give one for each loop, or leave CoreSetOptions::loops at 0")              \
     X(frame_too_large, 4140, "frame too large: the peer sent more than the framing's maximum")     \
     X(frame_malformed, 4141, "frame malformed: the bytes are no frame of this framing")            \
     X(frame_truncated, 4142, "frame truncated: the stream ended inside a frame")                   \

@@ -25,11 +25,13 @@ class WHORL_EXPORT Topology {
 
     // Reads sched_getaffinity(2), /sys/devices/system/cpu and node, and the quota of the control group.
     // What sysfs does not tell (a container without it) is taken as one core each, package and node 0.
+    // A cpuset and processors that are offline are in the affinity mask already.
     // Errors: the errno of sched_getaffinity. Limits: the first 1024 processors.
     // Cost: a few system calls for each processor; some milliseconds. Source: sched_getaffinity(2), Linux
     //   Documentation/ABI/testing/sysfs-devices-system-cpu, cgroup-v2.rst (cpu.max).
     static Result<Topology> read() noexcept;
-    // For tests: the same from another root than "/".
+    // For tests: the same from another root than "/". When it has /proc/self/status, the affinity mask is
+    // Cpus_allowed_list of that and not our own.
     static Result<Topology> read(const char* root) noexcept;
 
     // Those that the affinity mask allows, ordered for use: first one of each physical core, node by node,
@@ -46,8 +48,17 @@ class WHORL_EXPORT Topology {
     std::uint32_t useful() const noexcept {
         return quota_ != 0 && quota_ < cores_ ? quota_ : cores_;
     }
+    // Whether a processor is among them. Cost: O(count).
+    bool has(std::uint32_t number) const noexcept {
+        for (const Cpu& cpu : *this) {
+            if (cpu.number == number) return true;
+        }
+        return false;
+    }
 
   private:
+    void order() noexcept;
+
     std::uint32_t count_ = 0;
     std::uint32_t cores_ = 0;
     std::uint32_t quota_ = 0;

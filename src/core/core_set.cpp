@@ -40,6 +40,9 @@ struct CoreSetState {
     void meet(Error error) noexcept;
     void fail(Error error) noexcept;
     void stop_all() const noexcept;
+    Nanoseconds drain_time() noexcept;
+    void place(const Topology& topology) noexcept;
+    Error start_all() noexcept;
     Error make_thread(Core& core) noexcept;
 
     CoreSetOptions options;
@@ -54,6 +57,8 @@ struct CoreSetState {
     Phase phase = Phase::setting_up;
     std::uint32_t ready = 0;  // have set up, or failed to
     Error first_error;
+    bool drain_bounded = false;  // by drain(), until drain_end; drain_bound counts no more
+    Instant drain_end;
 };
 
 // One more has come to the barrier.
@@ -89,6 +94,13 @@ Error CoreSetState::set_up(Core& core, Loop& loop) noexcept {
     return setup(context, loop, core.index);
 }
 
+// How long a loop that drains from now on may take.
+Nanoseconds CoreSetState::drain_time() noexcept {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!drain_bounded) return options.drain_bound;
+    return std::max(drain_end - clock_now(), Nanoseconds::zero());
+}
+
 // From here on the loop belongs to this thread.
 void CoreSetState::serve(Core& core) {
     Result<Loop> made = Loop::create(options.loop);
@@ -101,7 +113,7 @@ void CoreSetState::serve(Core& core) {
         if (Error failed = loop.run(RunUntil::stopped)) fail(failed);
         stop_all();  // the first that ends, ends all
     }
-    if (Error failed = loop.drain(options.drain_bound)) fail(failed);
+    if (Error failed = loop.drain(drain_time())) fail(failed);
 }
 
 void* CoreSetState::thread_main(void* given) noexcept {
@@ -135,6 +147,58 @@ Error CoreSetState::make_thread(Core& core) noexcept {
     return refused == 0 ? Error() : Error::from_errno(refused);
 }
 
+namespace {
+Error check_cpus(const CoreSetOptions& options, const Topology& topology) noexcept {
+    if (options.cpus == nullptr && options.cpus_count == 0) return {};
+    if (options.cpus == nullptr || options.cpus_count == 0 || !options.pin)
+        return Error::invalid_argument;
+    if (options.loops != 0 && options.loops != options.cpus_count) return Error::cpus_miscounted;
+    const std::uint32_t* end = options.cpus + options.cpus_count;
+    for (const std::uint32_t* cpu = options.cpus; cpu != end; ++cpu) {
+        if (!topology.has(*cpu)) return Error::cpu_unavailable;
+        if (std::find(options.cpus, cpu, *cpu) != cpu) return Error::cpu_repeated;
+    }
+    return {};
+}
+
+std::uint32_t loops_of(const CoreSetOptions& options, const Topology& topology) noexcept {
+    if (options.loops != 0) return options.loops;
+    return options.cpus_count != 0 ? options.cpus_count : topology.useful();
+}
+}  // namespace
+
+void CoreSetState::place(const Topology& topology) noexcept {
+    WHORL_ASSERT(topology.count() != 0);
+    for (std::uint32_t index = 0; index < count; ++index) {
+        Core& core = cores[index];
+        core.set = this;
+        core.index = index;
+        if (!options.pin) continue;
+        const std::uint32_t cpu = options.cpus != nullptr
+                                      ? options.cpus[index]
+                                      : topology[index % topology.count()].number;
+        core.cpu = static_cast<int>(cpu);
+    }
+    options.cpus = nullptr;  // the caller's, and not read again
+}
+
+// Makes the threads, meets them at the barrier, and says go or end.
+Error CoreSetState::start_all() noexcept {
+    std::uint32_t started = 0;
+    Error error;
+    while (started < count && !error) {
+        error = make_thread(cores[started]);
+        if (!error) ++started;
+    }
+    std::unique_lock<std::mutex> lock(mutex);
+    changed.wait(lock, [&] { return ready == started; });
+    if (error && !first_error) first_error = error;
+    error = first_error;
+    phase = error ? Phase::ended : Phase::running;
+    changed.notify_all();
+    return error;
+}
+
 }  // namespace detail
 
 Result<CoreSet> CoreSet::start(const CoreSetOptions& options, detail::CoreSetup setup,
@@ -142,7 +206,8 @@ Result<CoreSet> CoreSet::start(const CoreSetOptions& options, detail::CoreSetup 
     using detail::CoreSetState;
     Result<Topology> topology = Topology::read();
     if (!topology) return topology.error();
-    const std::uint32_t count = options.loops != 0 ? options.loops : topology->useful();
+    const std::uint32_t count = detail::loops_of(options, *topology);
+    if (Error error = detail::check_cpus(options, *topology)) return error;
     if (count > detail::loops_max) return Error::invalid_argument;
     auto* state = new (std::nothrow) CoreSetState;
     if (state == nullptr) return Error::from_errno(ENOMEM);
@@ -153,25 +218,8 @@ Result<CoreSet> CoreSet::start(const CoreSetOptions& options, detail::CoreSetup 
     state->cores = new (std::nothrow) CoreSetState::Core[count];
     if (state->cores == nullptr) return Error::from_errno(ENOMEM);
     state->count = count;
-    std::uint32_t started = 0;
-    Error error;
-    for (; started < count && !error; ++started) {
-        CoreSetState::Core& core = state->cores[started];
-        core.set = state;
-        core.index = started;
-        if (options.pin)
-            core.cpu = static_cast<int>((*topology)[started % topology->count()].number);
-        error = state->make_thread(core);
-    }
-    {
-        std::unique_lock<std::mutex> lock(state->mutex);
-        if (error) --started;
-        state->changed.wait(lock, [&] { return state->ready == started; });
-        if (error && !state->first_error) state->first_error = error;
-        error = state->first_error;
-        state->phase = error ? detail::Phase::ended : detail::Phase::running;
-        state->changed.notify_all();
-    }
+    state->place(*topology);
+    const Error error = state->start_all();
     if (!error) return set;
     static_cast<void>(set.join());
     return error;
@@ -198,6 +246,16 @@ const Remote& CoreSet::remote(std::uint32_t core) const noexcept {
 }
 
 void CoreSet::stop() const noexcept { state_->stop_all(); }
+
+Error CoreSet::drain(Nanoseconds bound) noexcept {
+    {
+        const std::lock_guard<std::mutex> lock(state_->mutex);
+        state_->drain_bounded = true;
+        state_->drain_end = add_saturating(clock_now(), bound);
+    }
+    stop();
+    return join();
+}
 
 Error CoreSet::join() noexcept {
     if (!state_->joined) {

@@ -45,6 +45,57 @@ std::uint32_t number_in(const Path& path, std::uint32_t otherwise) noexcept {
                         : static_cast<std::uint32_t>(std::strtoul(text.bytes, nullptr, 10));
 }
 
+// Which processors we may use.
+struct Allowed {
+    bool has[Topology::cpus_max] = {};
+
+    // "0-3,8,10-11", as the kernel writes sets of processors.
+    void add_list(const char* text) noexcept {
+        for (char* rest = nullptr; *text >= '0' && *text <= '9';
+             text = rest + (*rest == ',' ? 1 : 0)) {
+            unsigned long first = std::strtoul(text, &rest, 10);
+            const unsigned long last = *rest == '-' ? std::strtoul(rest + 1, &rest, 10) : first;
+            for (; first <= last && first < Topology::cpus_max; ++first) has[first] = true;
+        }
+    }
+    bool read_status(const char* root) noexcept {
+        static constexpr char name[] = "Cpus_allowed_list:";
+        std::FILE* status = std::fopen(Path("%s/proc/self/status", root).text, "re");
+        if (status == nullptr) return false;
+        char line[4096];
+        bool found = false;
+        while (!found && std::fgets(line, sizeof line, status) != nullptr) {
+            found = std::strncmp(line, name, sizeof name - 1) == 0;
+        }
+        static_cast<void>(std::fclose(status));
+        if (found) add_list(line + sizeof name - 1 + std::strspn(line + sizeof name - 1, " \t"));
+        return found;
+    }
+    Error read_affinity() noexcept {
+        // Wide enough for every kernel: the call refuses a mask narrower than its own.
+        cpu_set_t* mask = CPU_ALLOC(Topology::cpus_max * 8);
+        if (mask == nullptr) return Error::from_errno(ENOMEM);
+        const std::size_t size = CPU_ALLOC_SIZE(Topology::cpus_max * 8);
+        CPU_ZERO_S(size, mask);
+        Error error;
+        if (::sched_getaffinity(0, size, mask) != 0) error = Error::from_errno(errno);
+        for (std::uint32_t number = 0; number < Topology::cpus_max && !error; ++number) {
+            has[number] = CPU_ISSET_S(number, size, mask);
+        }
+        CPU_FREE(mask);
+        return error;
+    }
+    void leave_online(const char* root) noexcept {
+        const Text list(Path("%s/sys/devices/system/cpu/online", root).text);
+        if (list.empty()) return;
+        Allowed online;
+        online.add_list(list.bytes);
+        for (std::uint32_t number = 0; number < Topology::cpus_max; ++number) {
+            has[number] = has[number] && online.has[number];
+        }
+    }
+};
+
 // The node of a processor is a link in its folder: node0, node1, …
 std::uint32_t node_of(const char* root, std::uint32_t cpu) noexcept {
     const Path path("%s/sys/devices/system/cpu/cpu%u", root, cpu);
@@ -106,19 +157,15 @@ std::uint32_t group_quota(const char* root) noexcept {
 Result<Topology> Topology::read() noexcept { return read(""); }
 
 Result<Topology> Topology::read(const char* root) noexcept {
-    // Wide enough for every kernel: the call refuses a mask narrower than its own.
-    cpu_set_t* mask = CPU_ALLOC(cpus_max * 8);
-    if (mask == nullptr) return Error::from_errno(ENOMEM);
-    const std::size_t size = CPU_ALLOC_SIZE(cpus_max * 8);
-    CPU_ZERO_S(size, mask);
-    if (::sched_getaffinity(0, size, mask) != 0) {
-        const Error error = Error::from_errno(errno);
-        CPU_FREE(mask);
+    Allowed allowed;
+    if (*root != 0 && allowed.read_status(root)) {
+        allowed.leave_online(root);  // what sched_getaffinity has done already (cpu_active_mask)
+    } else if (Error error = allowed.read_affinity()) {
         return error;
     }
     Topology found;
     for (std::uint32_t number = 0; number < cpus_max; ++number) {
-        if (!CPU_ISSET_S(number, size, mask)) continue;
+        if (!allowed.has[number]) continue;
         const char* base = "%s/sys/devices/system/cpu/cpu%u/topology/%s";
         Cpu& cpu = found.cpus_[found.count_++];
         cpu.number = number;
@@ -126,15 +173,18 @@ Result<Topology> Topology::read(const char* root) noexcept {
         cpu.core = number_in(Path(base, root, number, "core_id"), number);
         cpu.node = node_of(root, number);
     }
-    CPU_FREE(mask);
     found.quota_ = group_quota(root);
+    found.order();
+    return found;
+}
 
+void Topology::order() noexcept {
     // Core numbers begin anew in each package, and have gaps: each gets the number of its first processor.
-    for (std::uint32_t index = 0; index < found.count_; ++index) {
-        found.cpus_[index].core += found.cpus_[index].package << 16;
+    for (std::uint32_t index = 0; index < count_; ++index) {
+        cpus_[index].core += cpus_[index].package << 16;
     }
-    Cpu* first = found.cpus_;
-    Cpu* last = found.cpus_ + found.count_;
+    Cpu* first = cpus_;
+    Cpu* last = cpus_ + count_;
     const auto by_node = [](const Cpu& a, const Cpu& b) {
         return a.node != b.node ? a.node < b.node : a.number < b.number;
     };
@@ -146,10 +196,9 @@ Result<Topology> Topology::read(const char* root) noexcept {
     // In place and without an allocation: at most 1024, once in a process.
     Cpu ordered[cpus_max];
     Cpu* out = std::copy_if(first, last, ordered, is_first_of_its_core);
-    found.cores_ = static_cast<std::uint32_t>(out - ordered);
+    cores_ = static_cast<std::uint32_t>(out - ordered);
     std::copy_if(first, last, out, [&](const Cpu& cpu) { return !is_first_of_its_core(cpu); });
-    std::copy(ordered, ordered + found.count_, first);
-    return found;
+    std::copy(ordered, ordered + count_, first);
 }
 
 }  // namespace whorl

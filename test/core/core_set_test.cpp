@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Goal: a loop a core, on the thread and processor that were asked for, all or none, and the first error
-// of any is the one that is returned. Method: real threads on both backends; Topology on a made-up machine.
+// of any is the one that is returned. Method: real threads on both backends.
 #include <whorl/core_set.hpp>
 #include <whorl/mesh.hpp>
 #include <whorl/tcp.hpp>
@@ -9,12 +9,8 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/stat.h>
 
 #include <atomic>
-#include <cstdlib>
-#include <fstream>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -148,6 +144,35 @@ TEST_P(CoreSetTest, its_end_stops_it) {
     EXPECT_EQ(ran.load(), 2);
 }
 
+// An accept that has not ended is what a drain without time leaves.
+TEST_P(CoreSetTest, one_bound_for_all_drains_or_says_that_it_did_not) {
+    const auto run = [](whorl::Nanoseconds of_each, whorl::Nanoseconds of_all, int& cancelled) {
+        CoreSetOptions options = options_of(3);
+        options.drain_bound = of_each;
+        std::atomic<int> ended{0};
+        Result<CoreSet> set = CoreSet::start(options, [&](Loop& loop, std::uint32_t) -> Error {
+            Result<whorl::Listener> listener = whorl::listen(loop, whorl::Address::loopback_v4(0));
+            if (!listener) return listener.error();
+            const auto handler = [&ended](Loop&, whorl::Accept::Done done) {
+                if (done.error == Error::cancelled) ++ended;
+            };
+            return loop.submit(whorl::Accept{*listener}, handler).error();
+        });
+        if (!set) return set.error();
+        const Error error = set->drain(of_all);
+        EXPECT_EQ(set->join(), error) << "any number of times";
+        EXPECT_EQ(set->drain(of_all), error);
+        cancelled = ended.load();
+        return error;
+    };
+    const whorl::Nanoseconds none = whorl::Nanoseconds::zero();
+    int cancelled = 0;
+    EXPECT_FALSE(run(none, std::chrono::hours(1), cancelled));
+    EXPECT_EQ(cancelled, 3);
+    EXPECT_FALSE(run(none, whorl::Nanoseconds::max(), cancelled)) << "no bound at all";
+    EXPECT_EQ(run(std::chrono::hours(1), none, cancelled), Error::drain_incomplete);
+}
+
 // Every loop sends to every other; the last message of all stops them.
 TEST_P(CoreSetTest, a_mesh_carries_everything_between_threads) {
     constexpr std::uint32_t loops = 4;
@@ -227,102 +252,6 @@ TEST(Mesh, wiring_is_checked) {
     ASSERT_TRUE(port);
     EXPECT_EQ(port->to(1).send(5), Error::channel_closed) << "its port was taken and dropped";
     EXPECT_FALSE(port->to(2).send(5));
-}
-
-// --- Topology
-
-class FakeMachine {
-  public:
-    FakeMachine() {
-        char name[] = "/tmp/whorl-topology-XXXXXX";
-        root_ = mkdtemp(name);
-    }
-    ~FakeMachine() { static_cast<void>(std::system(("rm -r '" + root_ + "'").c_str())); }
-    void write(const std::string& path, const std::string& text) const {
-        for (std::size_t at = 1; (at = path.find('/', at)) != std::string::npos; ++at) {
-            mkdir((root_ + path.substr(0, at)).c_str(), 0755);
-        }
-        std::ofstream(root_ + path) << text;
-    }
-    void cpu(std::uint32_t number, int core, int package, int node) const {
-        const std::string base = "/sys/devices/system/cpu/cpu" + std::to_string(number);
-        write(base + "/topology/core_id", std::to_string(core) + "\n");
-        write(base + "/topology/physical_package_id", std::to_string(package) + "\n");
-        write(base + "/node" + std::to_string(node) + "/here", "");
-    }
-    const char* root() const { return root_.c_str(); }
-
-  private:
-    std::string root_;
-};
-
-// The affinity mask is the machine's own: these describe its first two processors.
-bool two_processors() {
-    Result<Topology> real = Topology::read();
-    return real && real->count() >= 2 && (*real)[0].number == 0 && (*real)[1].number == 1;
-}
-
-TEST(Topology, siblings_come_last_and_nodes_are_kept_together) {
-    if (!two_processors()) GTEST_SKIP() << "needs processors 0 and 1";
-    {
-        const FakeMachine machine;
-        machine.cpu(0, 3, 0, 0);
-        machine.cpu(1, 3, 0, 0);
-        Result<Topology> topology = Topology::read(machine.root());
-        ASSERT_TRUE(topology);
-        EXPECT_EQ((*topology)[0].core, (*topology)[1].core) << "two threads of one core";
-        EXPECT_LT(topology->cores(), topology->count());
-    }
-    {
-        const FakeMachine machine;
-        machine.cpu(0, 3, 0, 1);
-        machine.cpu(1, 3, 1, 0);
-        Result<Topology> topology = Topology::read(machine.root());
-        ASSERT_TRUE(topology);
-        EXPECT_NE((*topology)[0].core, (*topology)[1].core) << "the same number in another package";
-        std::vector<std::uint32_t> nodes;
-        for (const whorl::Cpu& cpu : *topology) nodes.push_back(cpu.node);
-        EXPECT_TRUE(std::is_sorted(nodes.begin(), nodes.end()));
-        EXPECT_EQ(nodes.back(), 1u);
-    }
-}
-
-TEST(Topology, without_sysfs_every_processor_is_a_core) {
-    const FakeMachine machine;
-    Result<Topology> topology = Topology::read(machine.root());
-    ASSERT_TRUE(topology);
-    EXPECT_EQ(topology->cores(), topology->count());
-    EXPECT_EQ(topology->quota(), 0u);
-    EXPECT_EQ(topology->useful(), topology->count());
-}
-
-TEST(Topology, the_smallest_quota_of_our_control_groups_counts) {
-    const FakeMachine machine;
-    machine.write("/proc/self/cgroup", "0::/service/worker\n");
-    machine.write("/sys/fs/cgroup/service/worker/cpu.max", "max 100000\n");
-    Result<Topology> topology = Topology::read(machine.root());
-    ASSERT_TRUE(topology);
-    EXPECT_EQ(topology->quota(), 0u);
-    machine.write("/sys/fs/cgroup/service/cpu.max", "150000 100000\n");
-    topology = Topology::read(machine.root());
-    EXPECT_EQ(topology->quota(), 2u);
-    machine.write("/sys/fs/cgroup/service/worker/cpu.max", "10000 100000\n");
-    topology = Topology::read(machine.root());
-    EXPECT_EQ(topology->quota(), 1u);
-    EXPECT_EQ(topology->useful(), 1u);
-}
-
-TEST(Topology, the_affinity_mask_counts) {
-    cpu_set_t before;
-    ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(static_cast<unsigned>(sched_getcpu()), &one);
-    ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
-    Result<Topology> topology = Topology::read();
-    ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
-    ASSERT_TRUE(topology);
-    EXPECT_EQ(topology->count(), 1u);
 }
 
 }  // namespace
