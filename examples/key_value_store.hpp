@@ -27,6 +27,8 @@ inline std::optional<long long> number_of(std::string_view text) {
     long long value = 0;
     const auto [end, wrong] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (wrong != std::errc() || end != text.data() + text.size()) return std::nullopt;
+    if (std::to_string(value) != text)
+        return std::nullopt;  // "007" and "-0" are no numbers to Redis
     return value;
 }
 
@@ -34,6 +36,7 @@ struct Request {
     enum Command { ping, get, set, del, incr, expire, unknown } command = unknown;
     std::string key;
     std::string value;
+    bool echoes = false;    // a ping with a text, which is `key`
     long long seconds = 0;  // 0: for ever
     bool keyed() const { return command != ping && command != unknown; }
 };
@@ -135,6 +138,7 @@ class Parser {
             if (!seconds || *seconds > seconds_max || *seconds < -seconds_max) return Request();
             made.seconds = *seconds;
         }
+        made.echoes = made.command == Request::ping && count == 2;
         if (count > 1) made.key = std::move(words[1]);
         if (made.command == Request::set) made.value = std::move(words[2]);
         return made;
@@ -152,7 +156,7 @@ class Store {
     std::string serve(Request& request, whorl::Instant now) {
         switch (request.command) {
             case Request::ping:
-                return request.key.empty() ? "+PONG\r\n" : bulk(request.key);
+                return request.echoes ? bulk(request.key) : "+PONG\r\n";
             case Request::get: {
                 const Entry* entry = find(request.key, now);
                 return entry == nullptr ? "$-1\r\n" : bulk(entry->value);
@@ -199,10 +203,13 @@ class Store {
     }
     std::string increment(const std::string& key, whorl::Instant now) {
         Entry* entry = find(key, now);
-        if (entry == nullptr) entry = &entries_[key];
-        if (entry->value.empty()) entry->value = "0";
+        if (entry == nullptr) {
+            entry = &entries_[key];
+            entry->value = "0";
+        }
         const std::optional<long long> value = number_of(entry->value);
-        if (!value || *value == INT64_MAX) return error("value is not an integer or out of range");
+        if (!value) return error("value is not an integer or out of range");
+        if (*value == INT64_MAX) return error("increment or decrement would overflow");
         entry->value = std::to_string(*value + 1);
         return integer(*value + 1);
     }
