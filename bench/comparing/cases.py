@@ -134,6 +134,13 @@ def channel_cases():
             Case("paced", "paced", 1, 20_000, without(rivals, "ring"), "ns")]
 
 
+def mesh_cases():
+    rivals = {label: ("bench_mesh", label + ":") for label in ("io_uring", "libev")}
+    return [Case(case, case, loops, loops * (loops - 1) * (200_000 // loops), rivals, "ns")
+            for case in ("sparse", "dense") for loops in (2, 8, 64)] + [
+                Case("hop", "hop", 2, 200_000, rivals, "ns")]
+
+
 def tiny(case):
     """The same with so little to do that it takes milliseconds."""
     count = min(case.count, 100)

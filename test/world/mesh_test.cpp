@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <vector>
 
 namespace {
@@ -28,6 +29,7 @@ struct Station {
     std::uint32_t ended = 0;
     std::uint64_t wrong = 0;
     std::uint32_t core = 0;
+    std::uint32_t spread_worst = 0;
     std::uint64_t* hash = nullptr;  // of who got what from whom, in the order of all
 
     void send(Loop& loop, std::uint32_t to) {
@@ -50,6 +52,10 @@ struct Station {
             *hash = (*hash ^ (core << 16 | from)) * 1099511628211u;  // FNV-1a
         }
         if (!done.more) ++ended;
+        // Of those who send to one loop, none is far ahead of the others.
+        if (core != 0) return;
+        const auto [least, most] = std::minmax_element(got.begin() + 1, got.end());
+        spread_worst = std::max(spread_worst, *most - *least);
     }
 };
 
@@ -87,16 +93,11 @@ std::uint64_t run_mesh(std::uint64_t seed, std::uint32_t loops, std::uint32_t ca
             if (to != core) stations[core].send(*made[core], to);
         }
     }
-    std::uint32_t spread_worst = 0;
     const bool done = world.run_until([&] {
         bool all = true;
         for (const Station& station : stations) {
             if (station.ended != loops - 1) all = false;
         }
-        // Of those who send to one loop, none is far ahead of the others.
-        const std::vector<std::uint32_t>& got = stations[0].got;
-        const auto [least, most] = std::minmax_element(got.begin() + 1, got.end());
-        spread_worst = std::max(spread_worst, *most - *least);
         return all;
     });
     EXPECT_TRUE(done) << world.failure().text();
@@ -106,14 +107,22 @@ std::uint64_t run_mesh(std::uint64_t seed, std::uint32_t loops, std::uint32_t ca
             EXPECT_EQ(stations[core].got[from], from == core ? 0 : each);
         }
     }
+    std::printf(
+        "seed %llu: %u loops, capacity %u, %llu messages, of those who send to one loop at most %u "
+        "apart\n",
+        static_cast<unsigned long long>(seed), loops, capacity,
+        static_cast<unsigned long long>(each) * loops * (loops - 1), stations[0].spread_worst);
     // A sender that runs dry waits for its own turn; beyond that all advance alike.
-    EXPECT_LE(spread_worst, 2 * capacity);
+    EXPECT_LE(stations[0].spread_worst, 4 * capacity);
     return hash;
 }
 
 TEST(MeshWorld, sixty_four_loops_lose_nothing_and_keep_order) {
     for (const std::uint64_t seed : {1u, 2u, 3u}) run_mesh(seed, 64, 4, 20);
 }
+
+// Long enough that a channel that is passed over would show.
+TEST(MeshWorld, sixty_four_loops_are_served_alike_for_long) { run_mesh(11, 64, 16, 250); }
 
 TEST(MeshWorld, one_slot_is_enough_for_sixty_four) { run_mesh(7, 64, 1, 8); }
 
