@@ -19,6 +19,7 @@
 #include <whorl/framing.hpp>
 #include <whorl/histogram.hpp>
 #include <whorl/home_ptr.hpp>
+#include <whorl/inherited.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/mailbox.hpp>
 #include <whorl/mesh.hpp>
@@ -32,6 +33,7 @@
 #include <whorl/relay.hpp>
 #include <whorl/remote.hpp>
 #include <whorl/resolve.hpp>
+#include <whorl/service.hpp>
 #include <whorl/signals.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/splice.hpp>
