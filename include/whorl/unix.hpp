@@ -75,6 +75,8 @@ struct UnixListenOptions {
     // no socket never is. Two processes that do this at the same time may both succeed, and the one that
     // was first is not reached any more: let a lock file or the service manager choose among them.
     bool replace_stale = false;
+    // The file can be opened by this user alone (0600), from the moment it is there.
+    bool private_file = false;
 };
 
 // Opens a listening socket. A file's permissions are those of the process (umask); the file stays when

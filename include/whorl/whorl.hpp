@@ -19,6 +19,7 @@
 #include <whorl/framing.hpp>
 #include <whorl/histogram.hpp>
 #include <whorl/home_ptr.hpp>
+#include <whorl/hot_restart.hpp>
 #include <whorl/inherited.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/mailbox.hpp>

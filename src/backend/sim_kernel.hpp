@@ -64,6 +64,7 @@ class SimKernel final : public System {
     int listen(int fd, int backlog) noexcept override;
     int connect(int fd, const sockaddr* address, socklen_t length) noexcept override;
     int socketpair(int family, int type, int protocol, int fds[2]) noexcept override;
+    int socket_mode(int, mode_t) noexcept override { return 0; }  // everybody here is one user
     int set_blocking(int fd) noexcept override;
     int unlink_socket(const char* path) noexcept override;
     int shutdown(int fd, int how) noexcept override;

@@ -63,6 +63,7 @@ class RealSystem final : public System {
     int socketpair(int family, int type, int protocol, int fds[2]) noexcept override {
         return answered(::socketpair(family, type, protocol, fds));
     }
+    int socket_mode(int fd, mode_t mode) noexcept override { return answered(::fchmod(fd, mode)); }
     int set_blocking(int fd) noexcept override {
         const int flags = ::fcntl(fd, F_GETFL);
         return flags < 0 ? -errno : answered(::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK));

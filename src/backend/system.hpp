@@ -38,6 +38,8 @@ class System {
     virtual int listen(int fd, int backlog) noexcept = 0;
     virtual int connect(int fd, const sockaddr* address, socklen_t length) noexcept = 0;
     virtual int socketpair(int family, int type, int protocol, int fds[2]) noexcept = 0;
+    // fchmod(2) of a socket that is not bound: the permissions of the file that bind(2) will make.
+    virtual int socket_mode(int fd, mode_t mode) noexcept = 0;
     virtual int set_blocking(int fd) noexcept = 0;  // fcntl(2) without O_NONBLOCK
     // Removes a file that is a socket; -ENOTSOCK when it is none.
     virtual int unlink_socket(const char* path) noexcept = 0;

@@ -122,7 +122,9 @@ Result<Listener> listen_unix(Loop& loop, const UnixAddress& address,
     const int type = type_of(options.kind);
     const int fd = open_socket(core.system, type);
     if (fd < 0) return Error::from_errno(fd);
-    Error error = bind_to({&core.system, fd}, address, type, options.replace_stale);
+    Error error;
+    if (options.private_file) error = Error::from_errno(core.system.socket_mode(fd, 0600));
+    if (!error) error = bind_to({&core.system, fd}, address, type, options.replace_stale);
     if (!error) error = Error::from_errno(core.system.listen(fd, options.backlog));
     if (!error) {
         const Result<std::uint64_t> handle = claim(core, fd, detail::DescriptorKind::listener);

@@ -95,6 +95,7 @@ class ModelSystem final : public System {
     int listen(int, int) noexcept override { return -ENOSYS; }
     int shutdown(int, int) noexcept override { return -ENOSYS; }
     int socketpair(int, int, int, int[2]) noexcept override { return -ENOSYS; }
+    int socket_mode(int, mode_t) noexcept override { return -ENOSYS; }
     int set_blocking(int) noexcept override { return -ENOSYS; }
     int unlink_socket(const char*) noexcept override { return -ENOSYS; }
     ssize_t write_quietly(int, const void*, std::size_t) noexcept override { return -ENOSYS; }
