@@ -64,7 +64,7 @@ struct AcceptorMake {
 };
 struct AcceptorDone {
     void* object = nullptr;
-    void (*call)(void*, Loop&) = nullptr;
+    void (*call)(void*, Loop&, std::uint32_t aborted) = nullptr;
     void (*destroy)(void*) noexcept = nullptr;
 };
 WHORL_EXPORT void acceptor_refused(Stream& stream) noexcept;
@@ -96,9 +96,29 @@ class WHORL_EXPORT Acceptor {
         auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
         if (stored == nullptr) return Error::from_errno(12);
         const detail::AcceptorDone done = {
-            stored, [](void* object, Loop& loop) { (*static_cast<Stored*>(object))(loop); },
+            stored,
+            [](void* object, Loop& loop, std::uint32_t) { (*static_cast<Stored*>(object))(loop); },
             [](void* object) noexcept { delete static_cast<Stored*>(object); }};
         const Error error = drain_to(bound, done);
+        if (error) delete stored;
+        return error;
+    }
+    // Accepts no more, serves what the kernel had accepted until then, lets its streams come to their own
+    // end, aborts those that are left after `bound`, and calls `handler(Loop&, std::uint32_t aborted)`
+    // when the last has gone, from dispatch. For a listener that somebody else has, too (hot_restart.hpp):
+    // who is in its backlog is theirs. Errors: as drain.
+    template <class Handler>
+    Error retire(Nanoseconds bound, Handler&& handler) noexcept {
+        using Stored = std::decay_t<Handler>;
+        auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+        if (stored == nullptr) return Error::from_errno(12);
+        const detail::AcceptorDone done = {
+            stored,
+            [](void* object, Loop& loop, std::uint32_t aborted) {
+                (*static_cast<Stored*>(object))(loop, aborted);
+            },
+            [](void* object) noexcept { delete static_cast<Stored*>(object); }};
+        const Error error = retire_to(bound, done);
         if (error) delete stored;
         return error;
     }
@@ -109,6 +129,7 @@ class WHORL_EXPORT Acceptor {
 
   private:
     Error drain_to(Nanoseconds bound, const detail::AcceptorDone& done) noexcept;
+    Error retire_to(Nanoseconds bound, const detail::AcceptorDone& done) noexcept;
 };
 
 namespace detail {

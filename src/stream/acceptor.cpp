@@ -54,6 +54,7 @@ struct AcceptorState final : Acceptor, HubEntry, StreamOwner {
     void grow() noexcept;
     void shut() noexcept;
     void expire() noexcept;
+    Error end_within(Nanoseconds bound, const AcceptorDone& handler) noexcept;
     bool finish();
 
     Listener listening;
@@ -71,6 +72,8 @@ struct AcceptorState final : Acceptor, HubEntry, StreamOwner {
     bool stop_asked = false;
     bool user_paused = false;
     bool closing = false;
+    bool retiring = false;      // accepts no more; what was accepted is still admitted
+    std::uint32_t aborted = 0;  // by the bound
     bool owned =
         false;  // the listener is ours: what is refused in starting leaves it to the caller
 };
@@ -100,7 +103,7 @@ void AcceptorState::settle() {
     }
     take_waiting();
     const bool overloaded = hub().statistics.overloaded;
-    const bool wanted = !user_paused && !overloaded && !full() && first == nullptr;
+    const bool wanted = !user_paused && !overloaded && !full() && first == nullptr && !retiring;
     if (overloaded) hub().wait_for_room(*this);
     if (wanted && !accepting) {
         const Result<Operation> made =
@@ -113,6 +116,7 @@ void AcceptorState::settle() {
         ++statistics.pauses;
         static_cast<void>(loop().cancel(accepting));
     }
+    if (retiring && !accepting && first == nullptr) shut();
 }
 
 void AcceptorState::on_accept(AcceptStream::Done event) {
@@ -261,10 +265,23 @@ void AcceptorState::drain() {
 
 void AcceptorState::expire() noexcept {
     timer = {};
+    aborted = statistics.open;
+    for (const Waiting* each = first; each != nullptr; each = each->next) ++aborted;
+    shut();
     for (ListNode* node = streams.front(); node != nullptr; node = streams.after(*node)) {
         static_cast<StreamState::OwnerLink*>(node)->stream->fail(ClosedBy::deadline,
                                                                  Error::timed_out);
     }
+}
+
+// From now on it ends, and `handler` hears of it.
+Error AcceptorState::end_within(Nanoseconds bound, const AcceptorDone& handler) noexcept {
+    if (closing || done.object != nullptr) return Error::invalid_argument;
+    const Result<Timer> made = loop().after(bound, [this](Loop&, Expired) { expire(); });
+    if (!made) return made.error();
+    timer = *made;
+    done = handler;
+    return {};
 }
 
 // True: it is gone.
@@ -276,7 +293,7 @@ bool AcceptorState::finish() {
         ~End() { delete acceptor; }
     };
     const End end{this};
-    if (done.object != nullptr) done.call(done.object, loop());
+    if (done.object != nullptr) done.call(done.object, loop(), aborted);
     return true;
 }
 
@@ -333,17 +350,21 @@ void Acceptor::close() noexcept { detail::state_of(this).shut(); }
 
 Error Acceptor::drain_to(Nanoseconds bound, const detail::AcceptorDone& done) noexcept {
     detail::AcceptorState& state = detail::state_of(this);
-    if (state.closing || state.done.object != nullptr) return Error::invalid_argument;
-    const Result<Timer> timer =
-        state.HubEntry::loop().after(bound, [&state](Loop&, Expired) { state.expire(); });
-    if (!timer) return timer.error();
-    state.timer = *timer;
-    state.done = done;
+    if (Error error = state.end_within(bound, done)) return error;
     state.shut();
     for (ListNode* node = state.streams.front(); node != nullptr;
          node = state.streams.after(*node)) {
         static_cast<detail::StreamState::OwnerLink*>(node)->stream->close();
     }
+    return {};
+}
+
+Error Acceptor::retire_to(Nanoseconds bound, const detail::AcceptorDone& done) noexcept {
+    detail::AcceptorState& state = detail::state_of(this);
+    if (Error error = state.end_within(bound, done)) return error;
+    state.user_paused = false;
+    state.retiring = true;
+    state.mark();
     return {};
 }
 
