@@ -28,6 +28,7 @@ namespace detail {
 
 namespace {
 constexpr std::size_t visits_max = 8;
+constexpr int restart_backlog = 16;
 constexpr Nanoseconds leaving_bound = std::chrono::seconds(5);
 constexpr std::uint32_t nobody = visits_max;
 
@@ -335,6 +336,12 @@ Result<RestartOffer*> offer_begin(Loop& loop, Listener listener, const RestartOf
     loop.core().check_thread();
     if (options.ready_within.count() < 1) return Error::invalid_argument;
     if (!handler) return Error::from_errno(ENOMEM);
+    const Result<SystemFd> fd = descriptor_number(loop, listener.value());
+    if (!fd) return fd.error();
+    // Whoever connects is told the process that called listen(2) last: a socket that was taken over still
+    // names a predecessor.
+    const int listened = fd->system->listen(fd->number, restart_backlog);
+    if (listened < 0) return Error::from_errno(listened);
     auto* const state = new (std::nothrow)
         OfferState(loop.core(), listener, options.ready_within, handler.release());
     if (state == nullptr) return Error::from_errno(ENOMEM);
@@ -356,7 +363,7 @@ const RestartOfferStatistics& RestartOffer::statistics() const noexcept {
 Result<Listener> listen_restart(Loop& loop, const UnixAddress& address) noexcept {
     UnixListenOptions options;
     options.kind = UnixKind::seqpacket;
-    options.backlog = 16;
+    options.backlog = detail::restart_backlog;
     options.replace_stale = true;
     options.private_file = true;
     return listen_unix(loop, address, options);
