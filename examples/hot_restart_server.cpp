@@ -65,28 +65,45 @@ class Server {
         if (!signals) return signals.error();
         signals_ = *signals;
         wait_signal(loop);
-        if (arguments_.restart_socket.empty()) return begin(loop);
-        const auto address = whorl::UnixAddress::file(arguments_.restart_socket);
-        if (!address) return address.error();
-        return whorl::take_over(loop, *address, {}, whorl::bind<&Server::taken>(this));
+        auto passed = whorl::service::inherited_descriptors(whorl::service::Environment::remove);
+        if (!passed) return passed.error();
+        passed_ = std::move(*passed);
+        return arguments_.restart_socket.empty() ? begin(loop) : ask(loop);
     }
     whorl::Error error() const { return error_; }
 
   private:
+    whorl::Error ask(whorl::Loop& loop) {
+        const auto address = whorl::UnixAddress::file(arguments_.restart_socket);
+        if (!address) return address.error();
+        return whorl::take_over(loop, *address, {}, whorl::bind<&Server::taken>(this));
+    }
+    // A process that was killed may keep its sockets for a moment: the kernel ends its ring behind it.
+    whorl::Error ask_again(whorl::Loop& loop, whorl::Error error) {
+        if (++asked_ > 1000) return error;
+        return loop
+            .after(std::chrono::milliseconds(10),
+                   [this](whorl::Loop& later, whorl::Expired) { end_with(later, ask(later)); })
+            .error();
+    }
+
+    // Nobody serves: from a socket of the service manager's, or one of its own.
     whorl::Error begin(whorl::Loop& loop) {
-        auto passed = whorl::service::inherited_descriptors(whorl::service::Environment::remove);
-        if (!passed) return passed.error();
         const auto address = whorl::Address::parse(arguments_.bind + ":" + arguments_.port);
         if (!address) return address.error();
-        whorl::Result<whorl::Listener> listener = passed->count() != 0
-                                                      ? whorl::adopt_listener(loop, *passed, 0)
-                                                      : whorl::listen(loop, *address);
-        if (!listener) return listener.error();
         if (!arguments_.restart_socket.empty()) {
             const auto path = whorl::UnixAddress::file(arguments_.restart_socket);
-            whorl::Result<whorl::Listener> restart = whorl::listen_restart(loop, *path);
+            const whorl::Result<whorl::Listener> restart = whorl::listen_restart(loop, *path);
             if (!restart) return restart.error();
             restart_ = *restart;
+        }
+        const whorl::Result<whorl::Listener> listener =
+            passed_.count() != 0 ? whorl::adopt_listener(loop, passed_, 0)
+                                 : whorl::listen(loop, *address);
+        if (!listener) {
+            if (restart_) (void)loop.close(restart_);
+            restart_ = {};
+            return listener.error();
         }
         if (whorl::Error error = serve(loop, *listener, "serving")) return error;
         return offer(loop);
@@ -95,7 +112,12 @@ class Server {
     void taken(whorl::Loop& loop, whorl::TakenOver done) {
         const bool alone = done.error == whorl::Error::from_errno(ENOENT) ||
                            done.error == whorl::Error::from_errno(ECONNREFUSED);
-        if (alone) return end_with(loop, begin(loop));
+        if (alone) done.error = begin(loop);
+        if (done.error == whorl::Error::from_errno(ECONNRESET) ||
+            done.error == whorl::Error::from_errno(EADDRINUSE)) {
+            return end_with(loop, ask_again(loop, done.error));
+        }
+        if (alone && !done.error) return;
         if (done.error) return end_with(loop, done.error);
         const whorl::Result<whorl::Listener> listener =
             whorl::adopt_listener(loop, done.descriptors, done.descriptors.find("echo"));
@@ -184,12 +206,14 @@ class Server {
     }
 
     const Arguments& arguments_;
+    whorl::InheritedDescriptors passed_;
     whorl::Signals signals_;
     whorl::Listener restart_;
     whorl::Succession succession_;
     whorl::Acceptor* acceptor_ = nullptr;
     whorl::RestartOffer* offer_ = nullptr;
     whorl::Error error_;
+    int asked_ = 0;
 };
 
 }  // namespace

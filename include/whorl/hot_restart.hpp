@@ -211,7 +211,8 @@ WHORL_EXPORT Error take_over_begin(Loop& loop, const UnixAddress& address,
 // Errors: invalid_argument, slots_exhausted, loop_closed, ENOMEM. In TakenOver: ENOENT or ECONNREFUSED
 //   (nobody serves: open the listeners and listen_restart()), EBUSY (another successor has them), EPERM (the
 //   other end is another user), EPROTONOSUPPORT (it speaks another version), ECONNRESET (it ended midway, or
-//   is asked by too many), ECONNABORTED (it cannot offer what it has), EMFILE (not all found room here),
+//   is asked by too many: ask again; so, too, where one was killed, whose ring, and the sockets in it, the
+//   kernel ends a moment later), ECONNABORTED (it cannot offer what it has), EMFILE (not all found room here),
 //   frame_malformed, timed_out, EACCES, and others of ConnectUnix.
 template <class Handler>
 Error take_over(Loop& loop, const UnixAddress& address, const TakeOverOptions& options,
