@@ -69,6 +69,10 @@ class WHORL_EXPORT BufferPool {
         auto* block = static_cast<PoolBlock*>(owner);
         return block->pool == this ? block : nullptr;
     }
+    // Whether it is a block of any pool, and so bound to that pool's thread. Cost: none.
+    static bool pooled(const Buffer& buffer) noexcept {
+        return buffer.owner() != nullptr && buffer.owner()->release == &BufferPool::release;
+    }
     // All of the mapping that a block lies in. Mappings are numbered from 0 on as they are made, stay
     // where they are while the pool lives, and are at most chunks_max(). Cost: looks at each.
     Bytes chunk_of(const PoolBlock& block) const noexcept;

@@ -117,6 +117,7 @@ class WHORL_EXPORT Framer {
     }
     // Bytes of a frame that has begun.
     std::size_t held() const noexcept { return joined_ ? 0 : own_.size(); }
+    Bytes held_bytes() const noexcept { return joined_ ? Bytes() : own_.bytes(); }
 
   private:
     bool next_joined(const Framing& framing, Bytes& frame) noexcept;

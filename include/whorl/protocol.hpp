@@ -40,6 +40,8 @@ struct ProtocolTable {
     void (*peer_closed)(void*, Stream&);
     void (*closed)(void*, Stream&, Closed);
     void (*destroy)(void*) noexcept;
+    Bytes (*begun)(
+        void*) noexcept;  // what it has of a frame that has begun; null: it has no frames
 };
 
 #define WHORL_PROTOCOL_DETECT(name, ...)                                                     \
@@ -91,6 +93,7 @@ WHORL_EXPORT void stream_start(Stream& stream, const ProtocolTable& table, void*
 WHORL_EXPORT Error stream_replaceable(const Stream& stream) noexcept;
 WHORL_EXPORT const void* stream_object(const Stream& stream) noexcept;
 WHORL_EXPORT void stream_frame_open(Stream& stream, bool open) noexcept;
+WHORL_EXPORT bool stream_detaching(const Stream& stream) noexcept;
 
 // The protocol on the heap, and how it is called.
 template <class P>
@@ -123,6 +126,10 @@ struct ProtocolBox {
         if constexpr (Has_closed<P>::value) of(object).protocol.closed(stream, reason);
     }
     static void destroy(void* object) noexcept { delete &of(object); }
+    static Bytes begun(void* object) noexcept {
+        if constexpr (framed) return of(object).framer.held_bytes();
+        else return {};
+    }
 
     // Frames, as long as this object handles the stream and it reads; the rest waits, for it or for
     // its successor.
@@ -132,7 +139,8 @@ struct ProtocolBox {
         while (framer.next(protocol.framing, frame)) {
             protocol.frame(stream, frame);
             const bool ours = stream_object(stream) == this;
-            if (ours && !stream.closing() && !stream.paused()) continue;
+            const bool going = !stream.closing() && !stream.paused() && !stream_detaching(stream);
+            if (ours && going) continue;
             const Bytes rest = framer.take_unread();
             buffer.trim_front(buffer.size() - rest.size);
             if (!rest.empty() && !stream.closing()) stream.unread(std::move(buffer));
@@ -143,9 +151,13 @@ struct ProtocolBox {
     }
 
     static constexpr ProtocolTable table = {
-        Has_opened<P>::value ? &ProtocolBox::opened : nullptr,     &ProtocolBox::received,
-        Has_writable<P>::value ? &ProtocolBox::writable : nullptr, &ProtocolBox::peer_closed,
-        Has_closed<P>::value ? &ProtocolBox::closed : nullptr,     &ProtocolBox::destroy,
+        Has_opened<P>::value ? &ProtocolBox::opened : nullptr,
+        &ProtocolBox::received,
+        Has_writable<P>::value ? &ProtocolBox::writable : nullptr,
+        &ProtocolBox::peer_closed,
+        Has_closed<P>::value ? &ProtocolBox::closed : nullptr,
+        &ProtocolBox::destroy,
+        framed ? &ProtocolBox::begun : nullptr,
     };
 };
 

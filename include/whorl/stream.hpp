@@ -105,6 +105,7 @@ struct StreamStatistics {
     std::uint32_t streams_high = 0;
     std::uint64_t opened = 0;
     std::uint64_t closed = 0;
+    std::uint64_t detached = 0;   // handed over to other loops (handover.hpp)
     std::uint64_t shed = 0;       // ended with over_budget
     std::uint64_t overloads = 0;  // times `high` was reached
     std::size_t bytes = 0;        // held now
@@ -168,8 +169,8 @@ class WHORL_EXPORT Stream {
     // written before goes out as it is, and what has arrived and was not delivered goes through the
     // layer. What is written from now on is sent when the layer is ready; so is, when it is made with
     // replace() in the same turn, the next protocol's `opened` called.
-    // Errors: invalid_argument (it has one, or our side has ended), stale_handle (aborted or closed),
-    // ENOMEM, those of the layer.
+    // Errors: invalid_argument (it has one, our side has ended, or it is being detached), stale_handle
+    // (aborted or closed), ENOMEM, those of the layer.
     Error secure(StreamLayer& layer) noexcept;
 
     // From now on these deadlines count.

@@ -17,6 +17,7 @@
 #include <whorl/file.hpp>
 #include <whorl/file_observer.hpp>
 #include <whorl/framing.hpp>
+#include <whorl/handover.hpp>
 #include <whorl/histogram.hpp>
 #include <whorl/home_ptr.hpp>
 #include <whorl/hot_restart.hpp>

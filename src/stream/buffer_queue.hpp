@@ -47,6 +47,12 @@ class BufferQueue {
         --count_;
         return taken;
     }
+    void swap(BufferQueue& other) noexcept {
+        std::swap(ring_, other.ring_);
+        std::swap(room_, other.room_);
+        std::swap(head_, other.head_);
+        std::swap(count_, other.count_);
+    }
     void clear() noexcept {
         while (count_ != 0) static_cast<void>(pop_front());
     }

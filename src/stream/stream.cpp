@@ -19,25 +19,27 @@ StreamState::~StreamState() {
     }
     drop_retired();
     if (object != nullptr) table->destroy(object);
+    if (detaching()) detach.destroy(detach.object);
     delete filter;
 }
 
-// Everything that may be due, in this order. Each step may abort the stream, which ends the rest.
+// Everything that may be due, in this order. Each step may abort or detach the stream, which ends the rest.
 void StreamState::settle() {
     if (ended) {
         if (pending == 0) finish();
         return;
     }
+    if (detaching()) return settle_detach();
     if (filter != nullptr && !filter->begun) begin_filter();
-    if (!ended && owes_opened && !handshaking()) call_opened();
-    if (!ended) tell_writable();
-    if (!ended) deliver();
-    if (!ended && filter != nullptr) seal();
-    if (!ended) send();
-    if (!ended) shut();
-    if (!ended) read();
-    if (!ended && (!owes_opened || handshaking())) end_orderly();
-    if (!ended) arm();
+    if (going() && owes_opened && !handshaking()) call_opened();
+    if (going()) tell_writable();
+    if (going()) deliver();
+    if (going() && filter != nullptr) seal();
+    if (going()) send();
+    if (going()) shut();
+    if (going()) read();
+    if (going() && (!owes_opened || handshaking())) end_orderly();
+    if (going()) arm();
 }
 
 void StreamState::drain() {
@@ -143,6 +145,10 @@ Error stream_replaceable(const Stream& stream) noexcept {
     return state.ended ? Error(Error::stale_handle) : Error();
 }
 
+bool stream_detaching(const Stream& stream) noexcept {
+    return static_cast<const StreamState&>(stream).detaching();
+}
+
 const void* stream_object(const Stream& stream) noexcept {
     return static_cast<const StreamState&>(stream).object;
 }
@@ -227,7 +233,9 @@ Error Stream::secure(StreamLayer& layer) noexcept {
     detail::StreamState& stream = state();
     stream.core->check_thread();
     if (stream.ended) return Error::stale_handle;
-    if (stream.filter != nullptr || stream.ending) return Error::invalid_argument;
+    if (stream.filter != nullptr || stream.ending || stream.detaching()) {
+        return Error::invalid_argument;
+    }
     return stream.set_filter(layer);
 }
 

@@ -87,6 +87,10 @@ void StreamState::finish() {
         }
     };
     WHORL_ASSERT(ended && pending == 0 && !calling);
+    if (detaching()) {
+        mark();  // should the handler throw: `closed` comes with the next round
+        detach_failed(reason.error);
+    }
     const End end{this};
     if (table->closed != nullptr) table->closed(object, *this, reason);
 }

@@ -23,7 +23,7 @@ bool StreamState::wants_reading() const noexcept {
 // The high watermark does not hold back what has arrived already: it is bounded, and a protocol that
 // answers it may need it to get on.
 bool StreamState::may_deliver() const noexcept {
-    return !user_paused && !budget_paused && !closes && !ended && !owes_opened &&
+    return !user_paused && !budget_paused && !closes && !ended && !owes_opened && !detaching() &&
            !(above_high && options.pause_at_high) && (filter == nullptr || filter->begun);
 }
 
@@ -47,7 +47,7 @@ void StreamState::deliver() {
 }
 
 void StreamState::tell_peer_end() {
-    if (!peer_ended || peer_told || !held.empty() || owes_opened) return;
+    if (!peer_ended || peer_told || !held.empty() || owes_opened || detaching()) return;
     if (closes) {
         peer_told = true;
         return;

@@ -8,6 +8,7 @@
 
 #include <whorl/address.hpp>
 #include <whorl/buffer_chain.hpp>
+#include <whorl/handover.hpp>
 #include <whorl/protocol.hpp>
 #include <whorl/tcp.hpp>
 
@@ -24,6 +25,7 @@
 //   stream_write.cpp   send: the queue, gathering, rates, our end
 //   stream_filter.cpp  unseal, seal: a layer between the stream and its socket
 //   stream_end.cpp     end: close, abort, deadlines, the last callback
+//   handover.cpp       detach: out of this loop, and into it
 //
 // Only read.cpp, write.cpp and end.cpp name operations: another transport stands beside them there.
 // With a filter, `held` and `waiting` are what the protocol reads and writes, and filter->sealed is what
@@ -96,6 +98,7 @@ struct StreamState final : Stream, HubEntry {
     void sent(Error error, std::uint64_t bytes);
     void on_send(Error error, std::uint64_t bytes, Buffer&& buffer);
     void on_chain(SendChain::Done done);
+    Error put_back(std::size_t bytes) noexcept;
     void shut() noexcept;
     void tell_writable();
 
@@ -120,6 +123,15 @@ struct StreamState final : Stream, HubEntry {
     Instant next_due() const noexcept;
     void expired();
     void reset_on_close() noexcept;
+
+    // --- handover.cpp
+    bool detaching() const noexcept { return detach.object != nullptr; }
+    bool going() const noexcept { return !ended && !detaching(); }
+    void stop_transfers() noexcept;
+    void settle_detach();
+    void detach_failed(Error error);
+    Error pack(DetachedState& into) noexcept;
+    void leave() noexcept;
 
     // Fixed.
     Socket descriptor;
@@ -170,6 +182,8 @@ struct StreamState final : Stream, HubEntry {
     BufferChain flying;  // room for what is gathered
     std::size_t queued_bytes = 0;
     std::size_t flying_bytes = 0;  // of one buffer, what it has; its size is set to what may go now
+    Operation send_operation;      // while `sending`
+    bool send_stop_asked = false;  // and was cancelled
     bool sending = false;
     bool back_is_ours = false;  // the queue's last buffer may be appended to
     bool above_high = false;
@@ -185,6 +199,7 @@ struct StreamState final : Stream, HubEntry {
     bool ended = false;   // the descriptor is being closed
     Closed reason;
     Instant close_at{};
+    DetachCall detach;  // who waits for the stream to be detached
     std::uint32_t pending = 0;
     Timer timer;
     Instant timer_at = instant_never;

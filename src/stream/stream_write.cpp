@@ -101,7 +101,8 @@ void StreamState::send_single() noexcept {
             on_send(done.error, done.bytes, std::move(done.buffer));
         });
     }
-    if (!made) fail(ClosedBy::error, made.error());
+    if (!made) return fail(ClosedBy::error, made.error());
+    send_operation = *made;
 }
 
 void StreamState::send_gathered() noexcept {
@@ -117,11 +118,13 @@ void StreamState::send_gathered() noexcept {
     const Result<Operation> made =
         HubEntry::loop().submit(SendChain{descriptor, std::move(flying)},
                                 [this](Loop&, SendChain::Done done) { on_chain(std::move(done)); });
-    if (!made) fail(ClosedBy::error, made.error());
+    if (!made) return fail(ClosedBy::error, made.error());
+    send_operation = *made;
 }
 
 // What was not taken goes first again.
 void StreamState::on_send(Error error, std::uint64_t bytes, Buffer&& buffer) {
+    if (send_stop_asked && error == Error::cancelled) error = {};
     if (!ended && !error) {
         buffer.resize(flying_bytes);
         buffer.trim_front(static_cast<std::size_t>(bytes));
@@ -136,13 +139,33 @@ void StreamState::on_send(Error error, std::uint64_t bytes, Buffer&& buffer) {
 
 void StreamState::on_chain(SendChain::Done done) {
     flying = std::move(done.chain);
+    Error error = done.error;
+    if (send_stop_asked && error == Error::cancelled) {
+        error = ended ? Error() : put_back(static_cast<std::size_t>(done.bytes));
+    }
     flying.clear();
-    sent(done.error, done.bytes);
+    sent(error, done.bytes);
+}
+
+// The rest of a chain that was stopped, from `bytes` on, goes first again.
+Error StreamState::put_back(std::size_t bytes) noexcept {
+    BufferQueue& queue = to_send();
+    if (queue.empty()) (filter != nullptr ? filter->back_is_ours : back_is_ours) = false;
+    std::uint32_t first = 0;
+    for (; first < flying.count() && bytes >= flying[first].size(); ++first) {
+        bytes -= flying[first].size();
+    }
+    if (first < flying.count()) flying[first].trim_front(bytes);
+    for (std::uint32_t index = flying.count(); index != first; --index) {
+        if (!queue.push_front(std::move(flying[index - 1]))) return Error::from_errno(ENOMEM);
+    }
+    return {};
 }
 
 void StreamState::sent(Error error, std::uint64_t bytes) {
     --pending;
     sending = false;
+    send_stop_asked = false;
     ++counts.sends;
     counts.bytes_sent += bytes;
     if (!ended) {
