@@ -136,6 +136,8 @@ class Driver {
     // The descriptor is about to be closed; no record names it any more. Stale events must not reach
     // the next owner of its number.
     virtual void forget(Descriptor& descriptor) noexcept = 0;
+    // The same for one that leaves the loop open: what comes for it from now on is no event here.
+    virtual void let_go(Descriptor& descriptor) noexcept { forget(descriptor); }
 
     // A watch record is about to be freed, or is not going to be handed over again.
     virtual void forget_watch(OpRecord& record) noexcept = 0;

@@ -129,7 +129,7 @@ Error LibevDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatc
     batch.capacity = capacity;
     if (!backlog_.empty() || !cancelled_.empty() || work_left_) notify_host();
     if (refused_) return std::exchange(refused_, Error());
-    return rebuilt_ ? notify_attach() : Error();
+    return rebuilt_ && notify_fd_ >= 0 ? notify_attach() : Error();
 }
 
 // Only epoll_wait(2) could tell what has become ready.
@@ -299,8 +299,7 @@ Result<int> LibevDriver::notify_fd() noexcept {
         notify_fd_ = -1;
         return error;
     }
-    libev_init(rebuild_, &on_rebuild, this);
-    libev_.ev_fork_start(loop_, &rebuild_);
+    watch_rebuild();
     notify_host();  // interest that libev has not yet told the kernel
     return notify_fd_;
 }
@@ -331,8 +330,16 @@ int LibevDriver::backend_fd() noexcept {
     return fd;
 }
 
+void LibevDriver::watch_rebuild() noexcept {
+    if (rebuild_.active != 0) return;
+    libev_init(rebuild_, &on_rebuild, this);
+    libev_.ev_fork_start(loop_, &rebuild_);
+}
+
 void LibevDriver::on_rebuild(struct ev_loop*, ev_fork* watcher, int) noexcept {
-    static_cast<LibevDriver*>(watcher->data)->rebuilt_ = true;
+    auto* const driver = static_cast<LibevDriver*>(watcher->data);
+    driver->rebuilt_ = true;
+    driver->epoll_fd_ = -1;
 }
 
 // Makes the host's descriptor readable for what epoll cannot know: a timer that is due.

@@ -56,6 +56,7 @@ class LibevDriver final : public Driver {
     // epoll does not keep files open, and a cancelled operation has been disarmed already.
     void flush() noexcept override {}
     void forget(Descriptor& descriptor) noexcept override;
+    void let_go(Descriptor& descriptor) noexcept override;
     void forget_watch(OpRecord& record) noexcept override;
     Error watch_wake(int event_fd) noexcept override;
     Result<int> notify_fd() noexcept override;
@@ -98,6 +99,7 @@ class LibevDriver final : public Driver {
     void notify_host() noexcept;
     Error notify_attach() noexcept;
     int backend_fd() noexcept;
+    void watch_rebuild() noexcept;
     void own_refused(ev_io& io) noexcept;
     static void on_timer(struct ev_loop*, ev_io* io, int events) noexcept;
     static void on_wake(struct ev_loop*, ev_io* io, int events) noexcept;
@@ -153,6 +155,7 @@ class LibevDriver final : public Driver {
     ev_io timer_io_{};
     ev_io wake_io_{};
     ev_fork rebuild_{};
+    int epoll_fd_ = -1;  // libev's own, once it was asked for; not ours to close
 
     WorkPool* work_ = nullptr;  // made with the first record that needs it
     ev_io work_io_{};

@@ -80,6 +80,21 @@ void LibevDriver::forget(Descriptor& descriptor) noexcept {
     descriptor.backend = nullptr;
 }
 
+// libev leaves it to close(2) to take a descriptor out of the epoll set. One that stays open would go on to
+// wake us, until libev finds that and removes its number, which may be another file's by then. When it comes
+// back, libev adds it again: libev_set() has told it not to trust what it knows.
+void LibevDriver::let_go(Descriptor& descriptor) noexcept {
+    if (descriptor.backend == nullptr) return;
+    const int fd = descriptor.fd;
+    forget(descriptor);
+    if (epoll_fd_ < 0) {
+        watch_rebuild();
+        epoll_fd_ = backend_fd();
+    }
+    epoll_event none{};
+    if (epoll_fd_ >= 0) static_cast<void>(epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, &none));
+}
+
 void LibevDriver::forget_watch(OpRecord& record) noexcept {
     Watcher* watcher = watcher_of(record);
     if (watcher == nullptr) return;

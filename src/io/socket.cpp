@@ -181,7 +181,7 @@ Result<int> detach(Loop& loop, Socket socket) noexcept {
     if (descriptor == nullptr) return Error::stale_handle;
     if (descriptor->operations != 0) return Error::from_errno(EBUSY);
     const int fd = descriptor->fd;
-    core.driver->forget(*descriptor);
+    core.driver->let_go(*descriptor);
     core.descriptors.release(descriptor);
     return int{fd};
 }

@@ -262,6 +262,42 @@ TEST_P(Handover, what_is_written_until_it_goes_goes_along) {
     expect_nothing_left(there);
 }
 
+TEST_P(Handover, what_comes_for_it_wakes_its_old_loop_no_more) {
+    WHORL_SKIP_IF_REFUSED();
+    if (GetParam().world) return;  // no host polls there
+    Loop here = make_loop();
+    const Result<int> notify = here.notify_fd();  // says whether something has come for the loop
+    ASSERT_TRUE(notify);
+    Pair pair = make_pair(here);
+    Log log;
+    Stream& stream = attach_log(here, pair.socket, log);
+    run_until(here, [&] { return log.has('o'); });
+    turns(here, 3);  // it is waited for
+    const int fd = fd_of(here, pair.socket);
+    DetachedStream travelling = detached(here, stream);
+    const auto wakes = [&] {
+        pollfd wait{*notify, POLLIN, 0};
+        return os::poll(&wait, 1, 0) != 0;
+    };
+    for (int round = 0; round < 1000 && (round < 10 || wakes()); ++round) {
+        EXPECT_FALSE(here.process());
+    }
+    EXPECT_FALSE(wakes());
+    pair.peer.send("for another loop");
+    pollfd arrived{fd, POLLIN, 0};
+    EXPECT_EQ(os::poll(&arrived, 1, 30'000), 1);
+    EXPECT_FALSE(wakes()) << "the connection is still known to the loop that it has left";
+    Loop there = make_loop();
+    Log after;
+    attach_there(there, std::move(travelling), after);
+    run_until(there, [&] { return after.text == "for another loop"; });
+    pair.peer.send(", and more");
+    run_until(there, [&] { return after.text == "for another loop, and more"; });
+    after.stream->abort();
+    run_closed(there, after);
+    expect_nothing_left(there);
+}
+
 TEST_P(Handover, dropped_it_resets_the_connection_and_frees_all) {
     WHORL_SKIP_IF_REFUSED();
     Loop here = make_loop();

@@ -177,7 +177,7 @@ struct alignas(128) Core {
 struct Server {
     Core cores[2];
     std::uint64_t connections = 0;
-    whorl::CoreSet* set = nullptr;
+    std::atomic<whorl::CoreSet*> set{nullptr};  // before the first visitor hears of the port
     std::atomic<std::uint64_t> closed{0};
 };
 
@@ -198,7 +198,7 @@ struct Echo {
     void closed(Stream&, Closed reason) {
         if (reason.error) ++core->errors;
         if (core->server->closed.fetch_add(1) + 1 == core->server->connections) {
-            core->server->set->stop();
+            core->server->set.load()->stop();
         }
     }
 };
