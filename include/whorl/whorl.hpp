@@ -39,6 +39,7 @@
 #include <whorl/signals.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/splice.hpp>
+#include <whorl/steering.hpp>
 #include <whorl/stream.hpp>
 #include <whorl/tcp.hpp>
 #include <whorl/udp.hpp>
