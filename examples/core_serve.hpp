@@ -17,7 +17,9 @@ struct CoreArguments {
     whorl::CoreSetOptions options;
 };
 
-inline bool core_parse(int count, char** words, CoreArguments& arguments) {
+// With `spread`: further words that the program takes after --spread.
+inline bool core_parse(int count, char** words, CoreArguments& arguments,
+                       std::string* spread = nullptr) {
     for (int index = 1; index + 1 < count; index += 2) {
         const std::string name = words[index], value = words[index + 1];
         if (name == "--port") arguments.port = static_cast<std::uint16_t>(std::atoi(value.c_str()));
@@ -27,6 +29,7 @@ inline bool core_parse(int count, char** words, CoreArguments& arguments) {
             arguments.options.loop.backend = whorl::Backend::io_uring;
         else if (name == "--backend" && value == "libev")
             arguments.options.loop.backend = whorl::Backend::libev;
+        else if (name == "--spread" && spread != nullptr) *spread = value;
         else if (name != "--backend" || value != "automatic") return false;
     }
     return count % 2 == 1;

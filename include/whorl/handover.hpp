@@ -51,6 +51,13 @@ class WHORL_EXPORT DetachedStream {
     }
     ~DetachedStream();
 
+    // Of a connection that no stream has had: one that was accepted here and is dealt out to other loops.
+    // Owns: the socket, on success: its handle is stale then. Thread: loop thread only (asserted).
+    // Errors: stale_handle, EBUSY (operations are on it), ENOMEM. What is wrong with the options, attach()
+    //   says. Cost: one allocation.
+    static Result<DetachedStream> of(Loop& loop, Socket socket,
+                                     const StreamOptions& options = {}) noexcept;
+
     explicit operator bool() const noexcept { return state_ != nullptr; }
     // All of these: not of an empty one (asserted).
     std::size_t held() const noexcept;    // bytes that have arrived and wait to be delivered
@@ -127,7 +134,7 @@ Error detach(Stream& stream, Handler&& handler) noexcept {
 // Thread: loop thread only (asserted).
 // Errors: as attach(Loop&, Socket); slots_exhausted; over_budget (what it holds does not fit into the
 //   loop's StreamBudget::max); invalid_argument (an empty one, one of another simulated world, or options
-//   with a layer: secure() it in `opened`).
+//   with a layer, unless it comes from of(): secure() it in `opened`).
 // Cost: two system calls and two allocations.
 template <class P>
 Result<Stream*> attach(Loop& loop, DetachedStream&& from, P&& protocol,

@@ -36,6 +36,7 @@ struct DetachedState {
     std::size_t held_bytes = 0;
     std::size_t queued_bytes = 0;
     Closed reason;
+    bool fresh = false;  // no stream has had it
     bool frame_open = false;
     bool peer_ended = false;
     bool above_high = false;
@@ -206,9 +207,8 @@ Result<Stream*> stream_make(Loop& loop, const DetachedStream& from,
     LoopCore& core = loop.core();
     core.check_thread();
     const DetachedState* const state = DetachedAccess::of(from);
-    if (state == nullptr || state->system != &core.system || options.layer != nullptr) {
-        return Error::invalid_argument;
-    }
+    if (state == nullptr || state->system != &core.system) return Error::invalid_argument;
+    if (options.layer != nullptr && !state->fresh) return Error::invalid_argument;
     const Result<StreamHub*> hub = StreamHub::of(loop);
     if (!hub) return hub.error();
     if (!(*hub)->fits(state->held_bytes + state->queued_bytes)) return Error::over_budget;
@@ -265,6 +265,28 @@ DetachedStream::~DetachedStream() {
     static_cast<void>(detail::option_set(fd, linger));
     static_cast<void>(state_->system->close(state_->number));
     delete state_;
+}
+
+Result<DetachedStream> DetachedStream::of(Loop& loop, Socket socket,
+                                          const StreamOptions& options) noexcept {
+    DetachedStream made;
+    made.state_ = new (std::nothrow) detail::DetachedState;
+    if (made.state_ == nullptr) return Error::from_errno(ENOMEM);
+    const Result<int> number = detach(loop, socket);
+    if (!number) {
+        delete std::exchange(made.state_, nullptr);
+        return number.error();
+    }
+    detail::DetachedState& state = *made.state_;
+    state.system = &loop.core().system;
+    state.number = *number;
+    state.options = options;
+    state.options.read_group = state.options.write_group = RateGroup();
+    state.read_bucket = TokenBucket(options.read_rate);
+    state.write_bucket = TokenBucket(options.write_rate);
+    state.attached_at = loop.core().clock();
+    state.fresh = true;
+    return made;
 }
 
 std::size_t DetachedStream::held() const noexcept {

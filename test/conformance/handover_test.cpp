@@ -298,6 +298,33 @@ TEST_P(Handover, what_comes_for_it_wakes_its_old_loop_no_more) {
     expect_nothing_left(there);
 }
 
+TEST_P(Handover, an_accepted_connection_is_dealt_out_without_having_been_a_stream) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop here = make_loop(), there = make_loop();
+    Pair pair = make_pair(here);
+    EXPECT_EQ(DetachedStream::of(here, Socket()).error(), Error::stale_handle);
+    End own;
+    const Result<Operation> receive = here.submit(Recv{pair.socket, here.buffer(10)}, into(own));
+    ASSERT_TRUE(receive);
+    EXPECT_EQ(DetachedStream::of(here, pair.socket).error(), Error::from_errno(EBUSY));
+    here.cancel(*receive);
+    run_until(here, [&] { return own.finals == 1; });
+    pair.peer.send("before anybody read");
+    StreamOptions options;
+    options.read_rate = Rate{1'000'000, 1'000};
+    Result<DetachedStream> dealt = DetachedStream::of(here, pair.socket, options);
+    ASSERT_TRUE(dealt);
+    expect_nothing_left(here);
+    EXPECT_EQ(dealt->held() + dealt->queued(), 0u);
+    EXPECT_EQ(dealt->options().read_rate.burst, 1'000u);
+    Log log;
+    attach_there(there, std::move(*dealt), log);
+    run_until(there, [&] { return log.text == "before anybody read"; });
+    pair.peer.close();
+    run_closed(there, log);
+    expect_nothing_left(there);
+}
+
 TEST_P(Handover, dropped_it_resets_the_connection_and_frees_all) {
     WHORL_SKIP_IF_REFUSED();
     Loop here = make_loop();

@@ -189,6 +189,16 @@ def test_core_echo(programs):
     expect(len(counts) == 3, f"it told of {len(counts)} loops")
     # 200 connections by hash: none of three loops is left out but by a chance of 1e-35.
     expect(min(counts) > 0, f"the kernel spread them {counts}")
+    # Steered or dealt, the same is served. Dealt out in turn, all have the same.
+    for spread in ("cpu", "hash", "deal"):
+        with programs.server("core_echo", "--loops", "3", "--spread", spread) as server:
+            check_echo(server.address)
+            check_many(server.address, 60)
+        counts = [int(count) for count in re.findall(rb"loop \d on processor \d+ accepted (\d+)",
+                                                     server.told)]
+        expect(len(counts) == 3 and sum(counts) >= 60, f"{spread}: {counts}")
+        if spread == "deal":
+            expect(max(counts) - min(counts) <= 1, f"dealt out unevenly: {counts}")
 
 
 def resp(*words):
