@@ -43,6 +43,7 @@ STRUCTURES = {
     "lookup": ("pointer", "slab"),
     "handler": ("function", "virtual", "inline"),
     "buffers": ("malloc", "pool"),
+    "messages": ("deque", "local"),
 }
 
 

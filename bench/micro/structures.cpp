@@ -7,11 +7,15 @@
 //                                   make a handler of 24 bytes of capture, move it into its slot, call
 //                                   it, destroy it: whorl's way, std::function, a virtual call on the heap
 //   pool:buffers  malloc:buffers    take `count` buffers of 4 KiB, touch each, give them back
+//   local:messages  deque:messages  send `count` messages of 8 bytes inside one loop and receive them: a
+//                                   LocalChannel beside a std::deque, which has no end, bound or waiters
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_pool.hpp>
 #include <whorl/handler.hpp>
+#include <whorl/local_channel.hpp>
 #include <whorl/slab.hpp>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -228,6 +232,46 @@ void malloc_buffers(Run& run) {
     run.add(sum);
 }
 
+class Local {
+  public:
+    void send(std::uint64_t number) {
+        if (channel_.send(std::move(number))) std::exit(1);
+    }
+    std::uint64_t receive() { return *channel_.receive(); }
+
+  private:
+    whorl::LocalChannel<std::uint64_t> channel_{64};
+};
+
+class Deque {
+  public:
+    void send(std::uint64_t number) { numbers_.push_back(number); }
+    std::uint64_t receive() {
+        const std::uint64_t number = numbers_.front();
+        numbers_.pop_front();
+        return number;
+    }
+
+  private:
+    std::deque<std::uint64_t> numbers_;
+};
+
+template <class Queue>
+void messages(Run& run) {
+    Queue queue;
+    std::uint64_t sum = 0;
+    run.measure([&] {
+        for (std::uint64_t n = 0; n < run.operations(); n += run.count()) {
+            for (std::uint64_t index = 0; index < run.count(); ++index) queue.send(n + index);
+            bench::escape(&queue);
+            for (std::uint64_t index = 0; index < run.count(); ++index) {
+                sum = sum * 3 + queue.receive();
+            }
+        }
+    });
+    run.add(sum);
+}
+
 struct Case {
     const char* name;
     const char* rival;
@@ -244,6 +288,8 @@ constexpr Case cases[] = {
     {"virtual:handler", "virtual", &handler<Virtual>},
     {"pool:buffers", "pool", &pool_buffers},
     {"malloc:buffers", "malloc", &malloc_buffers},
+    {"local:messages", "local", &messages<Local>},
+    {"deque:messages", "deque", &messages<Deque>},
 };
 
 }  // namespace
