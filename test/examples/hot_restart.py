@@ -26,7 +26,7 @@ import threading
 from run import PATIENCE, Failure, expect, parse_arguments, run_test
 
 NAME = "hot_restart_server"
-RESTARTS = 5 * int(os.environ.get("WHORL_TEST_SCALE", "1"))
+RESTARTS = max(2, round(5 * float(os.environ.get("WHORL_TEST_SCALE") or 1)))
 CLIENTS = 8
 
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "interleave/explorer.hpp"
 
+#include "base/guard.hpp"
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -34,6 +36,7 @@ void* take(std::size_t bytes) noexcept {
     if (used[thread] + whole > thread_bytes) return nullptr;
     unsigned char* at = memory + thread * thread_bytes + used[thread];
     used[thread] += whole;
+    whorl::detail::unguard(at, whole);  // clang's sanitizer poisons the count before an array
     const Header header{bytes, 1};
     std::memcpy(at, &header, sizeof header);
     ++live;
@@ -47,6 +50,7 @@ void give_back(void* pointer) noexcept {
     Header header;
     std::memcpy(&header, at, sizeof header);
     if (header.live != 1) explorer().fail("memory was given back twice");
+    whorl::detail::unguard(pointer, header.bytes);
     std::memset(pointer, rubbish, header.bytes);
     header.live = 0;
     std::memcpy(at, &header, sizeof header);
