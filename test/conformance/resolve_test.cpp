@@ -201,7 +201,10 @@ TEST_P(Resolve, names_are_found) {
     Loop loop = make_loop();
     ResolveQuery local{"localhost", "443"};
     local.family = AF_INET;
-    EXPECT_EQ(resolved(loop, local).addresses, Texts{"127.0.0.1:443"}) << "the hosts file";
+    // The hosts file; its line for ::1 makes glibc tell the address twice.
+    const Texts found = resolved(loop, local).addresses;
+    EXPECT_FALSE(found.empty());
+    for (const std::string& text : found) EXPECT_EQ(text, "127.0.0.1:443");
     name_has("three.test", 3);
     EXPECT_EQ(resolved(loop, {"three.test", {}, 7}).addresses,
               (Texts{"192.0.2.1:7", "192.0.2.2:7", "192.0.2.3:7"}));
