@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
-// What the servers with a loop for each core share: their arguments, and the signals that end them.
+// What the servers with a loop for each core share: their arguments, their port, and the signals that end
+// them.
 #pragma once
 
 #include <whorl/core_set.hpp>
 #include <whorl/whorl.hpp>
 
 #include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -49,3 +53,34 @@ inline sigset_t core_signals() {
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     return signals;
 }
+
+// The port that all loops listen on (ListenOptions::reuse_port), chosen once. It is bound and does not listen: no
+// connection is given to it.
+class CorePort {
+  public:
+    explicit CorePort(std::uint16_t wanted)
+        : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)),
+          address_(whorl::Address::loopback_v4(wanted)) {
+        const int on = 1;
+        sockaddr_storage bound{};
+        socklen_t size = sizeof bound;
+        auto* const at = reinterpret_cast<sockaddr*>(&bound);
+        const bool held = ::setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+                          ::setsockopt(fd_, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
+                          ::bind(fd_, address_.data(), address_.length()) == 0 &&
+                          ::getsockname(fd_, at, &size) == 0;
+        if (held) address_ = *whorl::Address::from_sockaddr(at, size);
+        else error_ = whorl::Error::from_errno(errno);
+    }
+    CorePort(const CorePort&) = delete;
+    CorePort& operator=(const CorePort&) = delete;
+    ~CorePort() { ::close(fd_); }
+
+    whorl::Error error() const { return error_; }
+    const whorl::Address& address() const { return address_; }
+
+  private:
+    int fd_;
+    whorl::Address address_;
+    whorl::Error error_;
+};

@@ -34,15 +34,10 @@ int main(int count, char** words) {
     whorl::Result<key_value::Mesh> mesh = key_value::Mesh::create(loops < 2 ? 2 : loops, 256);
     if (!mesh) return core_failed("mesh", mesh.error().text());
 
-    // The port is chosen once; a listener of its own keeps it until all have theirs.
-    whorl::Result<whorl::Loop> chooser = whorl::Loop::create();
-    if (!chooser) return core_failed("loop", chooser.error().text());
+    const CorePort held(arguments.port);
+    if (held.error()) return core_failed("port", held.error().text());
     whorl::ListenOptions shared;
     shared.reuse_port = true;
-    const whorl::Result<whorl::Listener> first =
-        whorl::listen(*chooser, whorl::Address::loopback_v4(arguments.port), shared);
-    if (!first) return core_failed("listen", first.error().text());
-    const whorl::Address address = *whorl::local_address(*chooser, *first);
 
     std::vector<std::unique_ptr<key_value::Shard>> shards(loops);
     whorl::BackendReport report;
@@ -51,14 +46,14 @@ int main(int count, char** words) {
             if (core == 0) report = loop.backend_report();
             whorl::Result<key_value::Mesh::Port> port = mesh->take(core);
             if (!port) return port.error();
-            const whorl::Result<whorl::Listener> listener = whorl::listen(loop, address, shared);
+            const whorl::Result<whorl::Listener> listener =
+                whorl::listen(loop, held.address(), shared);
             if (!listener) return listener.error();
             shards[core] = std::make_unique<key_value::Shard>(loop, loops, std::move(*port));
             return shards[core]->start(*listener);
         });
     if (!cores) return core_failed("start", cores.error().text());
-    (void)chooser->drain(std::chrono::seconds(1));  // closes the listener that kept the port
-    std::printf("listening on %s\nbackend %s\n", address.print().data, report.text);
+    std::printf("listening on %s\nbackend %s\n", held.address().print().data, report.text);
     std::fflush(stdout);
 
     int signal = 0;
