@@ -12,6 +12,7 @@
 #include <whorl/loop_options.hpp>
 #include <whorl/op_record.hpp>
 #include <whorl/result.hpp>
+#include <whorl/site.hpp>
 #include <whorl/statistics.hpp>
 #include <whorl/time.hpp>
 
@@ -74,14 +75,18 @@ class WHORL_EXPORT Loop {
     // Errors: stale_handle (its descriptor is closed), slots_exhausted, loop_closed (draining),
     //   invalid_argument (see the operation), ENOMEM.
     // Cost: no allocation, no system call; it reaches the kernel with the turn's one call.
+    // `site`, here and below, is the place of the call, which the loop remembers when
+    //   LoopOptions::insight or something that needs it is on.
     template <class Op, class Handler>
-    Result<Operation> submit(Op&& operation, Handler&& handler) noexcept {
-        return submit_with(std::forward<Op>(operation), nullptr, std::forward<Handler>(handler));
+    Result<Operation> submit(Op&& operation, Handler&& handler, Site site = Site::here()) noexcept {
+        return submit_with(std::forward<Op>(operation), nullptr, std::forward<Handler>(handler),
+                           site);
     }
     template <class Op, class Handler>
-    Result<Operation> submit(Op&& operation, const SubmitOptions& options,
-                             Handler&& handler) noexcept {
-        return submit_with(std::forward<Op>(operation), &options, std::forward<Handler>(handler));
+    Result<Operation> submit(Op&& operation, const SubmitOptions& options, Handler&& handler,
+                             Site site = Site::here()) noexcept {
+        return submit_with(std::forward<Op>(operation), &options, std::forward<Handler>(handler),
+                           site);
     }
 
     // Asks that an operation end. Allowed any number of times, from everywhere on the loop's thread.
@@ -92,26 +97,28 @@ class WHORL_EXPORT Loop {
     // (1.024 µs) plus slack later while the loop is not busy. A delay of zero or less runs it in the
     // next turn, after I/O. Errors: slots_exhausted, loop_closed, ENOMEM. Cost: 10–30 ns.
     template <class Handler>
-    Result<Timer> after(Nanoseconds delay, Handler&& handler) noexcept {
-        return arm(delay.count(), 0, true, Missed::skip, std::forward<Handler>(handler));
+    Result<Timer> after(Nanoseconds delay, Handler&& handler, Site site = Site::here()) noexcept {
+        return arm(delay.count(), 0, true, Missed::skip, std::forward<Handler>(handler), site);
     }
     // The same at an instant of the loop's clock.
     template <class Handler>
-    Result<Timer> at(Instant deadline, Handler&& handler) noexcept {
+    Result<Timer> at(Instant deadline, Handler&& handler, Site site = Site::here()) noexcept {
         return arm(deadline.time_since_epoch().count(), 0, false, Missed::skip,
-                   std::forward<Handler>(handler));
+                   std::forward<Handler>(handler), site);
     }
     // Runs the handler every `interval`, first after one interval, without drift.
     // Limits: interval above zero, else invalid_argument.
     template <class Handler>
-    Result<Timer> every(Nanoseconds interval, Handler&& handler) noexcept {
-        return every(interval, Missed::skip, std::forward<Handler>(handler));
+    Result<Timer> every(Nanoseconds interval, Handler&& handler,
+                        Site site = Site::here()) noexcept {
+        return every(interval, Missed::skip, std::forward<Handler>(handler), site);
     }
     template <class Handler>
-    Result<Timer> every(Nanoseconds interval, Missed missed, Handler&& handler) noexcept {
+    Result<Timer> every(Nanoseconds interval, Missed missed, Handler&& handler,
+                        Site site = Site::here()) noexcept {
         if (interval <= Nanoseconds::zero()) return Error::invalid_argument;
-        return arm(interval.count(), interval.count(), true, missed,
-                   std::forward<Handler>(handler));
+        return arm(interval.count(), interval.count(), true, missed, std::forward<Handler>(handler),
+                   site);
     }
 
     // Cancels a timer. True: its handler will never run (again) and is destroyed now, or right after
@@ -127,14 +134,15 @@ class WHORL_EXPORT Loop {
     // posted before it, at most posts_per_turn. Errors: queue_full, loop_closed, ENOMEM.
     // Cost: 2–4 ns; memory is reused.
     template <class Handler>
-    Error post(Handler&& handler) noexcept;
+    Error post(Handler&& handler, Site site = Site::here()) noexcept;
 
     // Watches a descriptor that stays the caller's, level-triggered: the handler
     // (`handler(Loop&, Watched)`) runs as long as the condition holds, once per turn. Any number of
     // watches on one descriptor. Errors: slots_exhausted, loop_closed, invalid_argument (fd < 0),
     //   ENOMEM. Cost: no allocation.
     template <class Handler>
-    Result<Watch> watch(int fd, Interest interest, Handler&& handler) noexcept;
+    Result<Watch> watch(int fd, Interest interest, Handler&& handler,
+                        Site site = Site::here()) noexcept;
     // Changes what a watch waits for; none pauses it. Errors: stale_handle.
     Error modify(Watch watch, Interest interest) noexcept;
     // Ends a watch. True: its handler will never run again and is destroyed now, or right after it
@@ -145,7 +153,7 @@ class WHORL_EXPORT Loop {
     // Runs `handler(Loop&)` in every turn, before or after the wait. At most 64 hooks.
     // Errors: slots_exhausted, loop_closed. It goes with cancel(Operation).
     template <class Handler>
-    Result<Operation> hook(HookPoint point, Handler&& handler) noexcept;
+    Result<Operation> hook(HookPoint point, Handler&& handler, Site site = Site::here()) noexcept;
 
     // Closes a descriptor. Its handle is stale for new submissions at once; every operation on it ends
     // (error cancelled, unless it had reached something else); the descriptor itself is closed only
@@ -160,7 +168,7 @@ class WHORL_EXPORT Loop {
         return close_descriptor(handle.value(), nullptr);
     }
     template <class Tag, class Handler>
-    Error close(Handle<Tag> handle, Handler&& handler) noexcept;
+    Error close(Handle<Tag> handle, Handler&& handler, Site site = Site::here()) noexcept;
 
     // Runs turns until stop(), or until nothing is left to wait for (RunUntil::idle).
     // Errors: only when the backend can no longer work. A handler's exception leaves run() with the
@@ -221,22 +229,22 @@ class WHORL_EXPORT Loop {
     // options it has no deadline and keeps run() going.
     Error claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions* options,
                 detail::OpRecord*& claimed) noexcept;
-    Operation commit(detail::OpRecord& record) noexcept;
+    Operation commit(detail::OpRecord& record, Site site) noexcept;
     void abandon(detail::OpRecord& record) noexcept;
     Result<Timer> commit_timer(detail::OpRecord& record, std::int64_t time, std::int64_t interval,
-                               bool relative, Missed missed) noexcept;
-    Watch commit_watch(detail::OpRecord& record, int fd, Interest interest) noexcept;
-    Operation commit_hook(detail::OpRecord& record, HookPoint point) noexcept;
-    Error close_descriptor(std::uint64_t handle, detail::OpRecord* record) noexcept;
-    Result<void*> claim_post(void (*run)(Loop& loop, void* closure, bool call)) noexcept;
+                               bool relative, Missed missed, Site site) noexcept;
+    Watch commit_watch(detail::OpRecord& record, int fd, Interest interest, Site site) noexcept;
+    Operation commit_hook(detail::OpRecord& record, HookPoint point, Site site) noexcept;
+    Error close_descriptor(std::uint64_t handle, detail::OpRecord* record, Site site = {}) noexcept;
+    Result<void*> claim_post(void (*run)(Loop& loop, void* closure, bool call), Site site) noexcept;
     void release(detail::OpRecord& record) noexcept;
 
     template <class Op, class Handler>
-    Result<Operation> submit_with(Op&& operation, const SubmitOptions* options,
-                                  Handler&& handler) noexcept;
+    Result<Operation> submit_with(Op&& operation, const SubmitOptions* options, Handler&& handler,
+                                  Site site) noexcept;
     template <class Handler>
     Result<Timer> arm(std::int64_t time, std::int64_t interval, bool relative, Missed missed,
-                      Handler&& handler) noexcept;
+                      Handler&& handler, Site site) noexcept;
     template <class Event, class Stored>
     static void event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* delivery);
     template <class Op, class Stored>
@@ -299,8 +307,8 @@ Stored& stored_in(OpRecord& record) noexcept {
 }  // namespace detail
 
 template <class Op, class Handler>
-Result<Operation> Loop::submit_with(Op&& operation, const SubmitOptions* options,
-                                    Handler&& handler) noexcept {
+Result<Operation> Loop::submit_with(Op&& operation, const SubmitOptions* options, Handler&& handler,
+                                    Site site) noexcept {
     using Plain = std::decay_t<Op>;
     using Stored = std::decay_t<Handler>;
     static_assert(!std::is_lvalue_reference_v<Op>, "whorl: submit takes over: std::move it in");
@@ -318,7 +326,7 @@ Result<Operation> Loop::submit_with(Op&& operation, const SubmitOptions* options
     operation.store(record);
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &operation_thunk<Plain, Stored>;
-    return commit(record);
+    return commit(record, site);
 }
 
 template <class Op, class Stored>
@@ -365,7 +373,7 @@ void Loop::event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* d
 
 template <class Handler>
 Result<Timer> Loop::arm(std::int64_t time, std::int64_t interval, bool relative, Missed missed,
-                        Handler&& handler) noexcept {
+                        Handler&& handler, Site site) noexcept {
     using Stored = std::decay_t<Handler>;
     detail::handler_check<Stored, Loop&, Expired>();
     detail::OpRecord* claimed = nullptr;
@@ -373,11 +381,11 @@ Result<Timer> Loop::arm(std::int64_t time, std::int64_t interval, bool relative,
     detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::ExpiredEvent, Stored>;
-    return commit_timer(record, time, interval, relative, missed);
+    return commit_timer(record, time, interval, relative, missed, site);
 }
 
 template <class Handler>
-Result<Watch> Loop::watch(int fd, Interest interest, Handler&& handler) noexcept {
+Result<Watch> Loop::watch(int fd, Interest interest, Handler&& handler, Site site) noexcept {
     using Stored = std::decay_t<Handler>;
     detail::handler_check<Stored, Loop&, Watched>();
     if (fd < 0) return Error::invalid_argument;
@@ -386,11 +394,11 @@ Result<Watch> Loop::watch(int fd, Interest interest, Handler&& handler) noexcept
     detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::WatchedEvent, Stored>;
-    return commit_watch(record, fd, interest);
+    return commit_watch(record, fd, interest, site);
 }
 
 template <class Handler>
-Result<Operation> Loop::hook(HookPoint point, Handler&& handler) noexcept {
+Result<Operation> Loop::hook(HookPoint point, Handler&& handler, Site site) noexcept {
     using Stored = std::decay_t<Handler>;
     detail::handler_check<Stored, Loop&>();
     SubmitOptions options;
@@ -400,11 +408,11 @@ Result<Operation> Loop::hook(HookPoint point, Handler&& handler) noexcept {
     detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::PlainEvent, Stored>;
-    return commit_hook(record, point);
+    return commit_hook(record, point, site);
 }
 
 template <class Tag, class Handler>
-Error Loop::close(Handle<Tag> handle, Handler&& handler) noexcept {
+Error Loop::close(Handle<Tag> handle, Handler&& handler, Site site) noexcept {
     using Stored = std::decay_t<Handler>;
     static_assert(detail::names_descriptor<Tag>,
                   "close takes a Socket, Listener or File; use cancel");
@@ -414,7 +422,7 @@ Error Loop::close(Handle<Tag> handle, Handler&& handler) noexcept {
     detail::OpRecord& record = *claimed;
     ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
     record.thunk = &event_thunk<detail::PlainEvent, Stored>;
-    return close_descriptor(handle.value(), &record);
+    return close_descriptor(handle.value(), &record, site);
 }
 
 template <class Stored>
@@ -430,10 +438,10 @@ void Loop::post_thunk(Loop& loop, void* closure, bool call) {
 }
 
 template <class Handler>
-Error Loop::post(Handler&& handler) noexcept {
+Error Loop::post(Handler&& handler, Site site) noexcept {
     using Stored = std::decay_t<Handler>;
     detail::handler_check<Stored, Loop&>();
-    Result<void*> slot = claim_post(&post_thunk<Stored>);
+    Result<void*> slot = claim_post(&post_thunk<Stored>, site);
     if (!slot) return slot.error();
     ::new (*slot) Stored(std::forward<Handler>(handler));
     return {};

@@ -134,6 +134,12 @@ struct LoopOptions {
     // How long destruction waits for the kernel to let go of buffers before it leaks and reports them.
     Nanoseconds shutdown_bound{std::chrono::seconds(5)};
 
+    // Seeing inside (docs/insight.md). Off, none of these costs anything that can be measured.
+    //
+    // Remembers of each operation, timer, watch and post where and when it was submitted, and when it
+    // reached the backend and came back: 64 bytes for each operation alive. The others switch it on.
+    bool insight = false;
+
     // The simulated world that the loop lives in: set by testing::World::make_loop(), which see. With
     // Backend::io_uring the io_uring driver then runs on a simulated ring.
     detail::SimKernel* world = nullptr;

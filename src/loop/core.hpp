@@ -31,6 +31,7 @@ namespace whorl::detail {
 struct RemoteState;
 struct RemotePost;
 struct LoopLocal;
+struct Insight;
 
 // One tick of the wheel is 1024 ns.
 constexpr std::uint64_t tick_at_or_after(std::int64_t ns) noexcept {
@@ -88,7 +89,8 @@ struct LoopCore {
                 OpRecord*& claimed) noexcept;
     Error claim_options(OpRecord& record, const SubmitOptions& options) noexcept;
     Error claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept;
-    Operation commit(OpRecord& record) noexcept;
+    Operation commit(OpRecord& record, Site site) noexcept;
+    void committed(OpRecord& record, Site site) noexcept;
     void place(OpRecord& record) noexcept;
     void start(OpRecord& record) noexcept;
     void list(OpRecord& record) noexcept;
@@ -203,7 +205,7 @@ struct LoopCore {
 
     // --- timers and watches (timers.cpp, watches.cpp)
     Timer timer_commit(OpRecord& record, std::int64_t time, std::int64_t interval, bool relative,
-                       Missed missed) noexcept;
+                       Missed missed, Site site) noexcept;
     OpRecord* timer_find(std::uint64_t handle) noexcept;
     bool timer_cancel(std::uint64_t handle) noexcept;
     Error timer_move(std::uint64_t handle, Nanoseconds delay) noexcept;
@@ -215,11 +217,11 @@ struct LoopCore {
     void timer_fire_periodic(OpRecord& record);
     void deadline_expire(OpRecord& record) noexcept;
     void deadline_release(OpRecord& record) noexcept;
-    Watch watch_commit(OpRecord& record, int fd, Interest interest) noexcept;
+    Watch watch_commit(OpRecord& record, int fd, Interest interest, Site site) noexcept;
     OpRecord* watch_find(std::uint64_t handle) noexcept;
     Error watch_modify(std::uint64_t handle, Interest interest) noexcept;
     bool watch_cancel(std::uint64_t handle, bool flush) noexcept;
-    Operation hook_commit(OpRecord& record, HookPoint point) noexcept;
+    Operation hook_commit(OpRecord& record, HookPoint point, Site site) noexcept;
     Cancelled hook_cancel(OpRecord& record) noexcept;
     void hook_unlink(OpRecord& record) noexcept;
     void free_record(OpRecord& record) noexcept;
@@ -247,6 +249,7 @@ struct LoopCore {
 
     // Fixed after open().
     Loop* loop = nullptr;
+    Insight* insight = nullptr;  // insight.hpp; null when nobody wants to see inside
     LoopOptions options;
     System& system;
     BackendReport report;
@@ -279,6 +282,7 @@ struct LoopCore {
     std::uint32_t hooks_after_count = 0;
     std::uint32_t executing = 0;  // record whose handler runs in place, 0 for none
     bool in_turn = false;
+    bool watched = false;  // a guest's host, or insight, is to hear of what is committed
     bool stopping = false;
     bool draining = false;
     bool dropping = false;   // handlers are destroyed instead of called

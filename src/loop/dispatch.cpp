@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 4
 #include "loop/core.hpp"
+#include "loop/insight.hpp"
 
 #include <utility>
 
@@ -96,7 +97,8 @@ void LoopCore::dispatch_posts() {
         PostSlot& slot = posts.front();
         const DropFront guard{posts};
         ++statistics.posts_run;
-        slot.run(*loop, slot.closure, !dropping);
+        if (insight == nullptr) slot.run(*loop, slot.closure, !dropping);
+        else insight->run_post(slot);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include "backend/select.hpp"
 #include "loop/core.hpp"
+#include "loop/insight.hpp"
 #include "loop/remote_state.hpp"
 
 #include <whorl/remote.hpp>
@@ -40,6 +41,7 @@ LoopCore::~LoopCore() {
         frames = frame->next;
         delete frame;
     }
+    delete insight;
     if (pool != nullptr) pool->close();
 }
 
@@ -91,6 +93,15 @@ Error LoopCore::open(BackendReport& result) noexcept {
     if (refused) {
         say("no address space for the slots; lower ops_max or handles_max, or raise RLIMIT_AS");
         return refused;
+    }
+    if (Insight::wanted(options)) {
+        insight = new (std::nothrow) Insight(*this);
+        refused = insight == nullptr ? Error::from_errno(ENOMEM) : insight->open();
+        if (refused) {
+            say("no memory for what LoopOptions::insight and its like remember");
+            return refused;
+        }
+        watched = true;
     }
     bulk_limit();
     pool = BufferPool::create(options.buffer_bytes_max);
@@ -146,7 +157,9 @@ Error Loop::claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions
                   detail::OpRecord*& claimed) noexcept {
     return core_->claim(kind, target, options, claimed);
 }
-Operation Loop::commit(detail::OpRecord& record) noexcept { return core_->commit(record); }
+Operation Loop::commit(detail::OpRecord& record, Site site) noexcept {
+    return core_->commit(record, site);
+}
 void Loop::abandon(detail::OpRecord& record) noexcept {
     if (record.state == detail::OpState::linked) core_->chain_leave(record);
     core_->release(record);
@@ -154,26 +167,31 @@ void Loop::abandon(detail::OpRecord& record) noexcept {
 void Loop::release(detail::OpRecord& record) noexcept { core_->release(record); }
 
 Result<Timer> Loop::commit_timer(detail::OpRecord& record, std::int64_t time, std::int64_t interval,
-                                 bool relative, Missed missed) noexcept {
-    return core_->timer_commit(record, time, interval, relative, missed);
+                                 bool relative, Missed missed, Site site) noexcept {
+    return core_->timer_commit(record, time, interval, relative, missed, site);
 }
-Watch Loop::commit_watch(detail::OpRecord& record, int fd, Interest interest) noexcept {
-    return core_->watch_commit(record, fd, interest);
+Watch Loop::commit_watch(detail::OpRecord& record, int fd, Interest interest, Site site) noexcept {
+    return core_->watch_commit(record, fd, interest, site);
 }
-Operation Loop::commit_hook(detail::OpRecord& record, HookPoint point) noexcept {
-    return core_->hook_commit(record, point);
+Operation Loop::commit_hook(detail::OpRecord& record, HookPoint point, Site site) noexcept {
+    return core_->hook_commit(record, point, site);
 }
-Error Loop::close_descriptor(std::uint64_t handle, detail::OpRecord* record) noexcept {
+Error Loop::close_descriptor(std::uint64_t handle, detail::OpRecord* record, Site site) noexcept {
+    if (record != nullptr && core_->watched) core_->committed(*record, site);
     return core_->descriptor_shut(handle, record);
 }
 
-Result<void*> Loop::claim_post(void (*run)(Loop& loop, void* closure, bool call)) noexcept {
+Result<void*> Loop::claim_post(void (*run)(Loop& loop, void* closure, bool call),
+                               Site site) noexcept {
     core_->check_thread();
     if (core_->draining) return Error::loop_closed;
     Result<detail::PostSlot*> slot = core_->posts.push(core_->options.posts_max);
     if (!slot) return slot.error();
     (*slot)->run = run;
-    core_->note_work();
+    if (core_->watched) {
+        core_->note_work();
+        if (core_->insight != nullptr) core_->insight->posted(site);
+    }
     return static_cast<void*>((*slot)->closure);
 }
 
@@ -271,7 +289,7 @@ Result<int> Loop::notify_fd() noexcept {
     if (Error error = core_->remote_open()) return error;
     Result<int> fd = core_->driver->notify_fd();
     core_->report.features = core_->driver->features();
-    if (fd && !core_->guest) core_->guest = core_->guest_new = true;
+    if (fd && !core_->guest) core_->guest = core_->guest_new = core_->watched = true;
     return fd;
 }
 

@@ -3,6 +3,7 @@
 #include "loop/remote_state.hpp"
 
 #include "loop/core.hpp"
+#include "loop/insight.hpp"
 
 #include <whorl/home_ptr.hpp>
 #include <whorl/remote.hpp>
@@ -136,7 +137,8 @@ void LoopCore::dispatch_remote() {
         if (post == nullptr) return;
         remote_taken = post->next;
         ++statistics.remote_posts_run;
-        post->run(dropping ? nullptr : loop, post);
+        if (insight == nullptr) post->run(dropping ? nullptr : loop, post);
+        else insight->run_remote(*post);
     }
 }
 

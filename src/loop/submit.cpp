@@ -2,6 +2,7 @@
 // Floor: 4
 #include "backend/work_calls.hpp"
 #include "loop/core.hpp"
+#include "loop/insight.hpp"
 
 #include <whorl/wait.hpp>
 
@@ -134,9 +135,9 @@ Error LoopCore::claim_deadline(OpRecord& record, const SubmitOptions& options) n
     return {};
 }
 
-Operation LoopCore::commit(OpRecord& record) noexcept {
+Operation LoopCore::commit(OpRecord& record, Site site) noexcept {
     const Operation handle = Operation::from_value(handle_of(record));
-    note_work();
+    if (watched) committed(record, site);
     // It follows another, or was decided, or armed, while it was being opened.
     if (record.state != OpState::ended) return handle;
     place(record);
@@ -194,6 +195,7 @@ bool LoopCore::wait_leave(OpRecord& record, bool asked) noexcept {
 }
 
 void LoopCore::cancel_record(OpRecord& record, std::uint16_t reason) noexcept {
+    if (insight != nullptr) insight->cancel_asked(record);
     if (record.state == OpState::ready || (record.flags & op_final_seen) != 0) {
         // Too late for what the kernel has said; a stream that would be handed over again ends instead.
         if ((record.flags & (op_cancelled | op_timed_out)) == 0) record.flags |= reason;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 4
 #include "loop/core.hpp"
+#include "loop/insight.hpp"
 
 // Timers and deadlines. A relative timer is only noted when it is armed and filed before the next
 // wait, with the one clock reading that the wait needs anyway: so it counts from a moment after the
@@ -29,7 +30,7 @@ Expired expired_of(OpRecord&, const Delivery& delivery) noexcept {
 }
 
 Timer LoopCore::timer_commit(OpRecord& record, std::int64_t time, std::int64_t interval,
-                             bool relative, Missed missed) noexcept {
+                             bool relative, Missed missed, Site site) noexcept {
     record.progress = static_cast<std::uint64_t>(interval);
     if (missed == Missed::burst) record.flags |= timer_burst;
     if (missed == Missed::delay) record.flags |= timer_delay;
@@ -43,7 +44,7 @@ Timer LoopCore::timer_commit(OpRecord& record, std::int64_t time, std::int64_t i
     } else {
         timer_file(record, time);
     }
-    note_work();
+    if (watched) committed(record, site);
     return Timer::from_value(handle_of(record));
 }
 
@@ -57,6 +58,7 @@ OpRecord* LoopCore::timer_find(std::uint64_t handle) noexcept {
 bool LoopCore::timer_cancel(std::uint64_t handle) noexcept {
     OpRecord* record = timer_find(handle);
     if (record == nullptr) return false;
+    if (insight != nullptr) insight->cancel_asked(*record);
     timer_unfile(*record);
     if (executing == operations.index_of(record)) {
         record->flags |= op_late_free;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 4
 #include "loop/core.hpp"
+#include "loop/insight.hpp"
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,11 +21,15 @@ constexpr std::uint32_t prepare_budget = 256;
 // through.
 struct InTurn {
     LoopCore& core;
-    explicit InTurn(LoopCore& owner) noexcept : core(owner) { core.in_turn = true; }
+    explicit InTurn(LoopCore& owner) noexcept : core(owner) {
+        core.in_turn = true;
+        if (core.insight != nullptr) core.insight->turn_begins();
+    }
     InTurn(const InTurn&) = delete;
     InTurn& operator=(const InTurn&) = delete;
     ~InTurn() {
         core.in_turn = false;
+        if (core.insight != nullptr) core.insight->turn_ends();
         if (core.guest) core.guest_sleep();
     }
 };
@@ -71,7 +76,8 @@ Error LoopCore::turn_wait(Nanoseconds wait_max) noexcept {
         now_read = false;
         return {};
     }
-    const Error error = driver->wait(submissions, timeout, batch);
+    const Error error =
+        insight == nullptr ? driver->wait(submissions, timeout, batch) : insight->wait(timeout);
     if (sleeps) remote_awake();
     now_read = false;
     statistics.completions += batch.count;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 4
 #include "loop/core.hpp"
+#include "loop/insight.hpp"
 
 #include <poll.h>
 
@@ -41,12 +42,12 @@ Watched watched_of(OpRecord& record, const Delivery& delivery) noexcept {
     return watched;
 }
 
-Watch LoopCore::watch_commit(OpRecord& record, int fd, Interest interest) noexcept {
+Watch LoopCore::watch_commit(OpRecord& record, int fd, Interest interest, Site site) noexcept {
     record.descriptor = static_cast<std::uint32_t>(fd);
     record.extra = poll_bits(interest);
     if (record.extra == 0) record.state = OpState::paused;
     else list(record);
-    note_work();
+    if (watched) committed(record, site);
     return Watch::from_value(handle_of(record));
 }
 
@@ -82,6 +83,7 @@ Error LoopCore::watch_modify(std::uint64_t handle, Interest interest) noexcept {
 bool LoopCore::watch_cancel(std::uint64_t handle, bool flush) noexcept {
     OpRecord* record = watch_find(handle);
     if (record == nullptr) return false;
+    if (insight != nullptr) insight->cancel_asked(*record);
     const bool running = executing == operations.index_of(record);
     switch (record->state) {
         case OpState::listed:
@@ -134,11 +136,12 @@ void LoopCore::advance_watch(OpRecord& record, const Completion& completion) {
     if (delivery.result != 0) deliver_in_place(record, delivery);
 }
 
-Operation LoopCore::hook_commit(OpRecord& record, HookPoint point) noexcept {
+Operation LoopCore::hook_commit(OpRecord& record, HookPoint point, Site site) noexcept {
     record.extra = point == HookPoint::before_wait ? 0 : 1;
     record.state = OpState::armed;
     (record.extra == 0 ? hooks_before : hooks_after).push_back(operations, record);
     ++(record.extra == 0 ? hooks_before_count : hooks_after_count);
+    if (watched) committed(record, site);
     return Operation::from_value(handle_of(record));
 }
 

@@ -255,6 +255,8 @@ class LoopTest : public ::testing::TestWithParam<Config> {
         LoopOptions options = options_here();
         // A machine that is busy with other things must not make a destroyed loop give up.
         options.shutdown_bound = 60s;
+        // The contract is the same for a loop that is looked into.
+        if (std::getenv("WHORL_TEST_INSIGHT") != nullptr) options.insight = true;
         change(options);
         BackendReport report;
         Result<Loop> made = Loop::create(options, report);

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// Floor: 1
+#pragma once
+
+#include <cstdint>
+
+namespace whorl {
+
+// A place in the program: where an operation was submitted. Functions that take one have it as their last
+// argument with Site::here() as its default, which names the line of their call. Hand your own through
+// to name your caller instead. Lifetime: a value; `file` is a string literal of the program, null when
+// the place is unknown.
+// Cost: two registers. Source: GCC manual, __builtin_FILE and __builtin_LINE; clang has them as well.
+struct Site {
+    const char* file = nullptr;
+    std::uint32_t line = 0;
+
+    static constexpr Site here(const char* file = __builtin_FILE(),
+                               std::uint32_t line = __builtin_LINE()) noexcept {
+        Site site;
+        site.file = file;
+        site.line = line;
+        return site;
+    }
+};
+
+}  // namespace whorl

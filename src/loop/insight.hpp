@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+// Floor: 4
+#pragma once
+
+#include "backend/driver.hpp"
+#include "base/fast_clock.hpp"
+
+#include <whorl/op_record.hpp>
+#include <whorl/site.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+// What a loop knows of itself when it is asked to: the one seam at which recorder, latencies, slow
+// handlers and live handles look at it. LoopCore::insight is null when all of them are off.
+//
+// Off, it costs two registers for the site of each submission and a few branches a turn: submissions
+// ask `LoopCore::watched`, which a guest's host needs anyway, and handlers ask nothing. On, a committed
+// operation's thunk is exchanged for Insight::thunk, which sees its handler begin and end, and its end
+// without a handler, wherever in the loop that happens.
+//
+// The points (who calls what):
+//   submitted, posted              LoopCore::committed, Loop::claim_post
+//   handed                         LoopCore::turn_wait, just before the driver's call: with io_uring
+//                                  the kernel takes them in the same call in which it waits
+//   wait_begins, wait_ends         around that call; wait_ends stamps what it collected
+//   handler_begins, handler_ends   Insight::thunk, dispatch_posts, dispatch_remote
+//   dropped                        Insight::thunk: ends without its handler
+//   cancel_asked                   cancel_record, timer_cancel, watch_cancel
+//   turn_begins, turn_ends         LoopCore::turn
+//   remote_sent, remote_taken      RemoteState::push (on the sender's thread), dispatch_remote
+
+namespace whorl::detail {
+
+struct LoopCore;
+struct PostSlot;
+struct RemotePost;
+
+// What is known of the operation in one slot. Times are nanoseconds of the loop's clock (CLOCK_MONOTONIC;
+// the world's in a simulated loop), 0 for what has not happened.
+struct InsightEntry {
+    Thunk thunk;  // the operation's own
+    const char* file;
+    std::uint32_t line;
+    std::uint32_t generation;    // of the slot; another one: nothing is known
+    std::uint64_t submitted_ns;  //
+    std::uint64_t handed_ns;     // to the backend, the first time
+    std::uint64_t completed_ns;  // what the backend said last was collected
+    std::uint64_t unused[2];
+};
+static_assert(sizeof(InsightEntry) == 64, "one cache line for each operation");
+
+// What else than an operation has handlers: numbers behind OpKind's.
+inline constexpr std::uint8_t kind_post = 240;
+inline constexpr std::uint8_t kind_remote_post = 241;
+
+// A handler that runs.
+struct HandlerRun {
+    std::uint8_t kind = 0;  // OpKind or kind_…
+    bool last = false;      // no further one of this operation
+    std::uint64_t handle = 0;
+    const void* code = nullptr;  // its thunk: names the handler's type
+    Site site;
+    std::uint64_t submitted_ns = 0;
+    std::uint64_t handed_ns = 0;
+    std::uint64_t completed_ns = 0;
+    std::uint64_t begun_ns = 0;
+};
+
+// Where posts that wait were made: as many, in the same order, as the loop's queue of posts has.
+class PostSites {
+  public:
+    struct Entry {
+        Site site;
+        std::uint64_t posted_ns = 0;
+        std::uint64_t number = 0;  // of the post, from 1; another one: there was no memory for it
+    };
+
+    PostSites() noexcept = default;
+    PostSites(const PostSites&) = delete;
+    PostSites& operator=(const PostSites&) = delete;
+    ~PostSites() { delete[] entries_; }
+
+    void push(Site site, std::uint64_t posted_ns) noexcept;
+    Entry pop() noexcept;
+
+  private:
+    bool grow() noexcept;
+
+    Entry* entries_ = nullptr;
+    std::uint64_t capacity_ = 0;  // 0 or a power of two
+    std::uint64_t first_ = 1;
+    std::uint64_t next_ = 1;
+};
+
+// Lifetime: as long as its loop, behind whose operations it is destroyed. Thread: the loop's.
+struct Insight {
+    explicit Insight(LoopCore& owner) noexcept;
+    Insight(const Insight&) = delete;
+    Insight& operator=(const Insight&) = delete;
+    ~Insight();
+
+    static bool wanted(const LoopOptions& options) noexcept { return options.insight; }
+    // Errors: ENOMEM.
+    Error open() noexcept;
+
+    // --- the points
+    void submitted(OpRecord& record, Site site) noexcept;
+    void posted(Site site) noexcept;
+    // The driver's wait(), seen from both sides.
+    Error wait(Nanoseconds timeout) noexcept;
+    void handed(const OpList& submissions) noexcept;
+    void wait_begins() noexcept;
+    void wait_ends(const CompletionBatch& batch) noexcept;
+    void handler_begins(const HandlerRun& run) noexcept;
+    void handler_ends() noexcept;
+    void dropped(const OpRecord& record, const InsightEntry& entry) noexcept;
+    void cancel_asked(const OpRecord& record) noexcept;
+    void turn_begins() noexcept;
+    void turn_ends() noexcept;
+    void run_post(PostSlot& slot);
+    void run_remote(RemotePost& post);
+
+    // What is known of an operation; null: nothing.
+    const InsightEntry* find(const OpRecord& record) const noexcept;
+    // The loop's clock, as a stamp.
+    std::uint64_t now_ns() noexcept;
+
+    static void thunk(Loop& loop, OpRecord& record, Delivery* delivery);
+
+    // Fixed after open().
+    LoopCore& core;
+    bool simulated = false;
+    InsightEntry* entries = nullptr;  // by the operation's index
+
+    // Changed all the time.
+    FastClock clock;
+    std::size_t entries_bytes = 0;  // reserved, and of that in use
+    std::size_t entries_committed = 0;
+    PostSites post_sites;
+    HandlerRun running;  // while `in_handler`
+    bool in_handler = false;
+
+  private:
+    InsightEntry* claim(std::uint32_t index) noexcept;
+};
+
+// From the begin of a handler to its end, however it ends.
+struct HandlerSpan {
+    HandlerSpan(Insight& owner, const HandlerRun& run) noexcept : insight(owner) {
+        insight.handler_begins(run);
+    }
+    HandlerSpan(const HandlerSpan&) = delete;
+    HandlerSpan& operator=(const HandlerSpan&) = delete;
+    ~HandlerSpan() { insight.handler_ends(); }
+    Insight& insight;
+};
+
+}  // namespace whorl::detail
