@@ -195,7 +195,6 @@ bool LoopCore::wait_leave(OpRecord& record, bool asked) noexcept {
 }
 
 void LoopCore::cancel_record(OpRecord& record, std::uint16_t reason) noexcept {
-    if (insight != nullptr) insight->cancel_asked(record);
     if (record.state == OpState::ready || (record.flags & op_final_seen) != 0) {
         // Too late for what the kernel has said; a stream that would be handed over again ends instead.
         if ((record.flags & (op_cancelled | op_timed_out)) == 0) record.flags |= reason;
@@ -203,6 +202,7 @@ void LoopCore::cancel_record(OpRecord& record, std::uint16_t reason) noexcept {
     }
     const bool asked = (record.flags & (op_cancelled | op_timed_out | op_pausing)) != 0;
     if ((record.flags & (op_cancelled | op_timed_out)) == 0) record.flags |= reason;
+    if (insight != nullptr && !asked) insight->cancel_asked(record);
     const Error error = error_of(record, -ECANCELED);
     switch (record.state) {
         case OpState::queued: {

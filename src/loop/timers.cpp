@@ -57,8 +57,8 @@ OpRecord* LoopCore::timer_find(std::uint64_t handle) noexcept {
 
 bool LoopCore::timer_cancel(std::uint64_t handle) noexcept {
     OpRecord* record = timer_find(handle);
+    if (insight != nullptr && record != nullptr) insight->cancel_asked(*record);
     if (record == nullptr) return false;
-    if (insight != nullptr) insight->cancel_asked(*record);
     timer_unfile(*record);
     if (executing == operations.index_of(record)) {
         record->flags |= op_late_free;
