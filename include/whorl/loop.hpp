@@ -36,6 +36,7 @@
 namespace whorl {
 
 class Remote;
+class StatisticsPage;
 
 namespace detail {
 struct LoopCore;
@@ -215,6 +216,11 @@ class WHORL_EXPORT Loop {
     Instant now() const noexcept;
     bool alive(Operation operation) const noexcept;
     const Statistics& statistics() const noexcept;
+    // With LoopOptions::statistics_page: a reader of this loop's page, to be moved to another thread
+    // (statistics_page.hpp). Errors: invalid_argument (the option is off), ENOMEM.
+    Result<StatisticsPage> statistics_page() const noexcept;
+    // Writes the page now, whenever it was written last. Errors: invalid_argument (the option is off).
+    Error publish_statistics() noexcept;
     const BackendReport& backend_report() const noexcept;
     // "io_uring" or "libev".
     const char* backend_name() const noexcept;

@@ -128,6 +128,25 @@ struct LoopOptions {
     std::uint32_t posts_per_turn = 128;
     std::uint32_t timers_per_turn = 1024;
 
+    // How long a loop that is about to sleep looks for completions first, without letting go of its
+    // processor: messages that come soon after one another are met awake. It begins anew with every turn
+    // that would sleep; max(): it never sleeps. Timers, posts of other threads and stop() end it as they
+    // end a sleep. Worth it only with a processor that nobody else needs: while it looks, the thread is
+    // busy, and a peer on the same processor waits for it. docs/latency.md has figures.
+    // Limits: 0 (off) or more. Without effect in guest mode, where the host waits, and in a simulated
+    // world, where looking takes no time.
+    Nanoseconds busy_poll{0};
+
+    // Statistics that another thread or another process reads while the loop runs (statistics_page.hpp,
+    // whorl-top): at most every `statistics_interval`, at the end of a turn or before a sleep, the loop
+    // writes its figures to a page of shared memory, which ends with the process. 0: in every turn.
+    // Cost: a descriptor, 24 KiB, three readings of a clock in each turn (20 ns, or 70 ns where the
+    // processor's counter cannot be trusted), two microseconds each time; off, nothing.
+    bool statistics_page = false;
+    Nanoseconds statistics_interval{std::chrono::milliseconds(10)};  // 0 or more
+    // What the loop is called in its page; copied, cut after 31 bytes. May be null.
+    const char* name = nullptr;
+
     // How much later than its deadline a timer may fire so that wake-ups can be shared. Timers are
     // never early, whatever this is.
     Nanoseconds timer_slack{0};

@@ -127,6 +127,10 @@ class Driver {
     // a system call it would find nothing. Never more than a few times in a row.
     virtual bool quiet() noexcept { return false; }
 
+    // For who looks over and over: whether a wait() for nothing might find something, as far as can be told
+    // without a system call. Where only a system call tells, always.
+    virtual bool peek() noexcept { return true; }
+
     // Asks that `record`, which is with the backend, end. Submitted with the next wait() or flush().
     virtual void cancel(OpRecord& record) noexcept = 0;
 

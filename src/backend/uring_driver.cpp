@@ -164,13 +164,20 @@ bool UringDriver::may_stay_out() noexcept {
     return ++idle_turns_ < idle_turns_max;
 }
 
-bool UringDriver::quiet() noexcept {
+// Nothing of the ring's or of ours waits for a wait(), as far as shared memory tells.
+bool UringDriver::nothing_visible() const noexcept {
     if (!ring_.is_open() || ring_.completions() != 0 || notify_fd_ >= 0) return false;
     const bool lists_empty =
         ended_.empty() && again_.empty() && cancels_.empty() && repeats_.empty();
     const bool hears = (wake_fd_ < 0 || wake_armed_) && work_heard() && !work_left_;
-    if (!lists_empty || !hears || buffers_.lacks() || bulk_.lacks()) return false;
-    return may_stay_out();
+    return lists_empty && hears && !buffers_.lacks() && !bulk_.lacks();
+}
+
+bool UringDriver::quiet() noexcept { return nothing_visible() && may_stay_out(); }
+
+// A ring with deferred work says by a flag that there is some; the others are asked.
+bool UringDriver::peek() noexcept {
+    return !nothing_visible() || ring_.pending() != 0 || ring_.wants_enter() || !ring_.deferred();
 }
 
 // The one system call of a turn.

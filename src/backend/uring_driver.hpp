@@ -47,6 +47,7 @@ class UringDriver final : public Driver {
     Error bind() noexcept override;
     Error wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept override;
     bool quiet() noexcept override;
+    bool peek() noexcept override;
     void cancel(OpRecord& record) noexcept override;
     void flush() noexcept override;
     void forget(Descriptor&) noexcept override {}
@@ -86,6 +87,7 @@ class UringDriver final : public Driver {
     void register_index() noexcept;
     Error submit_and_wait(Nanoseconds timeout) noexcept;
     bool may_stay_out() noexcept;
+    bool nothing_visible() const noexcept;
     void notify() noexcept;
     void notify_heard() noexcept;
     void notify_of_rest() noexcept;

@@ -32,6 +32,7 @@ struct RemoteState;
 struct RemotePost;
 struct LoopLocal;
 struct Insight;
+class Meter;
 
 // One tick of the wheel is 1024 ns.
 constexpr std::uint64_t tick_at_or_after(std::int64_t ns) noexcept {
@@ -71,6 +72,9 @@ struct LoopCore {
     Error turn(Nanoseconds wait_max);
     Nanoseconds timer_timeout(Nanoseconds wait_max) noexcept;
     Error turn_wait(Nanoseconds wait_max) noexcept;
+    Error turn_spin(Nanoseconds& timeout) noexcept;
+    Error enter_driver(Nanoseconds timeout) noexcept;
+    Error turn_collected(Error error) noexcept;
     void turn_hooks(OpList& hooks, std::uint32_t count);
     Instant clock() noexcept;
     bool idle() const noexcept;
@@ -233,9 +237,14 @@ struct LoopCore {
     void remote_awake() noexcept;
     void dispatch_remote();
     bool remote_pending() const noexcept;
+    bool remote_asks() const noexcept;  // the same, or to stop
     void remote_wake() noexcept;
     void guest_sleep() noexcept;
     void destroy_elsewhere() noexcept;
+
+    // --- statistics, and the page that others read (loop.cpp, meter.cpp)
+    const Statistics& statistics_now() const noexcept;
+    Error meter_open() noexcept;
 
     // --- what lives as long as the loop (locals.cpp)
     void locals_end() noexcept;
@@ -258,6 +267,7 @@ struct LoopCore {
     unsigned long thread = 0;
     long thread_id = 0;
     bool bound = false;
+    Meter* meter = nullptr;        // with LoopOptions::statistics_page
     std::uint32_t bulk_share = 0;  // recv_buffers_per_stream, of large ones
     std::uint32_t forks = 0;       // forks_seen of the process that made the loop
 

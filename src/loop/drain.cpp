@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 4
 #include "loop/core.hpp"
+#include "loop/meter.hpp"
 
 #include <whorl/assert.hpp>
 
@@ -104,6 +105,7 @@ bool LoopCore::destroy() noexcept {
     // The parent's loop in a child of fork(2): kernel objects and ring memory are not this process's.
     if (forks != forks_seen) return false;
     if (in_turn) panic("a loop was destroyed from inside one of its own handlers");
+    if (meter != nullptr) meter->publish(*this, LoopState::ended);
     remote_close();
     guest = false;  // its host waits no more
     dropping = true;

@@ -3,6 +3,7 @@
 #include "loop/insight.hpp"
 
 #include "loop/core.hpp"
+#include "loop/meter.hpp"
 #include "loop/post_queue.hpp"
 
 #include <whorl/remote.hpp>
@@ -88,6 +89,7 @@ const InsightEntry* Insight::find(const OpRecord& record) const noexcept {
 
 void LoopCore::committed(OpRecord& record, Site site) noexcept {
     note_work();
+    if (meter != nullptr) meter->submitted(record.kind);
     if (insight != nullptr) insight->submitted(record, site);
 }
 

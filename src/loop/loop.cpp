@@ -5,9 +5,11 @@
 #include "backend/select.hpp"
 #include "loop/core.hpp"
 #include "loop/insight.hpp"
+#include "loop/meter.hpp"
 #include "loop/remote_state.hpp"
 
 #include <whorl/remote.hpp>
+#include <whorl/statistics_page.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -43,6 +45,7 @@ LoopCore::~LoopCore() {
     }
     delete insight;
     if (pool != nullptr) pool->close();
+    delete meter;
 }
 
 namespace {
@@ -71,7 +74,9 @@ bool options_valid(const LoopOptions& options) noexcept {
                        options.timers_per_turn >= 1;
     const bool work =
         options.work_max >= 1 && options.work_threads >= 1 && options.work_threads <= 1024;
-    const bool times = options.timer_slack >= Nanoseconds::zero();
+    const bool times = options.timer_slack >= Nanoseconds::zero() &&
+                       options.busy_poll >= Nanoseconds::zero() &&
+                       options.statistics_interval >= Nanoseconds::zero();
     const bool limit = options.ring_limit <= RingLimit::linux_6_18;
     return tables && buffers && bulk && queues && turns && work && times && limit;
 }
@@ -113,6 +118,21 @@ Error LoopCore::open(BackendReport& result) noexcept {
     driver = *made;
     report = result;
     pool->set_returned(&LoopCore::buffer_returned, this);
+    if (!options.statistics_page) return {};
+    refused = meter_open();
+    if (refused) say("no shared memory for the statistics page (memfd_create, RLIMIT_NOFILE)");
+    return refused;
+}
+
+Error LoopCore::meter_open() noexcept {
+    auto* made = new (std::nothrow) Meter(system);
+    if (made == nullptr) return Error::from_errno(ENOMEM);
+    if (Error error = made->open(*this)) {
+        delete made;
+        return error;
+    }
+    meter = made;
+    watched = true;
     return {};
 }
 
@@ -304,17 +324,30 @@ bool Loop::alive(Operation operation) const noexcept {
     return core_->operations.find(operation.value()) != nullptr;
 }
 
-const Statistics& Loop::statistics() const noexcept {
-    Statistics& statistics = core_->statistics;
-    statistics.operations = core_->operations.live();
-    statistics.operations_high = core_->operations.live_high();
-    statistics.handles = core_->descriptors.live();
-    statistics.handles_high = core_->descriptors.live_high();
-    statistics.posts_high = core_->posts.count_high();
-    statistics.buffers_out = core_->pool->blocks_out();
-    statistics.buffers_out_high = core_->pool->blocks_out_high();
-    statistics.buffer_bytes_mapped = core_->pool->bytes_mapped();
+const Statistics& detail::LoopCore::statistics_now() const noexcept {
+    statistics.operations = operations.live();
+    statistics.operations_high = operations.live_high();
+    statistics.handles = descriptors.live();
+    statistics.handles_high = descriptors.live_high();
+    statistics.posts_high = posts.count_high();
+    statistics.buffers_out = pool->blocks_out();
+    statistics.buffers_out_high = pool->blocks_out_high();
+    statistics.buffer_bytes_mapped = pool->bytes_mapped();
     return statistics;
+}
+
+const Statistics& Loop::statistics() const noexcept { return core_->statistics_now(); }
+
+Error Loop::publish_statistics() noexcept {
+    core_->check_thread();
+    if (core_->meter == nullptr) return Error::invalid_argument;
+    core_->meter->publish(*core_, LoopState::running);
+    return {};
+}
+
+Result<StatisticsPage> Loop::statistics_page() const noexcept {
+    if (core_->meter == nullptr) return Error::invalid_argument;
+    return StatisticsPage::open_descriptor(core_->meter->descriptor());
 }
 
 const BackendReport& Loop::backend_report() const noexcept { return core_->report; }

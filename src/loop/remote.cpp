@@ -115,6 +115,10 @@ bool LoopCore::remote_pending() const noexcept {
     return remote_taken != nullptr || remote->head.load(std::memory_order_relaxed) != nullptr;
 }
 
+bool LoopCore::remote_asks() const noexcept {
+    return remote_pending() || remote->stop.load(std::memory_order_relaxed);
+}
+
 void LoopCore::remote_wake() noexcept {
     WHORL_ASSERT(remote != nullptr);
     remote->wake();

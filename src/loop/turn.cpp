@@ -2,6 +2,7 @@
 // Floor: 4
 #include "loop/core.hpp"
 #include "loop/insight.hpp"
+#include "loop/meter.hpp"
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,6 +18,17 @@ namespace {
 // Timers of crowded slots that are sorted ahead in each turn, so that no single turn pays for a slot.
 constexpr std::uint32_t prepare_budget = 256;
 
+// A loop that looks for completions makes a system call this often although the backend sees no need.
+constexpr std::uint32_t looks_before_call = 1024;
+
+void cpu_relax() noexcept {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield" ::: "memory");
+#endif
+}
+
 // in_turn must be false again, and a guest's host be woken by posts, when a handler's exception passes
 // through.
 struct InTurn {
@@ -24,12 +36,14 @@ struct InTurn {
     explicit InTurn(LoopCore& owner) noexcept : core(owner) {
         core.in_turn = true;
         if (core.insight != nullptr) core.insight->turn_begins();
+        if (core.meter != nullptr) core.meter->turn_begins();
     }
     InTurn(const InTurn&) = delete;
     InTurn& operator=(const InTurn&) = delete;
     ~InTurn() {
         core.in_turn = false;
         if (core.insight != nullptr) core.insight->turn_ends();
+        if (core.meter != nullptr) core.meter->turn_ends(core);
         if (core.guest) core.guest_sleep();
     }
 };
@@ -66,23 +80,60 @@ Error LoopCore::turn_wait(Nanoseconds wait_max) noexcept {
     Nanoseconds timeout = wait_max;
     if (work_is_ready() || stopping) timeout = Nanoseconds::zero();
     else if (wheel.size() != 0) timeout = timer_timeout(wait_max);
-    const bool sleeps = remote != nullptr && timeout != Nanoseconds::zero();
-    if (sleeps && !remote_sleep()) timeout = Nanoseconds::zero();
     batch.count = 0;
     batch.taken = 0;
+    if (meter != nullptr) meter->wait_begins(*this, timeout != Nanoseconds::zero());
+    const bool spins = options.busy_poll != Nanoseconds::zero() && options.world == nullptr;
+    if (spins && !guest && timeout != Nanoseconds::zero()) {
+        const Error error = turn_spin(timeout);
+        if (error || batch.count != 0) return turn_collected(error);
+    }
+    const bool sleeps = remote != nullptr && timeout != Nanoseconds::zero();
+    if (sleeps && !remote_sleep()) timeout = Nanoseconds::zero();
     // Work made by work, such as a chain of posts, does not pay for looking at the kernel in every turn.
     const bool own_work = timeout == Nanoseconds::zero() && wait_max != Nanoseconds::zero();
-    if (own_work && !sleeps && submissions.empty() && driver->quiet()) {
-        now_read = false;
-        return {};
-    }
-    const Error error =
-        insight == nullptr ? driver->wait(submissions, timeout, batch) : insight->wait(timeout);
+    if (own_work && !sleeps && submissions.empty() && driver->quiet()) return turn_collected({});
+    const Error error = enter_driver(timeout);
     if (sleeps) remote_awake();
+    return turn_collected(error);
+}
+
+Error LoopCore::enter_driver(Nanoseconds timeout) noexcept {
+    if (insight != nullptr) return insight->wait(timeout);
+    return driver->wait(submissions, timeout, batch);
+}
+
+Error LoopCore::turn_collected(Error error) noexcept {
     now_read = false;
+    if (meter != nullptr) meter->wait_ends(batch.count);
     statistics.completions += batch.count;
     statistics.completions_batch_high = std::max(statistics.completions_batch_high, batch.count);
     return error;
+}
+
+// Looks for completions, as LoopOptions::busy_poll says, until there is one, another thread wants
+// something, or the time is over. `timeout` becomes what is left of it. Others need not wake who looks: that
+// the loop sleeps is said afterwards.
+Error LoopCore::turn_spin(Nanoseconds& timeout) noexcept {
+    const bool unlimited = timeout < Nanoseconds::zero();
+    const Nanoseconds most = unlimited ? options.busy_poll : std::min(timeout, options.busy_poll);
+    const Instant begin = system.now();
+    const Instant end = add_saturating(begin, most);
+    Instant time = begin;
+    for (std::uint32_t looks = 0; time < end || looks == 0; ++looks) {
+        if (looks % looks_before_call == 0 || !submissions.empty() || driver->peek()) {
+            const Error error = enter_driver(Nanoseconds::zero());
+            if (error || batch.count != 0) return error;
+        }
+        if (remote != nullptr && remote_asks()) {
+            timeout = Nanoseconds::zero();
+            return {};
+        }
+        cpu_relax();
+        time = system.now();
+    }
+    if (!unlimited) timeout = std::max(timeout - (time - begin), Nanoseconds::zero());
+    return {};
 }
 
 // How long the driver may wait: until the next timer.

@@ -47,6 +47,8 @@ TEST_P(LimitsOptions, what_is_out_of_range_is_refused_not_repaired) {
         {"posts_per_turn 0", [](LoopOptions& o) { o.posts_per_turn = 0; }},
         {"timers_per_turn 0", [](LoopOptions& o) { o.timers_per_turn = 0; }},
         {"timer_slack negative", [](LoopOptions& o) { o.timer_slack = -1ns; }},
+        {"busy_poll negative", [](LoopOptions& o) { o.busy_poll = -1ns; }},
+        {"statistics_interval negative", [](LoopOptions& o) { o.statistics_interval = -1ns; }},
     };
     for (const auto& [name, change] : wrong) {
         LoopOptions options = options_here();
