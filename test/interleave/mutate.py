@@ -296,6 +296,37 @@ bool RemoteState::closed""",
         "given, std::memory_order_release,",
         "given, std::memory_order_relaxed,",
         "a data race"),
+    # The copy of words that one thread publishes.
+    "seqlock_word_relaxed": (
+        "seqlock.hpp",
+        "store(from[index], std::memory_order_release)",
+        "store(from[index], std::memory_order_relaxed)",
+        "a mixture of two publications"),
+    "seqlock_copy_relaxed": (
+        "seqlock.hpp",
+        "to[index] = words[index].load(std::memory_order_acquire)",
+        "to[index] = words[index].load(std::memory_order_relaxed)",
+        "a mixture of two publications"),
+    "seqlock_end_relaxed": (
+        "seqlock.hpp",
+        "sequence.store(before + 2, std::memory_order_release)",
+        "sequence.store(before + 2, std::memory_order_relaxed)",
+        "a mixture of two publications|never published|is not seen"),
+    "seqlock_begin_relaxed": (
+        "seqlock.hpp",
+        "before = sequence.load(std::memory_order_acquire)",
+        "before = sequence.load(std::memory_order_relaxed)",
+        "a mixture of two publications|never published|is not seen"),
+    "seqlock_not_odd": (
+        "seqlock.hpp",
+        "    sequence.store(before + 1, std::memory_order_relaxed);\n",
+        "",
+        "a mixture of two publications"),
+    "seqlock_looks_once": (
+        "seqlock.hpp",
+        "return sequence.load(std::memory_order_relaxed) == before;",
+        "return true;",
+        "a mixture of two publications"),
 }
 
 # Both layouts have these.
