@@ -3,6 +3,7 @@
 // says. Method: it is started as its users do; no figure is judged.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -95,9 +96,15 @@ std::vector<std::string> short_run(const std::string& target) {
 
 TEST(LatencyTool, measures_its_own_servers) {
     const std::string name = "/tmp/whorl-latency-" + std::to_string(::getpid()) + ".sock";
-    for (const std::string& target :
-         {std::string("tcp://127.0.0.1:0"), std::string("udp://127.0.0.1:0"), "unix:" + name,
-          "unix:@whorl-latency-" + std::to_string(::getpid())}) {
+    for (const std::string& target : {
+             std::string("tcp://127.0.0.1:0"),
+             std::string("udp://127.0.0.1:0"),
+             "unix:" + name,
+             "unix:@whorl-latency-" + std::to_string(::getpid()),
+#ifdef WHORL_LATENCY_HTTP
+             std::string("http://127.0.0.1:0"),
+#endif
+         }) {
         Server server(target);
         Tool tool(short_run(server.where));
         EXPECT_EQ(tool.status(), 0) << tool.text;
@@ -109,8 +116,8 @@ TEST(LatencyTool, measures_its_own_servers) {
     EXPECT_NE(::access(name.c_str(), F_OK), 0);  // its file is gone
 }
 
-TEST(LatencyTool, measures_pipes_timers_and_files) {
-    for (const char* target : {"pipe", "timer"}) {
+TEST(LatencyTool, measures_pipes_timers_channels_and_files) {
+    for (const char* target : {"pipe", "timer", "channel"}) {
         Tool tool(short_run(target));
         EXPECT_EQ(tool.status(), 0) << tool.text;
         EXPECT_NE(tool.text.find("100 answers"), std::string::npos) << tool.text;
@@ -123,6 +130,30 @@ TEST(LatencyTool, measures_pipes_timers_and_files) {
     Tool cat(words);
     EXPECT_EQ(cat.status(), 0) << cat.text;
     EXPECT_NE(cat.text.find("backend    libev, busy polling"), std::string::npos) << cat.text;
+}
+
+TEST(LatencyTool, channels_in_a_closed_loop) {
+    Tool tool({"channel", "--closed", "-c", "3", "--depth", "5", "-w", "0", "-d", "0.2",
+               "--patience", "30"});
+    EXPECT_EQ(tool.status(), 0) << tool.text;
+    EXPECT_NE(tool.text.find("3 pairs of channels between two loops, closed loop, depth 5"),
+              std::string::npos)
+        << tool.text;
+    Tool nowhere({"channel", "--peer-cpu", "1000000"});
+    EXPECT_EQ(nowhere.status(), 2) << nowhere.text;
+    EXPECT_NE(nowhere.text.find("the other loop ended: --peer-cpu"), std::string::npos);
+}
+
+// Pinned where it may run: on the processor that it is on.
+TEST(LatencyTool, pins_and_polls) {
+    const std::string cpu = std::to_string(::sched_getcpu());
+    std::vector<std::string> words = short_run("channel");
+    words.insert(words.end(), {"--cpu", cpu, "--peer-cpu", cpu});
+    Tool tool(words);
+    EXPECT_EQ(tool.status(), 0) << tool.text;
+    Tool polling({"timer", "-w", "0", "-d", "0.2", "--busy-poll", "--cpu", cpu});
+    EXPECT_EQ(polling.status(), 0) << polling.text;
+    EXPECT_NE(polling.text.find(", busy polling"), std::string::npos) << polling.text;
 }
 
 TEST(LatencyTool, prints_json_and_csv) {
@@ -179,6 +210,8 @@ TEST(LatencyTool, wrong_usage) {
                                                {"timer", "--assert", "p99<50"},
                                                {"timer", "--backend", "select"},
                                                {"timer", "--json", "--csv"},
+                                               {"https://127.0.0.1/"},
+                                               {"http://127.0.0.1/", "--header", "none"},
                                                {"timer", "--cpu", "1000000"},
                                                {"udp://127.0.0.1:9", "--size", "7"},
                                                {"serve"}}) {

@@ -19,6 +19,8 @@ Client::Client(Loop& loop, Outcome& outcome, Clock clock)
     outcome_.backend = loop.backend_name();
 }
 
+Client::~Client() = default;
+
 void Client::begin() {
     phase_ = Phase::running;
     // Everything is armed before the first message is due.
@@ -80,6 +82,8 @@ void Client::issue(std::uint32_t index) {
     ++link.waiting;
     if (plan_.target.kind == Kind::udp) send_datagram(index, message);
     else if (plan_.target.kind == Kind::file) read_file(index, message);
+    else if (plan_.target.kind == Kind::channel) send_number(index, message);
+    else if (plan_.target.kind == Kind::http) http_send(index);
     else send(index, message);
 }
 
@@ -95,7 +99,7 @@ void Client::issue_held(std::uint32_t index) {
     while (phase_ <= Phase::draining && link.issued < link.due && room(link)) issue(index);
 }
 
-void Client::complete(std::uint32_t index, std::uint64_t message, Instant now) {
+bool Client::complete(std::uint32_t index, std::uint64_t message, Instant now) {
     Link& link = links_[index];
     Slot& slot = link.slots[message % plan_.depth];
     slot.waiting = false;
@@ -104,6 +108,7 @@ void Client::complete(std::uint32_t index, std::uint64_t message, Instant now) {
     ++link.completed;
     const Instant due = plan_.closed ? slot.sent : due_of(index, message);
     outcome_.answer(measured_at(due), now - due, now - slot.sent);
+    return measured_at(due) >= Nanoseconds::zero();
 }
 
 // A datagram that was not answered for so long will not be; its place is for the next one.

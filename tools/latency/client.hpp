@@ -3,6 +3,7 @@
 #pragma once
 
 #include <whorl/buffer.hpp>
+#include <whorl/channel.hpp>
 #include <whorl/child.hpp>
 #include <whorl/file.hpp>
 #include <whorl/loop.hpp>
@@ -30,6 +31,7 @@ class Client {
     Client(whorl::Loop& loop, Outcome& outcome, Clock clock);
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
+    ~Client();
 
     // Connects; when all connections are there it begins, and it ends by itself.
     void start();
@@ -43,6 +45,14 @@ class Client {
 
   private:
     enum class Phase : std::uint8_t { connecting, running, draining, finished };
+    struct Http;
+    struct FreeHttp {
+        void operator()(Http* http) const noexcept;
+    };
+    struct Peer;
+    struct FreePeer {
+        void operator()(Peer* peer) const noexcept;
+    };
     struct Slot {
         whorl::Instant sent;
         bool waiting = false;
@@ -52,9 +62,11 @@ class Client {
         whorl::UdpSocket datagrams;
         whorl::Child child;
         whorl::File file;
-        std::uint64_t pieces = 0;  // of a message's size, in the file
-        whorl::Pipe input;         // of the child: we write to it
-        whorl::Pipe output;        // we read from it
+        std::uint64_t pieces = 0;             // of a message's size, in the file
+        whorl::Pipe input;                    // of the child: we write to it
+        whorl::Pipe output;                   // we read from it
+        whorl::Sender<std::uint64_t> sender;  // of a channel
+        std::unique_ptr<Http, FreeHttp> http;
         std::uint64_t due = 0;  // messages whose time has come; a closed loop's are issued at once
         std::uint64_t issued = 0;
         std::uint64_t completed = 0;
@@ -86,12 +98,30 @@ class Client {
     void measure_file(std::uint32_t index);
     void read_file(std::uint32_t index, std::uint64_t message);
 
+    // client_channel.cpp
+    void open_channels();
+    void received_numbers(std::uint32_t index, whorl::Receive<std::uint64_t>::Done& done);
+    void send_number(std::uint32_t index, std::uint64_t message);
+
+    // client_http.cpp
+    void http_open(std::uint32_t index);
+    void http_connect(std::uint32_t index);
+    void http_opened(std::uint32_t index);
+    void http_receive(std::uint32_t index);
+    void http_received(std::uint32_t index, whorl::Error error, whorl::Bytes bytes, bool more);
+    bool http_read(std::uint32_t index, whorl::Bytes bytes);
+    bool http_answered(std::uint32_t index);
+    void http_closed(std::uint32_t index, whorl::Error error);
+    void http_send(std::uint32_t index);
+    void http_forget(std::uint32_t index);
+
     // client.cpp: the schedule
     void begin();
     void issue_due();
     void issue(std::uint32_t index);
     bool room(const Link& link) const;
-    void complete(std::uint32_t index, std::uint64_t message, whorl::Instant now);
+    // True: it counts, since its time was after the warm-up.
+    bool complete(std::uint32_t index, std::uint64_t message, whorl::Instant now);
     void issue_held(std::uint32_t index);
     void expire_lost();
     void drain(whorl::Nanoseconds patience);
@@ -115,6 +145,8 @@ class Client {
     std::uint64_t total_ = 0;
     std::uint64_t under_way_ = 0;  // due, or issued, and not answered
     std::uint32_t ready_ = 0;
+    std::unique_ptr<Peer, FreePeer>
+        peer_;  // the channel's other loop; ends after the links' senders
     std::vector<Link> links_;
 };
 

@@ -45,6 +45,7 @@ const std::byte* pattern_at(std::uint64_t offset) { return pattern().data() + of
 
 void Client::start() {
     (void)pattern();
+    if (plan_.target.kind == Kind::channel) return open_channels();
     for (std::uint32_t index = 0; index < plan_.connections; ++index) {
         if (phase_ != Phase::connecting) return;
         open(index);
@@ -57,6 +58,7 @@ void Client::open(std::uint32_t index) {
     if (plan_.target.kind == Kind::udp) return open_datagrams(index);
     if (plan_.target.kind == Kind::pipe) return open_child(index);
     if (plan_.target.kind == Kind::file) return open_file(index);
+    if (plan_.target.kind == Kind::http) return http_open(index);
     const auto connecting =
         plan_.target.kind == Kind::tcp
             ? loop_.submit(whorl::Connect{plan_.target.address}, patience,
@@ -230,6 +232,7 @@ void Client::close_links() {
         link.input = link.output = {};
         link.child = {};
         link.file = {};
+        link.sender.close();
     }
 }
 

@@ -54,20 +54,27 @@ void declare(CLI::App& app, Arguments& arguments) {
         "measured to the end; 3 wrong usage or nowhere to write to.");
     app.add_option(
         "target", arguments.target,
-        "tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@NAME, pipe, timer or file:PATH");
+        "tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@NAME, pipe, timer, file:PATH, channel "
+        "or http://HOST:PORT/PATH");
     app.add_option("--rate,-r", arguments.plan.rate, "Messages a second, all connections together");
     app.add_flag("--closed", arguments.plan.closed,
                  "An answer sends the next message: no schedule");
     app.add_option("--connections,-c", arguments.plan.connections, "How many");
     app.add_option("--size,-s", arguments.plan.size, "Bytes of a message");
     app.add_option("--depth", arguments.depth,
-                   "Messages under way on a connection: 1024, or 1 in a closed loop");
+                   "Messages under way on a connection: 1024; 1 in a closed loop and for HTTP");
     app.add_option("--duration,-d", arguments.duration_s, "Seconds that are measured");
     app.add_option("--warmup,-w", arguments.warmup_s, "Seconds before that count for nothing");
     app.add_option("--patience", arguments.patience_s, "Seconds to wait for the last answers");
     app.add_option("--command", arguments.command,
                    "What a pipe goes through; default: this program");
+    app.add_option("--method", arguments.plan.ask.method, "HTTP: default GET");
+    app.add_option("--header", arguments.plan.ask.fields, "HTTP: 'Name: value'; any number of them")
+        ->take_all()
+        ->allow_extra_args(false);
+    app.add_option("--body", arguments.plan.ask.body, "HTTP: what is sent with each request");
     app.add_option("--cpu", arguments.cpu, "The processor to run on");
+    app.add_option("--peer-cpu", arguments.plan.peer_cpu, "A channel: that of its other loop");
     app.add_option("--backend", arguments.backend, "automatic, io_uring or libev")
         ->check(CLI::IsMember({"automatic", "io_uring", "libev"}));
     app.add_flag("--busy-poll", arguments.busy_poll, "Look for answers without ever sleeping");
@@ -112,7 +119,10 @@ std::string complete(Arguments& arguments) {
     plan.duration = nanoseconds(arguments.duration_s);
     plan.warmup = nanoseconds(arguments.warmup_s);
     plan.patience = nanoseconds(arguments.patience_s);
-    plan.depth = arguments.depth != 0 ? arguments.depth : plan.closed ? 1 : 1024;
+    plan.depth = arguments.depth;
+    const bool one = plan.closed || plan.target.kind == latency::Kind::http;
+    if (plan.depth == 0) plan.depth = one ? 1 : 1024;
+    plan.busy_poll = arguments.busy_poll;
     std::istringstream words(arguments.command);
     for (std::string word; words >> word;) plan.command.push_back(word);
     if (plan.command.empty()) plan.command = {"/proc/self/exe", "serve", "pipe"};

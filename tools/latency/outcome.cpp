@@ -70,6 +70,15 @@ void judge_missing(const Outcome& outcome, Judgement& judgement) {
     }
 }
 
+void judge_statuses(const Outcome& outcome, Judgement& judgement) {
+    const std::uint64_t refused = outcome.refused();
+    if (static_cast<double>(refused) > 0.001 * static_cast<double>(outcome.answered)) {
+        judgement.reasons.push_back(sentence("%llu of %llu answers have a status of 400 or more.",
+                                             static_cast<unsigned long long>(refused),
+                                             static_cast<unsigned long long>(outcome.answered)));
+    }
+}
+
 void judge_windows(const Outcome& outcome, Judgement& judgement) {
     const std::vector<double> middles = of_windows(outcome, 50);
     if (middles.size() < windows_to_judge) return;
@@ -173,6 +182,7 @@ Judgement Outcome::judge() const {
     Judgement judgement;
     judge_client(*this, judgement);
     judge_missing(*this, judgement);
+    judge_statuses(*this, judgement);
     judge_windows(*this, judgement);
     if (!judgement.reasons.empty() && judgement.verdict == Verdict::stable) {
         judgement.verdict = Verdict::unstable;
@@ -198,6 +208,14 @@ Spread Outcome::spread(double percent) const {
     }
     if (values.size() > 1) spread.half_width = 1.96 * std::sqrt(squares / (count - 1) / count);
     return spread;
+}
+
+std::uint64_t Outcome::refused() const {
+    std::uint64_t count = 0;
+    for (const auto& [status, answers] : statuses) {
+        if (status >= 400) count += answers;
+    }
+    return count;
 }
 
 double Outcome::rate_answered() const {

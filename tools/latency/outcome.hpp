@@ -6,6 +6,7 @@
 #include <whorl/time.hpp>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct Outcome {
     // A message was answered. `at`: when it was due, since the warm-up's end; before it nothing counts.
     void answer(whorl::Nanoseconds at, whorl::Nanoseconds from_intended,
                 whorl::Nanoseconds from_sending);
+    // How many of them have a status of 400 or more.
+    std::uint64_t refused() const;
     // It was due and not answered when the measurement ended; `waited` is the least it can be.
     void unanswered_message(whorl::Nanoseconds at, whorl::Nanoseconds waited, bool was_sent,
                             whorl::Nanoseconds since_sending);
@@ -64,7 +67,9 @@ struct Outcome {
     whorl::Nanoseconds measured{};  // from the warm-up's end to the end of the schedule
     bool interrupted = false;
     bool busy_poll = false;
-    double cpu_share = 0;  // of the client's thread; 0: not known
+    double cpu_share = 0;                             // of the client's thread; 0: not known
+    std::map<std::uint16_t, std::uint64_t> statuses;  // HTTP: of measured answers
+    std::uint64_t reconnects = 0;  // HTTP: connections beyond the first ones, warm-up included
     std::string backend;
     std::string failure;  // why it ended early
 };

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "plan.hpp"
 
+#include <whorl/http_client.hpp>
 #include <whorl/resolve.hpp>
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -50,6 +52,55 @@ bool parse_unix(std::string_view name, Target& target, std::string& why) {
     return true;
 }
 
+#ifdef WHORL_LATENCY_HTTP
+bool parse_http(std::string_view text, Target& target, std::string& why) {
+    const std::string_view rest = text.substr(std::string_view("http://").size());
+    const std::size_t end = std::min(rest.find_first_of("/?#"), rest.size());
+    target.authority = rest.substr(0, end);
+    // Port 0 has a server choose one; a URL may not have it.
+    const bool chosen = end > 2 && target.authority.substr(end - 2) == ":0";
+    const std::string url_text = "http://" + target.authority.substr(0, chosen ? end - 2 : end) +
+                                 std::string(rest.substr(end));
+    const whorl::Result<whorl::http::Url> url = whorl::http::parse_url(url_text);
+    if (!url) {
+        why = "expected http://HOST[:PORT][/PATH][?QUERY]";
+        return false;
+    }
+    target.path = url->target;
+    if (target.path.empty() || target.path.front() == '?') target.path.insert(0, "/");
+    target.port = chosen ? std::uint16_t{0} : url->port;
+    const std::string host(url->host);
+    const bool is_v6 = host.find(':') != std::string::npos;
+    const std::string number =
+        (is_v6 ? "[" + host + "]:" : host + ":") + std::to_string(target.port);
+    if (const whorl::Result<whorl::Address> address = whorl::Address::parse(number)) {
+        target.address = *address;
+    } else {
+        target.host = host;
+    }
+    return true;
+}
+// A method or a field that would end the line, or the head, would be another request than was asked for.
+std::string ask_problem(const HttpAsk& ask) {
+    if (!whorl::http::valid_name(ask.method)) return "--method " + ask.method + ": not a method";
+    if (ask.method == "CONNECT") return "--method CONNECT: a tunnel answers nothing";
+    for (const std::string& field : ask.fields) {
+        const std::size_t colon = field.find(':');
+        if (colon == std::string::npos || !whorl::http::valid_name(field.substr(0, colon)) ||
+            !whorl::http::valid_value(field.substr(colon + 1))) {
+            return "--header " + field + ": expected 'Name: value'";
+        }
+    }
+    return {};
+}
+#else
+bool parse_http(std::string_view, Target&, std::string& why) {
+    why = "this whorl-latency was built without HTTP (WHORL_BUILD_HTTP)";
+    return false;
+}
+std::string ask_problem(const HttpAsk&) { return {}; }
+#endif
+
 }  // namespace
 
 bool parse_target(std::string_view text, Target& target, std::string& why) {
@@ -73,13 +124,21 @@ bool parse_target(std::string_view text, Target& target, std::string& why) {
         if (text.empty()) why = "expected file:PATH";
         return !text.empty();
     }
-    if (text == "pipe" || text == "timer") {
-        target.kind = text == "pipe" ? Kind::pipe : Kind::timer;
+    if (text.substr(0, 7) == "http://") {
+        target.kind = Kind::http;
+        return parse_http(text, target, why);
+    }
+    if (text.substr(0, 8) == "https://") {
+        why = "TLS is not spoken here; put http:// before the server's plain port";
+        return false;
+    }
+    if (text == "pipe" || text == "timer" || text == "channel") {
+        target.kind = text == "pipe" ? Kind::pipe : text == "timer" ? Kind::timer : Kind::channel;
         return true;
     }
     why =
-        "expected tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@NAME, pipe, timer or "
-        "file:PATH";
+        "expected tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unix:@NAME, pipe, timer, "
+        "file:PATH, channel or http://HOST:PORT/PATH";
     return false;
 }
 
@@ -126,6 +185,10 @@ std::string plan_problem(const Plan& plan) {
         return "size: 8 to 65507 bytes in a datagram, whose number it carries";
     }
     if (plan.target.kind == Kind::pipe && plan.command.empty()) return "pipe: no command";
+    if (plan.target.kind == Kind::http) {
+        const std::string problem = ask_problem(plan.ask);
+        if (!problem.empty()) return problem;
+    }
     if (!plan.closed && plan.total() == 0) return "rate and duration: not one message";
     return {};
 }

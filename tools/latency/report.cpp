@@ -26,6 +26,12 @@ std::string load_text(const Plan& plan) {
     const char* plural = plan.connections == 1 ? "" : "s";
     if (plan.target.kind == Kind::timer) {
         add(out, "%u timer%s", plan.connections, plural);
+    } else if (plan.target.kind == Kind::channel) {
+        add(out, "%u pair%s of channels between two loops", plan.connections, plural);
+    } else if (plan.target.kind == Kind::http) {
+        add(out, "%u connection%s, ", plan.connections, plural);
+        out += plan.ask.method;
+        if (!plan.ask.body.empty()) add(out, " of %zu bytes", plan.ask.body.size());
     } else {
         add(out, "%u connection%s, %u bytes", plan.connections, plural, plan.size);
     }
@@ -99,6 +105,30 @@ void add_json_histogram(std::string& out, const char* name, const whorl::Histogr
         number(histogram.max()), number(histogram.clipped()), few.c_str());
 }
 
+void add_statuses(std::string& out, const Outcome& outcome) {
+    const char* name = "statuses  ";
+    for (const auto& [status, count] : outcome.statuses) {
+        add(out, "%s %u: %llu", name, status, static_cast<unsigned long long>(count));
+        name = ",";
+    }
+    if (!outcome.statuses.empty()) out += '\n';
+    if (outcome.reconnects > 0) {
+        add(out, "reconnects %llu: the server closed connections\n",
+            static_cast<unsigned long long>(outcome.reconnects));
+    }
+}
+
+void add_json_statuses(std::string& out, const Outcome& outcome) {
+    if (outcome.plan.target.kind != Kind::http) return;
+    out += "  \"statuses\": {";
+    const char* comma = "";
+    for (const auto& [status, count] : outcome.statuses) {
+        add(out, "%s\"%u\": %llu", comma, status, static_cast<unsigned long long>(count));
+        comma = ", ";
+    }
+    add(out, "}, \"reconnects\": %llu,\n", static_cast<unsigned long long>(outcome.reconnects));
+}
+
 std::string hex_of(const whorl::Histogram& histogram) {
     std::vector<std::byte> bytes(histogram.encode(nullptr, 0));
     (void)histogram.encode(bytes.data(), bytes.size());
@@ -165,6 +195,7 @@ std::string text_of(const Outcome& outcome) {
             number(outcome.unanswered));
     }
     if (outcome.lost > 0) add(out, "lost       %llu datagrams\n", number(outcome.lost));
+    add_statuses(out, outcome);
     if (outcome.intended.count() > 0) add_table(out, outcome);
     out += '\n';
     add_spread(out, outcome, 50);
@@ -200,6 +231,7 @@ std::string json_of(const Outcome& outcome) {
         outcome.interrupted ? "true" : "false");
     add(out, "  \"answered\": %llu, \"unanswered\": %llu, \"lost\": %llu,\n",
         number(outcome.answered), number(outcome.unanswered), number(outcome.lost));
+    add_json_statuses(out, outcome);
     out += "  \"failure\": " + (outcome.failure.empty() ? "null" : json_quoted(outcome.failure));
     add(out, ",\n  \"cpu_share\": %.4f,\n", outcome.cpu_share);
     add_json_histogram(out, "intended_ns", outcome.intended);

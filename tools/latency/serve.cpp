@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "serve.hpp"
 
+#include <whorl/http_server.hpp>
 #include <whorl/pipe.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/tcp.hpp>
@@ -15,6 +16,7 @@ namespace latency {
 using whorl::Buffer;
 using whorl::Error;
 using whorl::Loop;
+using whorl::Nanoseconds;
 using whorl::Socket;
 
 namespace {
@@ -110,6 +112,31 @@ bool serve_pipe(Loop& loop, bool& ended, std::string& why) {
     return true;
 }
 
+#ifdef WHORL_LATENCY_HTTP
+struct Hello {
+    void request(whorl::http::Exchange& exchange) {
+        exchange.respond({200, "text/plain"}, "Hello, World!");
+    }
+};
+
+bool serve_http(Loop& loop, const Target& target, std::string& where, std::string& why) {
+    whorl::http::ServerOptions options;
+    options.idle = Nanoseconds::zero();  // a slow rate is the client's affair
+    const auto acceptor = whorl::http::serve(
+        loop, target.address, [](const whorl::Accepted&) { return Hello{}; }, options);
+    if (!acceptor) {
+        why = acceptor.error().text();
+        return false;
+    }
+    if (const auto local = whorl::local_address(loop, (*acceptor)->listener())) {
+        where = "http://" + std::string(local->print().view()) + "/";
+    }
+    return true;
+}
+#else
+bool serve_http(Loop&, const Target&, std::string&, std::string&) { return false; }
+#endif
+
 }  // namespace
 
 bool serve(Loop& loop, const Target& target, bool& ended, std::string& where, std::string& why) {
@@ -134,11 +161,14 @@ bool serve(Loop& loop, const Target& target, bool& ended, std::string& where, st
             return serve_datagrams(loop, target, where, why);
         case Kind::pipe:
             return serve_pipe(loop, ended, why);
+        case Kind::http:
+            return serve_http(loop, target, where, why);
         case Kind::timer:
         case Kind::file:
+        case Kind::channel:
             break;
     }
-    why = "a timer or a file has no server";
+    why = "a timer, a file or a channel has no server";
     return false;
 }
 
