@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A reference for whorl-latency: an echo server with known delays, that has nothing of whorl in it.
 //
-//   delay_server SIZE fixed US | bimodal US US PERCENT | stall PERIOD_MS STALL_MS
+//   delay_server SIZE|http|sockperf=SIZE fixed US | bimodal US US PERCENT | stall PERIOD_MS STALL_MS
 //
+// http: a message is what ends with an empty line, and is answered with 13 bytes of text. sockperf=SIZE: an
+// answer has the bit cleared by which sockperf (3.7) knows what it has sent itself.
 // fixed: each message of SIZE bytes is answered so long after it came. bimodal: PERCENT of them (each
 // k-th, spread evenly) after the second time instead. stall: at once, but for the first STALL_MS of every
 // PERIOD_MS since the first message, in which nothing is read or answered.
@@ -29,7 +31,10 @@
 
 namespace {
 
+enum class Speech { echo, http, sockperf };
+
 struct Delays {
+    Speech speech = Speech::echo;
     std::string kind;
     double first = 0, second = 0, percent = 0;
 };
@@ -42,6 +47,7 @@ std::int64_t now_ns() {
 
 struct Pending {
     std::int64_t came, due;
+    std::size_t size;
 };
 
 class Connection {
@@ -94,12 +100,31 @@ class Connection {
         const std::int64_t now = now_ns();
         if (started_ == 0) started_ = now;
         in_.insert(in_.end(), bytes, bytes + got);
-        for (; whole_ + size_ <= in_.size() + taken_; whole_ += size_) {
+        for (std::size_t size = 0; (size = next_size()) != 0; whole_ += size) {
             const std::int64_t due = now + delay();
             const std::int64_t before = pending_.empty() ? 0 : pending_.back().due;
-            pending_.push_back({now, std::max(due, before)});
+            pending_.push_back({now, std::max(due, before), size});
             ++count_;
         }
+    }
+    // Of the next message that is whole and was not noted yet; 0 without one.
+    std::size_t next_size() const {
+        const std::size_t begin = whole_ - taken_;
+        if (delays_.speech != Speech::http) return begin + size_ <= in_.size() ? size_ : 0;
+        const std::string end = "\r\n\r\n";
+        const auto from = in_.begin() + static_cast<std::ptrdiff_t>(begin);
+        const auto found = std::search(from, in_.end(), end.begin(), end.end());
+        return found == in_.end() ? 0 : static_cast<std::size_t>(found - from) + end.size();
+    }
+    std::string answer_to(std::string message) const {
+        if (delays_.speech == Speech::http) {
+            return "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, World!";
+        }
+        // A number of eight bytes, and the flags, of which the lowest says that a client speaks.
+        if (delays_.speech == Speech::sockperf && message.size() > 9) {
+            message[9] = static_cast<char>(message[9] & ~1);
+        }
+        return message;
     }
     std::int64_t delay() const {
         if (delays_.kind == "stall") return 0;
@@ -112,9 +137,10 @@ class Connection {
     }
     void answer() {
         while (!pending_.empty() && pending_.front().due <= now_ns()) {
-            std::string bytes(in_.begin(), in_.begin() + static_cast<std::ptrdiff_t>(size_));
-            in_.erase(in_.begin(), in_.begin() + static_cast<std::ptrdiff_t>(size_));
-            taken_ += size_;
+            const auto size = static_cast<std::ptrdiff_t>(pending_.front().size);
+            const std::string bytes = answer_to({in_.begin(), in_.begin() + size});
+            in_.erase(in_.begin(), in_.begin() + size);
+            taken_ += pending_.front().size;
             for (std::size_t at = 0; at < bytes.size();) {
                 const ssize_t sent = send(fd_, bytes.data() + at, bytes.size() - at, MSG_NOSIGNAL);
                 if (sent < 0) {
@@ -152,7 +178,13 @@ class Connection {
 
 bool parse(int count, char** words, std::size_t& size, Delays& delays) {
     if (count < 4) return false;
-    size = std::strtoul(words[1], nullptr, 10);
+    std::string first = words[1];
+    if (first.rfind("sockperf=", 0) == 0) {
+        delays.speech = Speech::sockperf;
+        first.erase(0, 9);
+    }
+    if (first == "http") delays.speech = Speech::http;
+    size = delays.speech == Speech::http ? 1 : std::strtoul(first.c_str(), nullptr, 10);
     delays.kind = words[2];
     delays.first = std::strtod(words[3], nullptr);
     if (count > 4) delays.second = std::strtod(words[4], nullptr);
@@ -170,8 +202,10 @@ int main(int count, char** words) {
     std::size_t size = 0;
     Delays delays;
     if (!parse(count, words, size, delays)) {
-        std::fputs("usage: delay_server SIZE fixed US | bimodal US US PERCENT | stall MS MS\n",
-                   stderr);
+        std::fputs(
+            "usage: delay_server SIZE|http|sockperf=SIZE fixed US | bimodal US US PERCENT | "
+            "stall MS MS\n",
+            stderr);
         return 2;
     }
     (void)prctl(PR_SET_TIMERSLACK, 1);
