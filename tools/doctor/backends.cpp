@@ -128,6 +128,12 @@ bool examine(Report& report, Backend backend) {
     if (!loop) {
         const bool main = backend == Backend::io_uring;
         report.add(name, main ? Level::poor : Level::note, found.text);
+        if (main) {
+            utsname system{};
+            ::uname(&system);
+            Cause cause = cause_of(found, kernel_of(system.release));
+            report.add("io_uring.cause", Level::poor, cause.word, cause.cure);
+        }
         return false;
     }
     if (!bytes_come_through(*loop)) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <whorl/backend_report.hpp>
+
 #include <string>
 #include <vector>
 
@@ -34,8 +36,22 @@ struct Report {
 // Which backends there are, why not, what of the kernel is used, and whether bytes come through.
 // Returns the exit status: 0 io_uring, 1 the fallback only, 2 neither.
 int examine_backends(Report& report);
-// Limits, clock and processors: what makes a loop fail under load, or late.
-void examine_machine(Report& report);
+// Limits, clock and processors: what makes a loop fail under load, or late. The files of /proc and /sys are
+// read below `root`.
+void examine_machine(Report& report, const std::string& root);
+
+struct Kernel {
+    int major = 0, minor = 0;
+    bool before(int a, int b) const { return major < a || (major == a && minor < b); }
+};
+Kernel kernel_of(const char* release);  // "6.1.0-47-cloud-amd64"
+
+// Why io_uring was refused, in a word that scripts may look for, and what to do.
+struct Cause {
+    std::string word;
+    std::string cure;
+};
+Cause cause_of(const whorl::BackendReport& report, Kernel kernel);
 
 std::string version();
 void print_text(const Report& report, int status);

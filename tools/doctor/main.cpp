@@ -10,7 +10,12 @@ int main(int count, char** words) {
     CLI::App options("Tells which backend a whorl loop gets on this machine, and why.",
                      "whorl-doctor");
     bool json = false;
+    std::string root;
     options.add_flag("--json", json, "Print JSON");
+    options
+        .add_option("--root", root,
+                    "Read the machine's /proc and /sys below this directory, a copy")
+        ->check(CLI::ExistingDirectory);
     options.set_version_flag("--version", doctor::version());
     options.footer(
         "Exit status: 0 io_uring, 1 the fallback, 2 neither, 3 wrong usage or nowhere to print "
@@ -23,7 +28,7 @@ int main(int count, char** words) {
 
     doctor::Report report;
     const int status = doctor::examine_backends(report);
-    doctor::examine_machine(report);
+    doctor::examine_machine(report, root);
     if (json) doctor::print_json(report, status);
     else doctor::print_text(report, status);
     if (std::fflush(stdout) != 0) {
