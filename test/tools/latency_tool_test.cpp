@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "latency/report.hpp"
+
 namespace {
 
 // A tool that runs. What it prints on both outputs is one text.
@@ -226,6 +228,13 @@ TEST(LatencyTool, nobody_there) {
     EXPECT_EQ(tcp.status(), 2);
     EXPECT_NE(tcp.text.find("connect to tcp://127.0.0.1:1: Connection refused"), std::string::npos)
         << tcp.text;
+#ifdef WHORL_LATENCY_HTTP
+    Tool http({"http://127.0.0.1:1/"});
+    EXPECT_EQ(http.status(), 2);
+    EXPECT_NE(http.text.find("connect to http://127.0.0.1:1/: Connection refused"),
+              std::string::npos)
+        << http.text;
+#endif
     Tool file({"unix:/nowhere/at/all"});
     EXPECT_EQ(file.status(), 2);
     EXPECT_NE(file.text.find("No such file"), std::string::npos) << file.text;
@@ -274,6 +283,42 @@ TEST(LatencyTool, interrupted_it_prints_what_it_has) {
     EXPECT_EQ(tool.status(), 0) << tool.text;
     EXPECT_NE(tool.text.find("interrupted"), std::string::npos) << tool.text;
     EXPECT_NE(tool.text.find("verdict"), std::string::npos) << tool.text;
+}
+
+// A terminal of the tool's own, which goes away in the middle. Its hang-up ends the measurement; what can no
+// longer be printed is in the file all the same, and the exit status says that it was not printed.
+TEST(LatencyTool, a_terminal_that_closes) {
+    const std::string saved = "/tmp/whorl-latency-tty-" + std::to_string(::getpid()) + ".json";
+    const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    ASSERT_GE(terminal, 0);
+    ASSERT_EQ(::grantpt(terminal), 0);
+    ASSERT_EQ(::unlockpt(terminal), 0);
+    const std::string name = ::ptsname(terminal);
+    const int held = ::open(name.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);  // until the tool has it
+    Tool tool({"timer", "-w", "0", "-d", "100000", "--rate", "50", "--save", saved}, [&] {
+        (void)::setsid();
+        const int slave = ::open(name.c_str(), O_RDWR);  // becomes the controlling one
+        ::dup2(slave, STDIN_FILENO);
+        ::dup2(slave, STDOUT_FILENO);
+        ::dup2(slave, STDERR_FILENO);
+        if (slave > STDERR_FILENO) ::close(slave);
+    });
+    std::string shown;
+    char part[256];
+    while (shown.find(" answers  p50 ") == std::string::npos) {
+        const ssize_t got = ::read(terminal, part, sizeof part);
+        ASSERT_GT(got, 0) << shown;
+        shown.append(part, static_cast<std::size_t>(got));
+    }
+    EXPECT_NE(shown.find("\r\033[K"), std::string::npos);  // one line, written over
+    ::close(terminal);
+    ::close(held);
+    EXPECT_EQ(tool.status(), 3) << tool.text;
+    latency::Curve curve;
+    std::string why;
+    EXPECT_TRUE(latency::load_curve(saved, curve, why)) << why;
+    EXPECT_GT(curve.at(50), 0);
+    (void)std::remove(saved.c_str());
 }
 
 // The server dies: what was measured until then is printed, and the exit status says that it was cut short.
