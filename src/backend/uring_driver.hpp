@@ -56,9 +56,11 @@ class UringDriver final : public Driver {
     bool bulk_buffers_ready() const noexcept override { return bulk_.ready(); }
     Error watch_wake(int event_fd) noexcept override;
     Result<int> notify_fd() noexcept override;
-    // What the kernel has refused to take is offered to it again at once.
+    // What the kernel has refused to take is offered to it again at once, and what handlers have
+    // cancelled since the turn's call is told to it.
     Instant wakes_at() const noexcept override {
-        if (ring_.pending() != 0) return Instant::min();
+        const bool unsaid = ring_.pending() != 0 || !cancels_.empty() || !ended_.empty();
+        if (unsaid) return Instant::min();
         return repeats_.empty() ? instant_never : repeat_at_;
     }
     std::uint32_t features() const noexcept override { return features_; }

@@ -301,6 +301,36 @@ TEST_P(GuestHost, whatever_is_asked_outside_of_process_wakes_the_host) {
     }
 }
 
+// A cancellation that a handler or a deadline asks for, after the turn's call into the kernel.
+TEST_P(GuestHost, what_is_cancelled_inside_of_a_turn_ends) {
+    WHORL_SKIP_IF_REFUSED();
+    for (const HostKind kind : kinds) {
+        Loop loop = make_loop();
+        Host host(loop, kind);
+        Pair pair = make_pair(loop);
+        Error timed_out, cancelled;
+        ASSERT_TRUE(loop.submit(Recv{pair.socket, loop.buffer(10)}, within(1ms),
+                                [&](Loop&, Recv::Done done) { timed_out = done.error; }));
+        host.run_until([&] { return bool(timed_out); });
+        EXPECT_EQ(timed_out, Error::timed_out);
+
+        Result<Operation> recv =
+            loop.submit(Recv{pair.socket, loop.buffer(10)},
+                        [&](Loop&, Recv::Done done) { cancelled = done.error; });
+        ASSERT_TRUE(recv);
+        host.settle();
+        ASSERT_TRUE(loop.after(1ms, [&](Loop& inner, Expired) {
+            EXPECT_EQ(inner.cancel(*recv), Cancelled::cancelling);
+        }));
+        host.run_until([&] { return bool(cancelled); });
+        EXPECT_EQ(cancelled, Error::cancelled);
+        ASSERT_FALSE(loop.close(pair.socket));
+        host.settle();
+        if (HasFailure()) break;
+        expect_clean(loop);
+    }
+}
+
 TEST_P(GuestHost, a_post_from_another_thread_wakes_the_host) {
     WHORL_SKIP_IF_REFUSED();
     for (const HostKind kind : kinds) {
