@@ -58,6 +58,9 @@ struct Url {
 };
 // Errors: invalid_argument (not http, no host, a user before the host, signs that may not be in a URL).
 WHORL_EXPORT Result<Url> parse_url(std::string_view text) noexcept;
+// The same of another scheme, "ws://", with its port.
+WHORL_EXPORT Result<Url> parse_url(std::string_view text, std::string_view scheme,
+                                   std::uint16_t port_default) noexcept;
 
 namespace detail {
 struct ClientState;

@@ -157,6 +157,22 @@ class WHORL_EXPORT Exchange {
     // Breaks the connection off: an answer that cannot be continued.
     void abort(Error reason = Error::cancelled) noexcept { stream_->abort(reason); }
 
+    // The connection speaks another protocol from now on: 101 is answered with these fields (Connection is
+    // the server's own), and what has arrived behind the request is for `protocol` (protocol.hpp), whose
+    // `opened` is called first. The handler is destroyed without a call, when its callback has returned;
+    // outside of one this exchange is gone with the call.
+    // Owns: the protocol, on success. Errors: invalid_argument (an answer has begun, the request has a
+    //   body, is HTTP/1.0 or does not say Connection: upgrade, a field is malformed; nothing was done),
+    //   stale_handle (the connection is ending, or the client has ended its side), ENOMEM (aborted).
+    template <class P>
+    Error upgrade(const Field* fields, std::size_t fields_count, P&& protocol) noexcept {
+        if (Error error = upgrade_begin(fields, fields_count)) return error;
+        Stream& stream = *stream_;
+        const Error error = stream.replace(std::forward<P>(protocol));
+        if (error) stream.abort(error);
+        return error;
+    }
+
     // No pieces of the body until resume(): the peer is held back.
     void pause() noexcept;
     void resume() noexcept;
@@ -203,6 +219,7 @@ class WHORL_EXPORT Exchange {
     void put_head(Buffer& buffer, const Answer& answer, std::uint64_t length) noexcept;
     bool put(Buffer&& buffer) noexcept;
     bool well_formed(const Answer& answer) const noexcept;
+    Error upgrade_begin(const Field* fields, std::size_t fields_count) noexcept;
 
     Stream* stream_ = nullptr;
     const detail::HandlerTable* table_ = nullptr;
@@ -226,6 +243,7 @@ class WHORL_EXPORT Exchange {
     bool reading_ = false;    // received() runs
     bool last_ = false;       // the connection ends with this answer
     bool peer_ended_ = false;
+    bool moved_ = false;  // upgrade(): the stream is another protocol's
     // The answer.
     bool begun_ = false;
     bool done_ = false;

@@ -159,6 +159,42 @@ bool Exchange::write(std::string_view piece) noexcept {
     return put(std::move(copy));
 }
 
+Error Exchange::upgrade_begin(const Field* fields, std::size_t fields_count) noexcept {
+    if (!active_ || stream_->closing() || peer_ended_) return Error::stale_handle;
+    const Message& message = parser_.message();
+    const Answer answer{200, {}, fields, fields_count};
+    if (begun_ || message.has_body || message.minor == 0 || !message.upgrade ||
+        !well_formed(answer)) {
+        return Error::invalid_argument;
+    }
+    std::size_t room = head_room;
+    for (std::size_t index = 0; index < fields_count; ++index) {
+        room += fields[index].name.size() + fields[index].value.size() + 4;
+    }
+    Buffer buffer = loop().buffer(room);
+    if (!buffer) buffer = Buffer::allocate(room);
+    if (!buffer) {
+        stream_->abort(Error::from_errno(ENOMEM));
+        return Error::from_errno(ENOMEM);
+    }
+    put_text(buffer, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
+    for (std::size_t index = 0; index < fields_count; ++index) {
+        put_field(buffer, fields[index].name, fields[index].value);
+    }
+    put_text(buffer, "\r\n");
+    stream_->write(std::move(buffer));
+    if (stream_->closing()) return Error::stale_handle;
+    // From here on nothing of the exchange is called any more, and it calls nothing.
+    if (timer_) static_cast<void>(loop().cancel(timer_));
+    timer_ = {};
+    if (later_ != nullptr) later_->leave();
+    begun_ = done_ = moved_ = true;
+    active_ = false;
+    if (held_) stream_->unread(std::move(held_));
+    stream_->resume();
+    return {};
+}
+
 void Exchange::end() noexcept {
     if (!active_ || !begun_ || done_ || stream_->closing()) return;
     if (!bodiless_) {

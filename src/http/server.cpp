@@ -64,11 +64,12 @@ bool Exchange::waits() const noexcept {
 void Exchange::received(Buffer&& buffer) {
     Bytes input = buffer.bytes();
     reading_ = true;
-    while (!stream_->closing() && !waits() && step(input, buffer)) {
+    while (!stream_->closing() && !moved_ && !waits() && step(input, buffer)) {
     }
     reading_ = false;
     if (stream_->closing()) return;
     buffer.trim_front(buffer.size() - input.size);
+    if (moved_) return stream_->unread(std::move(buffer));
     if (!buffer.empty()) return keep(std::move(buffer));
     if (peer_ended_ && !waits()) peer_closed();
 }

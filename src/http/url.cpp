@@ -9,12 +9,15 @@
 
 namespace whorl::http {
 
-Result<Url> parse_url(std::string_view text) noexcept {
-    constexpr std::string_view scheme = "http://";
+Result<Url> parse_url(std::string_view text) noexcept { return parse_url(text, "http://", 80); }
+
+Result<Url> parse_url(std::string_view text, std::string_view scheme,
+                      std::uint16_t port_default) noexcept {
     if (!equal_caseless(text.substr(0, scheme.size()), scheme)) return Error::invalid_argument;
     text.remove_prefix(scheme.size());
     text = text.substr(0, text.find('#'));
     Url url;
+    url.port = port_default;
     url.authority = text.substr(0, std::min(text.find_first_of("/?"), text.size()));
     url.target = text.substr(url.authority.size());
     if (!all_are(is_host, url.authority) || !all_are(is_target, url.target)) {
