@@ -378,23 +378,25 @@ TEST(WebFrame, masks_by_words_as_by_bytes) {
     }
 }
 
-// Every sequence of three bytes, and a fourth of those that matter.
+// Every two bytes, and more of those that matter.
 TEST(WebFrame, utf_8_beside_the_plain_reader) {
-    const auto same = [](std::string_view bytes) {
+    const auto same = [](const std::string& bytes) {
         Utf8 utf8;
-        const bool taken = utf8.take(Bytes(bytes));
+        const bool taken = utf8.take(Bytes(std::string_view(bytes)));
         return taken == begins_utf8(bytes) && (taken && utf8.whole()) == is_utf8(bytes);
     };
     constexpr unsigned char edges[] = {0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xff};
     for (unsigned first = 0; first < 256; ++first) {
-        for (unsigned second = 0x70; second < 0xd0; ++second) {
-            std::string bytes = {static_cast<char>(first), static_cast<char>(second)};
-            ASSERT_TRUE(same(bytes)) << first << ' ' << second;
+        for (unsigned second = 0; second < 256; ++second) {
+            ASSERT_TRUE(same({static_cast<char>(first), static_cast<char>(second)}));
+        }
+        for (const unsigned char second : edges) {
             for (const unsigned char third : edges) {
-                const std::string three = bytes + static_cast<char>(third);
-                ASSERT_TRUE(same(three)) << first << ' ' << second << ' ' << int{third};
+                std::string bytes = {static_cast<char>(first), static_cast<char>(second)};
+                bytes += static_cast<char>(third);
+                ASSERT_TRUE(same(bytes)) << first << ' ' << int{second} << ' ' << int{third};
                 for (const unsigned char fourth : {0x7f, 0x80, 0xbf}) {
-                    ASSERT_TRUE(same(three + static_cast<char>(fourth)));
+                    ASSERT_TRUE(same(bytes + static_cast<char>(fourth)));
                 }
             }
         }

@@ -2,6 +2,8 @@
 // Goal: WebSocket connections between our server, our client and peers of any kind: handshakes, messages,
 // pings and ends, however the bytes are cut and whenever the peer goes away; `closed` exactly once.
 // Method: conversations in simulated worlds, cut and reset at every byte, and in harsh ones.
+#include "web_socket_echo.hpp"
+
 #include "http/web_frames.hpp"
 #include "world/names.hpp"
 
@@ -610,6 +612,55 @@ TEST(WebSocket, the_loop_may_be_destroyed_at_any_time) {
             EXPECT_EQ(record.handlers, 0);
         }
     }
+}
+
+// --- The example
+
+TEST(WebSocketExample, echoes_for_every_cut_and_survives_every_reset) {
+    const std::string all =
+        upgrade() + frame(text, "one") + part(binary, "tw") + frame(more, "o") + close_frame(1000);
+    const std::string said = accepted + server_frame(text, "one") + server_frame(binary, "two") +
+                             server_frame(closing, "\x03\xe8");
+    World world;
+    Loop& loop = world.add_loop();
+    WebEchoServer server;
+    ASSERT_FALSE(server.start(loop, Address::loopback_v4(80)));
+    for (std::size_t cut = 1; cut <= all.size(); ++cut) {
+        Peer reset = world.connect(80);
+        reset.reset_after(cut);
+        reset.send(all);
+        Peer peer = world.connect(80);
+        peer.send(all.substr(0, cut));
+        world.advance(100ms);
+        peer.send(all.substr(cut));
+        ASSERT_TRUE(world.run_until([&] { return peer.ended(); }));
+        ASSERT_EQ(peer.received(), said) << cut;
+    }
+    Peer page = world.connect(80);
+    page.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    world.advance(10s);
+    EXPECT_NE(page.received().find("Speak WebSocket"), std::string::npos);
+    EXPECT_EQ(whorl::stream_statistics(loop).streams, 1u);
+}
+
+// Large messages to a peer that reads late: it is paused, and goes on.
+TEST(WebSocketExample, waits_for_a_peer_that_reads_late) {
+    World world;
+    Loop& loop = world.add_loop();
+    WebEchoServer server;
+    ASSERT_FALSE(server.start(loop, Address::loopback_v4(80)));
+    Peer peer = world.connect(80);
+    peer.send(upgrade());
+    world.advance(1s);
+    peer.stop_reading();
+    const std::string payload(100'000, 'x');
+    for (int count = 0; count < 30; ++count) peer.send(frame(text, payload));
+    world.advance(5s);
+    EXPECT_FALSE(peer.sent_all());
+    EXPECT_LT(whorl::stream_statistics(loop).bytes_high, 1u << 20);
+    peer.read_on();
+    const std::size_t all = accepted.size() + 30 * server_frame(text, payload).size();
+    EXPECT_TRUE(world.run_until([&] { return peer.received().size() == all; }));
 }
 
 }  // namespace
