@@ -34,7 +34,7 @@ import sys
 import tempfile
 
 FLOORS = {"base": 1, "structure": 2, "backend": 3, "loop": 4, "io": 5, "stream": 6,
-          "http": 6, "tls": 6, "core": 7}
+          "http": 6, "tls": 6, "dns": 6, "core": 7}
 FLOOR_MAX = 7
 FLOOR_BACKEND = 3
 UMBRELLA = "include/whorl/whorl.hpp"

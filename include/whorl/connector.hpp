@@ -96,7 +96,7 @@ Result<Connector*> connect_any(Loop& loop, const Address* addresses, std::size_t
     return made;
 }
 
-// Finds the addresses of a host, as resolve() does, and connects to whichever answers first, as
+// Finds the addresses of a host, as resolve() does (by the query's resolver, if it has one), and connects to whichever answers first, as
 // connect_any() does. `total` and cancel() are of both; further rounds do not ask for the host again.
 // Owns, calls: as connect_any(); the texts of the query are copied.
 // Errors: as connect_any() and resolve() say. In Connected, with no attempts: what resolve() found, and

@@ -34,6 +34,8 @@ namespace whorl {
     X(service_unknown, 4123, "service unknown: no such name or port for this kind of socket")      \
     X(name_not_answered, 4124, "name not answered: the name server is away; try again later")      \
     X(name_refused, 4125, "name refused: the name server answered with a failure")                 \
+    X(name_no_record, 4126, "name without record: it exists, but has nothing of this kind")        \
+    X(name_malformed, 4127, "name malformed: the name server's answer is not what DNS allows")     \
     X(channel_closed, 4130, "channel closed: its other end is gone")                               \
     X(cpu_unavailable, 4131,                                                                       \
       "cpu unavailable: offline, or taskset or the cpuset forbids it; Topology has the others")    \

@@ -30,6 +30,7 @@ struct ClientOptions {
     std::uint32_t idle_max = 8;       // connections that are kept
     Nanoseconds idle = std::chrono::seconds(15);  // and for how long
     ConnectorOptions connect = {};
+    HostResolver* resolver = nullptr;  // null: getaddrinfo(3); it outlives the client
 };
 
 struct Ask {

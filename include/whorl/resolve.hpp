@@ -25,6 +25,8 @@
 
 namespace whorl {
 
+class HostResolver;
+
 // What to ask for.
 struct ResolveQuery {
     std::string_view host;          // a name, or numbers; empty: this host
@@ -37,6 +39,8 @@ struct ResolveQuery {
     std::uint32_t addresses_max = 32;  // 1 to 1024
     // A deadline; `background` is refused. It takes back a question that no thread has begun.
     SubmitOptions submit = {};
+    // Who is asked instead of getaddrinfo(3), for names only; see dns.hpp. It outlives the question.
+    HostResolver* resolver = nullptr;
 };
 
 // The addresses in the order in which to try them (RFC 6724). Move-only; it owns them.
@@ -93,6 +97,20 @@ class ResolveHandler final : public ResolveListener {
 
 }  // namespace detail
 
+// For modules that find hosts in their own way. `find` takes over the listener, also when it is refused. On
+// success the listener's ended() is the handler of the operation that it returns.
+class WHORL_EXPORT HostResolver {
+  public:
+    virtual Result<Operation> find(Loop& loop, const ResolveQuery& query,
+                                   detail::ResolveListener* listener) = 0;
+
+  protected:
+    HostResolver() noexcept = default;
+    HostResolver(const HostResolver&) noexcept = default;
+    HostResolver& operator=(const HostResolver&) noexcept = default;
+    virtual ~HostResolver();
+};
+
 // Names a question that is under way. Lifetime: a value that owns nothing; once the handler has been
 // called it names nothing. Thread: the loop's (asserted).
 class ResolveTask {
@@ -106,6 +124,7 @@ class ResolveTask {
     friend class detail::ResolveState;
     Timer front_;
     detail::ResolveState* state_ = nullptr;  // lives as long as front_ is known to the loop
+    Operation operation_;                    // of a HostResolver, instead of these two
 };
 
 namespace detail {
@@ -125,7 +144,7 @@ WHORL_EXPORT Result<ResolveTask> resolve_begin(Loop& loop, const ResolveQuery& q
 // Errors: name_unknown (no such host, or no address of that family), service_unknown, name_not_answered
 //   (no server answered in its time), name_refused (a server answered with a failure), EMFILE, ENOMEM and
 //   other values of errno (EAI_SYSTEM); EAGAIN (no thread could be made).
-//   When called: invalid_argument (neither host nor service nor port, a zero byte, a host of more than
+//   Of a HostResolver: as it says. When called: invalid_argument (neither host nor service nor port, a zero byte, a host of more than
 //   1,024 bytes, family, type, addresses_max), queue_full (LoopOptions::work_max), slots_exhausted,
 //   loop_closed, ENOMEM.
 // Cost: the heap, for the texts and the answer; a Work. Source: getaddrinfo(3), gai.conf(5).

@@ -92,6 +92,7 @@ Error fetch_go(const FetchOwner& fetch) {
     fetch->reused = false;
     ResolveQuery query{fetch->url.host};
     query.port = fetch->url.port;
+    query.resolver = fetch->client->options.resolver;
     const Result<Connector*> connector = connect_host(
         fetch->loop, query, fetch->client->options.connect,
         [fetch](Loop&, const Connected& connected) { fetch_connected(fetch, connected); });

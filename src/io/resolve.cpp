@@ -72,6 +72,7 @@ class ResolveState : public std::enable_shared_from_this<ResolveState> {
 
   private:
     void set_question(Loop& loop, const ResolveQuery& query);
+    bool known() const noexcept { return asked_->answer >= 0; }
     Error start(Loop& loop, const SubmitOptions& options);
     Error start_work(Loop& loop);
     void front_fired(Loop& loop);
@@ -93,8 +94,15 @@ Result<ResolveTask> ResolveState::begin(Loop& loop, const ResolveQuery& query,
     if (listener == nullptr) return Error::from_errno(ENOMEM);
     const auto state = std::make_shared<ResolveState>(std::move(listener));
     state->set_question(loop, query);
-    if (Error error = state->start(loop, query.submit)) return error;
     ResolveTask task;
+    if (query.resolver != nullptr && !state->known() && !query.host.empty()) {
+        const Result<Operation> made =
+            query.resolver->find(loop, query, state->listener_.release());
+        if (!made) return made.error();
+        task.operation_ = *made;
+        return task;
+    }
+    if (Error error = state->start(loop, query.submit)) return error;
     task.front_ = state->front_;
     task.state_ = state.get();
     return task;
@@ -117,12 +125,10 @@ void ResolveState::set_question(Loop& loop, const ResolveQuery& query) {
     if (query.configured) asked.question.flags |= AI_ADDRCONFIG;
     asked.most = static_cast<int>(query.addresses_max);
     asked.found.reset(new FoundAddress[query.addresses_max]);
+    asked.ask(AI_NUMERICHOST | AI_NUMERICSERV);  // numbers need neither a file nor a network
 }
 
-// Numbers need neither a file nor a network.
 Error ResolveState::start(Loop& loop, const SubmitOptions& options) {
-    asked_->ask(AI_NUMERICHOST | AI_NUMERICSERV);
-    const bool known = asked_->answer >= 0;
     Instant deadline = options.deadline;
     if (options.within != Nanoseconds::max()) {
         deadline = std::min(deadline, add_saturating(loop.core().system.now(), options.within));
@@ -134,7 +140,7 @@ Error ResolveState::start(Loop& loop, const SubmitOptions& options) {
     if (!front) return front.error();
     front_ = *front;
     const auto now = [self = shared_from_this()](Loop& here) { self->answered(here, Error()); };
-    const Error error = known ? loop.post(now) : start_work(loop);
+    const Error error = known() ? loop.post(now) : start_work(loop);
     if (error) loop.cancel(front_);
     return error;
 }
@@ -206,7 +212,10 @@ Result<ResolveTask> resolve_begin(Loop& loop, const ResolveQuery& query,
 
 }  // namespace detail
 
+HostResolver::~HostResolver() = default;
+
 bool ResolveTask::cancel(Loop& loop) const noexcept {
+    if (operation_) return loop.cancel(operation_) == Cancelled::cancelling;
     if (loop.core().timer_find(front_.value()) == nullptr) return false;
     state_->cancel(loop);
     return true;

@@ -7,6 +7,7 @@
 #include "conformance/fixture.hpp"
 #include "conformance/support.hpp"
 
+#include <whorl/event.hpp>
 #include <whorl/resolve.hpp>
 #include <whorl/testing.hpp>
 #include <whorl/work.hpp>
@@ -356,6 +357,61 @@ TEST_P(Resolve, a_loop_is_drained_and_destroyed_under_it) {
         expect_clean(loop);
     }
     EXPECT_TRUE(witness.alone());
+}
+
+// Has one address for all names, once it is ready.
+class OtherResolver final : public HostResolver {
+  public:
+    Result<Operation> find(Loop& loop, const ResolveQuery& query,
+                           detail::ResolveListener* listener) override {
+        std::unique_ptr<detail::ResolveListener> taken(listener);
+        asked.emplace_back(query.host);
+        if (refuses) return Error::queue_full;
+        return loop.submit(AwaitEvent{ready}, query.submit,
+                           [taken = std::move(taken)](Loop& here, AwaitEvent::Done done) {
+                               ResolveDone answer;
+                               answer.error = done.error;
+                               const Address found = Address::ipv4(192, 0, 2, 9, 80);
+                               Buffer memory = Buffer::copy_of({&found, sizeof found});
+                               if (!done.error) answer.addresses = AddressList(std::move(memory));
+                               taken->ended(here, std::move(answer));
+                           });
+    }
+    std::vector<std::string> asked;
+    Event ready;
+    bool refuses = false;
+};
+
+TEST_P(Resolve, another_resolver_is_asked_for_names) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    OtherResolver other;
+    ResolveQuery query{"name.test", {}, 80};
+    query.resolver = &other;
+    Answer found, cancelled, late;
+    ASSERT_TRUE(resolve(loop, query, into(found)));
+    const Result<ResolveTask> task = resolve(loop, query, into(cancelled));
+    ASSERT_TRUE(task);
+    query.submit = within(1ms);
+    ASSERT_TRUE(resolve(loop, query, into(late)));
+    EXPECT_TRUE(task->cancel(loop));
+    EXPECT_EQ(cancelled.finals, 0) << "never inline";
+    run_until(loop, [&] { return cancelled.finals == 1 && late.finals == 1; });
+    EXPECT_EQ(cancelled.error, Error::cancelled);
+    EXPECT_EQ(late.error, Error::timed_out);
+    EXPECT_FALSE(task->cancel(loop));
+    other.ready.set();
+    run_until(loop, [&] { return found.finals == 1; });
+    EXPECT_EQ(found.addresses, Texts{"192.0.2.9:80"});
+    EXPECT_EQ(other.asked, Texts(3, "name.test"));
+    query.submit = {};
+    query.host = "127.0.0.1";
+    EXPECT_EQ(resolved(loop, query).addresses, Texts{"127.0.0.1:80"}) << "a number";
+    EXPECT_EQ(other.asked.size(), 3u);
+    query.host = "name.test";
+    other.refuses = true;
+    EXPECT_EQ(resolve(loop, query, into(late)).error(), Error::queue_full);
+    expect_over(loop);
 }
 
 }  // namespace

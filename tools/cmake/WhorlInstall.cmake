@@ -26,6 +26,17 @@ if(TARGET whorl-tls)
             DESTINATION "${package_dir}")
 endif()
 
+# As TLS, with c-ares.
+if(TARGET whorl-dns)
+    install(TARGETS whorl-dns EXPORT whorl-dns
+            LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+            ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+            INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+    install(EXPORT whorl-dns NAMESPACE whorl:: FILE whorlDnsTargets.cmake
+            DESTINATION "${package_dir}")
+    install(FILES "${CMAKE_CURRENT_LIST_DIR}/FindCAres.cmake" DESTINATION "${package_dir}")
+endif()
+
 install(EXPORT whorl NAMESPACE whorl:: FILE whorlTargets.cmake DESTINATION "${package_dir}")
 configure_package_config_file(
     "${CMAKE_CURRENT_LIST_DIR}/whorlConfig.cmake.in" "${PROJECT_BINARY_DIR}/whorlConfig.cmake"
@@ -51,7 +62,7 @@ if(BUILD_SHARED_LIBS)
 endif()
 configure_file("${CMAKE_CURRENT_LIST_DIR}/whorl.pc.in" "${PROJECT_BINARY_DIR}/whorl.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/whorl.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
-foreach(module IN ITEMS http tls)
+foreach(module IN ITEMS http tls dns)
     if(TARGET whorl-${module})
         configure_file("${CMAKE_CURRENT_LIST_DIR}/whorl-${module}.pc.in"
                        "${PROJECT_BINARY_DIR}/whorl-${module}.pc" @ONLY)
