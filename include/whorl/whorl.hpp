@@ -12,6 +12,7 @@
 #include <whorl/call.hpp>
 #include <whorl/channel.hpp>
 #include <whorl/child.hpp>
+#include <whorl/connection_pool.hpp>
 #include <whorl/connector.hpp>
 #include <whorl/core_set.hpp>
 #include <whorl/file.hpp>
