@@ -86,6 +86,20 @@ class Server {
                   0);
         posix_spawn_file_actions_destroy(&actions);
     }
+    // Runs a program to its end. Returns whether it said that all went well.
+    bool run(std::vector<std::string> words) {
+        start(std::move(words));
+        int status = -1;
+        ::waitpid(process_, &status, 0);
+        process_ = -1;
+        return status == 0;
+    }
+    pid_t pid() const { return process_; }
+    void send(int signal) const { ::kill(process_, signal); }
+    std::string log() const {
+        std::ifstream file(folder + "/log");
+        return {std::istreambuf_iterator<char>(file), {}};
+    }
     // Waits until somebody listens at the port.
     void await(int port) {
         for (int attempt = 0; attempt < 500; ++attempt) {
@@ -97,13 +111,12 @@ class Server {
             if (refused == 0) return;
             std::this_thread::sleep_for(20ms);
         }
-        std::ifstream log(folder + "/log");
-        FAIL() << "the server does not listen: "
-               << std::string(std::istreambuf_iterator<char>(log), {});
+        FAIL() << "the server does not listen: " << log();
     }
-    void stop() {
+    // SIGKILL, or the signal by which a server cleans up and ends at once.
+    void stop(int signal = SIGKILL) {
         if (process_ <= 0) return;
-        ::kill(process_, SIGKILL);
+        ::kill(process_, signal);
         ::waitpid(process_, nullptr, 0);
         process_ = -1;
     }
