@@ -3,14 +3,16 @@
 include(CMakePackageConfigHelpers)
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/whorl")
+# Components: runtime, tls and tools are for those who run programs, dev is everything else.
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME dev)
 
 install(TARGETS whorl EXPORT whorl
-        LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+        LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT runtime NAMELINK_COMPONENT dev
         ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
         INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 if(WHORL_BUILD_HTTP)
     install(TARGETS whorl-http EXPORT whorl
-            LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+            LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT runtime NAMELINK_COMPONENT dev
             ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 endif()
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/whorl"
@@ -19,7 +21,7 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/whorl"
 # A component of its own, since who does not want it need not have OpenSSL.
 if(TARGET whorl-tls)
     install(TARGETS whorl-tls EXPORT whorl-tls
-            LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+            LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT tls NAMELINK_COMPONENT dev
             ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
             INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
     install(EXPORT whorl-tls NAMESPACE whorl:: FILE whorlTlsTargets.cmake
