@@ -37,6 +37,8 @@ namespace whorl {
 
 class Remote;
 class StatisticsPage;
+class Histogram;
+enum class LatencyPhase : std::uint8_t;
 
 namespace detail {
 struct LoopCore;
@@ -219,6 +221,13 @@ class WHORL_EXPORT Loop {
     // With LoopOptions::statistics_page: a reader of this loop's page, to be moved to another thread
     // (statistics_page.hpp). Errors: invalid_argument (the option is off), ENOMEM.
     Result<StatisticsPage> statistics_page() const noexcept;
+    // With LoopOptions::operation_latency: the latencies of one phase of one kind, by its name ("recv",
+    // "send_all", "timer", "post"); latency_of<Recv>() in operation_latency.hpp names it by its type.
+    // Null: off, no such kind, or none yet. It stays where it is, and is the loop's: to keep what it
+    // says, merge() it into one of your own.
+    const Histogram* latency(const char* kind, LatencyPhase phase) const noexcept;
+    // All of them begin anew.
+    void reset_latency() noexcept;
     // Writes the page now, whenever it was written last. Errors: invalid_argument (the option is off).
     Error publish_statistics() noexcept;
     const BackendReport& backend_report() const noexcept;

@@ -24,16 +24,15 @@ namespace whorl {
 // operation_latency.hpp). All zero: not measured, or none yet.
 struct LatencyFigures {
     std::uint64_t count;
+    std::uint64_t sum;
     std::uint64_t p50;
     std::uint64_t p99;
     std::uint64_t max;
 };
 
-inline constexpr std::uint32_t latency_phases = 4;  // queued, in kernel, waiting, in handler
-
 struct KindFigures {
-    std::uint64_t submitted;  // accepted by submit(), after() and so on
-    LatencyFigures latency[latency_phases];
+    std::uint64_t submitted;    // accepted by submit(), after() and so on
+    LatencyFigures latency[4];  // by LatencyPhase
 };
 
 enum class LoopState : std::uint64_t { running, waiting, ended };

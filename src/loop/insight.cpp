@@ -3,6 +3,7 @@
 #include "loop/insight.hpp"
 
 #include "loop/core.hpp"
+#include "loop/latency.hpp"
 #include "loop/meter.hpp"
 #include "loop/post_queue.hpp"
 
@@ -52,6 +53,7 @@ PostSites::Entry PostSites::pop() noexcept {
 Insight::Insight(LoopCore& owner) noexcept : core(owner) {}
 
 Insight::~Insight() {
+    delete latency;
     if (entries != nullptr) address_release(entries, entries_bytes);
 }
 
@@ -60,7 +62,9 @@ Error Insight::open() noexcept {
     const std::size_t bytes = (std::size_t{core.options.ops_max} + 1) * sizeof(InsightEntry);
     entries_bytes = (bytes + entries_step - 1) / entries_step * entries_step;
     entries = static_cast<InsightEntry*>(address_reserve(entries_bytes));
-    return entries == nullptr ? Error::from_errno(ENOMEM) : Error();
+    if (core.options.operation_latency) latency = new (std::nothrow) LatencyTable;
+    const bool all = entries != nullptr && (latency != nullptr || !core.options.operation_latency);
+    return all ? Error() : Error::from_errno(ENOMEM);
 }
 
 std::uint64_t Insight::now_ns() noexcept {
@@ -128,6 +132,7 @@ void Insight::wait_begins() noexcept {}
 void Insight::wait_ends(const CompletionBatch& batch) noexcept {
     if (batch.empty()) return;
     const std::uint64_t time_ns = now_ns();
+    collected_ns = time_ns;
     for (std::uint32_t next = batch.taken; next < batch.count; ++next) {
         const OpRecord* record = core.operations.find(batch.entries[next].operation);
         const InsightEntry* known = record == nullptr ? nullptr : find(*record);
@@ -143,7 +148,10 @@ void Insight::handler_begins(const HandlerRun& run) noexcept {
     in_handler = true;
 }
 
-void Insight::handler_ends() noexcept { in_handler = false; }
+void Insight::handler_ends() noexcept {
+    in_handler = false;
+    if (latency != nullptr) latency->record(running, collected_ns, now_ns());
+}
 
 void Insight::dropped(const OpRecord&, const InsightEntry&) noexcept {}
 

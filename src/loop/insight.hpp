@@ -33,6 +33,7 @@
 namespace whorl::detail {
 
 struct LoopCore;
+class LatencyTable;
 struct PostSlot;
 struct RemotePost;
 
@@ -100,7 +101,9 @@ struct Insight {
     Insight& operator=(const Insight&) = delete;
     ~Insight();
 
-    static bool wanted(const LoopOptions& options) noexcept { return options.insight; }
+    static bool wanted(const LoopOptions& options) noexcept {
+        return options.insight || options.operation_latency;
+    }
     // Errors: ENOMEM.
     Error open() noexcept;
 
@@ -132,13 +135,15 @@ struct Insight {
     LoopCore& core;
     bool simulated = false;
     InsightEntry* entries = nullptr;  // by the operation's index
+    LatencyTable* latency = nullptr;  // with LoopOptions::operation_latency
 
     // Changed all the time.
     FastClock clock;
     std::size_t entries_bytes = 0;  // reserved, and of that in use
     std::size_t entries_committed = 0;
     PostSites post_sites;
-    HandlerRun running;  // while `in_handler`
+    std::uint64_t collected_ns = 0;  // when the last answers of the backend were taken
+    HandlerRun running;              // while `in_handler`
     bool in_handler = false;
 
   private:

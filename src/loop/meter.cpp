@@ -3,6 +3,7 @@
 #include "loop/meter.hpp"
 
 #include "loop/core.hpp"
+#include "loop/latency.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -37,6 +38,8 @@ int make_memory() noexcept {
     if (fd < 0 && errno == EINVAL) fd = ::memfd_create("whorl-statistics", flags);
     return fd;
 }
+
+constexpr std::uint64_t fill_interval = 1'000'000'000;
 
 std::uint64_t thread_cpu_ns() noexcept {
     timespec time{};
@@ -94,8 +97,7 @@ Error Meter::open(LoopCore& core) noexcept {
 
 void Meter::name_kinds() noexcept {
     for (std::uint32_t row = 0; row < LoopFigures::kinds_max; ++row) {
-        const char* name = row < metered_kinds ? name_of(static_cast<OpKind>(row)) : "";
-        copy_text(layout_->kind_names[row], sizeof layout_->kind_names[row], name);
+        copy_text(layout_->kind_names[row], sizeof layout_->kind_names[row], name_of_row(row));
     }
 }
 
@@ -113,13 +115,13 @@ void Meter::introduce(const LoopCore& core) noexcept {
     figures.works_max = options.work_max;
     figures.buffer_bytes_max = options.buffer_bytes_max;
     figures.completions_batch_max = options.completions_per_turn;
-    figures.kinds_count = metered_kinds;
+    figures.kinds_count = kind_rows;
 }
 
 void Meter::wait_begins(LoopCore& core, bool may_sleep) noexcept {
     own_ += lap();
     if (may_sleep && mark_ - published_ >= interval_ / sleep_share) {
-        publish(core, LoopState::waiting);
+        publish(core, LoopState::waiting, false);
         own_ += lap();
     }
 }
@@ -133,11 +135,11 @@ void Meter::wait_ends(std::uint32_t collected) noexcept {
 void Meter::turn_ends(LoopCore& core) noexcept {
     handlers_ += lap();
     if (mark_ - published_ < interval_) return;
-    publish(core, LoopState::running);
+    publish(core, LoopState::running, false);
     own_ += lap();
 }
 
-void Meter::publish(LoopCore& core, LoopState state) noexcept {
+void Meter::publish(LoopCore& core, LoopState state, bool all) noexcept {
     clock_.sync();
     published_ = read();
     LoopFigures& figures = figures_;
@@ -152,6 +154,13 @@ void Meter::publish(LoopCore& core, LoopState state) noexcept {
     figures.handler_ns = handlers_;
     figures.own_ns = own_;
     if (core.bound && !simulated_) figures.cpu_ns = thread_cpu_ns();
+    figures.kinds[row_post].submitted = figures.statistics.posts_run + figures.posts;
+    figures.kinds[row_remote_post].submitted = figures.statistics.remote_posts_run;
+    LatencyTable* latency = core.insight == nullptr ? nullptr : core.insight->latency;
+    if (latency != nullptr && (all || published_ - filled_ >= fill_interval)) {
+        filled_ = published_;
+        latency->fill(figures.kinds);
+    }
     std::uint64_t words[figures_words];
     std::memcpy(words, &figures, sizeof words);
     seqlock_publish(layout_->sequence, layout_->words, words, figures_words);

@@ -31,10 +31,6 @@ struct PageLayout {
     Atomic<std::uint64_t> words[figures_words];
 };
 
-// Kinds that have a row: all of operation_list.hpp, and the timers.
-inline constexpr std::uint32_t metered_kinds = op_kind_count + 1;
-static_assert(metered_kinds <= LoopFigures::kinds_max, "raise kinds_max and the page's version");
-
 // Thread: the loop's.
 class Meter {
   public:
@@ -55,7 +51,7 @@ class Meter {
 
     void submitted(OpKind kind) noexcept {
         const auto row = static_cast<std::uint32_t>(kind);
-        if (row < metered_kinds) ++figures_.kinds[row].submitted;
+        if (row <= op_kind_count) ++figures_.kinds[row].submitted;  // and timers, behind them
     }
 
     // A turn: begins, then perhaps one wait, ends.
@@ -64,7 +60,8 @@ class Meter {
     void wait_ends(std::uint32_t collected) noexcept;
     void turn_ends(LoopCore& core) noexcept;
 
-    void publish(LoopCore& core, LoopState state) noexcept;
+    // `all`: latencies, too, which are dear and otherwise filled in once a second.
+    void publish(LoopCore& core, LoopState state, bool all = true) noexcept;
     const LoopFigures& figures() const noexcept { return figures_; }
 
   private:
@@ -92,6 +89,7 @@ class Meter {
     std::uint64_t handlers_ = 0;
     std::uint64_t own_ = 0;
     std::uint64_t published_ = 0;
+    std::uint64_t filled_ = 0;  // when latencies were
 
     LoopFigures figures_{};
 };
