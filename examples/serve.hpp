@@ -16,7 +16,8 @@
 struct ServeArguments {
     std::string port = "7007";
     std::string bind = "127.0.0.1";
-    std::string to;  // of a proxy
+    std::string to;     // of a proxy
+    std::string login;  // of a SOCKS5 proxy
     whorl::LoopOptions options;
 };
 
@@ -26,6 +27,7 @@ inline bool serve_parse(int count, char** words, ServeArguments& arguments) {
         if (name == "--port") arguments.port = value;
         else if (name == "--bind") arguments.bind = value;
         else if (name == "--to") arguments.to = value;
+        else if (name == "--login") arguments.login = value;
         else if (name == "--backend" && value == "io_uring")
             arguments.options.backend = whorl::Backend::io_uring;
         else if (name == "--backend" && value == "libev")

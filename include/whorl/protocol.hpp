@@ -94,6 +94,7 @@ WHORL_EXPORT Error stream_replaceable(const Stream& stream) noexcept;
 WHORL_EXPORT const void* stream_object(const Stream& stream) noexcept;
 WHORL_EXPORT void stream_frame_open(Stream& stream, bool open) noexcept;
 WHORL_EXPORT bool stream_detaching(const Stream& stream) noexcept;
+WHORL_EXPORT void stream_pause_at_high(Stream& stream, bool pause) noexcept;
 
 // The protocol on the heap, and how it is called.
 template <class P>

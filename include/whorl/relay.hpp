@@ -32,6 +32,17 @@ struct RelayDone {
 };
 WHORL_EXPORT Error relay_start(Loop& loop, Socket first, Socket second, const RelayOptions& options,
                                const RelayDone& done) noexcept;
+WHORL_EXPORT Error relay_start(Stream& first, Socket second, const RelayOptions& options,
+                               const RelayDone& done) noexcept;
+
+template <class Handler>
+RelayDone relay_done(Handler* handler) noexcept {
+    return {handler,
+            [](void* object, Loop& at, const Relayed& result) {
+                (*static_cast<Handler*>(object))(at, result);
+            },
+            [](void* object) noexcept { delete static_cast<Handler*>(object); }};
+}
 }  // namespace detail
 
 // Passes bytes between two sockets, both ways, without looking at them: with backpressure, with the end
@@ -48,13 +59,23 @@ Error relay(Loop& loop, Socket first, Socket second, const RelayOptions& options
                   "whorl: the handler takes (Loop&, const Relayed&)");
     auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
     if (stored == nullptr) return Error::from_errno(12);
-    const detail::RelayDone done = {
-        stored,
-        [](void* object, Loop& at, const Relayed& result) {
-            (*static_cast<Stored*>(object))(at, result);
-        },
-        [](void* object) noexcept { delete static_cast<Stored*>(object); }};
-    const Error error = detail::relay_start(loop, first, second, options, done);
+    const Error error =
+        detail::relay_start(loop, first, second, options, detail::relay_done(stored));
+    if (error) delete stored;
+    return error;
+}
+
+// The same when the first side has spoken already, to a proxy perhaps: its protocol is replaced, what it has not
+// read (Stream::unread) is passed on, and it reads. It keeps its options and deadlines; `options` are the other's.
+// Errors: as attach() and Stream::replace(). Then nothing has been taken.
+template <class Handler>
+Error relay(Stream& first, Socket second, const RelayOptions& options, Handler&& handler) noexcept {
+    using Stored = std::decay_t<Handler>;
+    static_assert(std::is_invocable_v<Stored&, Loop&, const Relayed&>,
+                  "whorl: the handler takes (Loop&, const Relayed&)");
+    auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+    if (stored == nullptr) return Error::from_errno(12);
+    const Error error = detail::relay_start(first, second, options, detail::relay_done(stored));
     if (error) delete stored;
     return error;
 }

@@ -71,17 +71,10 @@ using Box = ProtocolBox<RelaySide>;
 
 }  // namespace
 
-Error relay_start(Loop& loop, Socket first, Socket second, const RelayOptions& options,
-                  const RelayDone& done) noexcept {
-    StreamOptions each = options.stream;
-    each.pause_at_high = false;  // the other side's queue decides
-    Result<Stream*> one = stream_make(loop, first, each);
-    if (!one) return one.error();
-    Result<Stream*> other = stream_make(loop, second, each);
-    if (!other) {
-        stream_unmake(**one);
-        return other.error();
-    }
+namespace {
+
+// Gives both streams their new protocols, or neither.
+Error join(Stream& one, Stream& other, const RelayDone& done) noexcept {
     auto* state = new (std::nothrow) RelayState;
     void* const room_one = ::operator new(sizeof(Box), std::nothrow);
     void* const room_other = ::operator new(sizeof(Box), std::nothrow);
@@ -89,15 +82,46 @@ Error relay_start(Loop& loop, Socket first, Socket second, const RelayOptions& o
         delete state;
         ::operator delete(room_one);
         ::operator delete(room_other);
-        stream_unmake(**one);
-        stream_unmake(**other);
         return Error::from_errno(ENOMEM);
     }
-    state->streams[0] = *one;
-    state->streams[1] = *other;
+    state->streams[0] = &one;
+    state->streams[1] = &other;
     state->done = done;
-    stream_start(**one, Box::table, ::new (room_one) Box(RelaySide(*state, 0)));
-    stream_start(**other, Box::table, ::new (room_other) Box(RelaySide(*state, 1)));
+    stream_start(one, Box::table, ::new (room_one) Box(RelaySide(*state, 0)));
+    stream_start(other, Box::table, ::new (room_other) Box(RelaySide(*state, 1)));
+    return {};
+}
+
+}  // namespace
+
+Error relay_start(Loop& loop, Socket first, Socket second, const RelayOptions& options,
+                  const RelayDone& done) noexcept {
+    StreamOptions each = options.stream;
+    each.pause_at_high = false;  // the other side's queue decides
+    Result<Stream*> one = stream_make(loop, first, each);
+    if (!one) return one.error();
+    Result<Stream*> other = stream_make(loop, second, each);
+    Error error = other.error();
+    if (!error) error = join(**one, **other, done);
+    if (!error) return {};
+    if (other) stream_unmake(**other);
+    stream_unmake(**one);
+    return error;
+}
+
+Error relay_start(Stream& first, Socket second, const RelayOptions& options,
+                  const RelayDone& done) noexcept {
+    if (Error error = stream_replaceable(first)) return error;
+    StreamOptions each = options.stream;
+    each.pause_at_high = false;
+    Result<Stream*> other = stream_make(first.loop(), second, each);
+    if (!other) return other.error();
+    if (Error error = join(first, **other, done)) {
+        stream_unmake(**other);
+        return error;
+    }
+    stream_pause_at_high(first, false);
+    first.resume();
     return {};
 }
 

@@ -149,6 +149,10 @@ bool stream_detaching(const Stream& stream) noexcept {
     return static_cast<const StreamState&>(stream).detaching();
 }
 
+void stream_pause_at_high(Stream& stream, bool pause) noexcept {
+    static_cast<StreamState&>(stream).options.pause_at_high = pause;
+}
+
 const void* stream_object(const Stream& stream) noexcept {
     return static_cast<const StreamState&>(stream).object;
 }

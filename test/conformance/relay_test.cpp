@@ -128,5 +128,63 @@ TEST_P(Relaying, the_loop_ends_under_it) {
     }
 }
 
+// Reads up to a full stop, and leaves the rest to the relay.
+struct Preface {
+    Socket second;
+    Relayed* result;
+    int* calls;
+    void received(Stream& stream, Buffer buffer) const {
+        const std::size_t stop = buffer.text().find('.');
+        if (stop == std::string_view::npos) return;
+        buffer.trim_front(stop + 1);
+        if (!buffer.empty()) stream.unread(std::move(buffer));
+        stream.pause();
+        stream.write("go ");
+        EXPECT_FALSE(
+            relay(stream, second, {}, [into = result, count = calls](Loop&, const Relayed& end) {
+                *into = end;
+                ++*count;
+            }));
+    }
+};
+
+TEST_P(Relaying, a_stream_that_has_spoken_becomes_one_side) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair left = make_medium_pair(loop), right = make_medium_pair(loop);
+    Relayed result;
+    int calls = 0;
+    ASSERT_TRUE(attach(loop, left.socket, Preface{right.socket, &result, &calls}));
+    const std::string there = pattern(300'000), back = pattern(300'000, 99);
+    left.peer.send("to the other side.");
+    std::size_t sent_there = 0, sent_back = 0;
+    std::string got_there, got_back;
+    turn_until(loop, [&] {
+        push(left.peer, there, sent_there);
+        push(right.peer, back, sent_back);
+        got_there += receive_now(right.peer, 1 << 20);
+        got_back += receive_now(left.peer, 1 << 20);
+        return got_there.size() >= there.size() && got_back.size() >= back.size() + 3;
+    });
+    EXPECT_TRUE(got_there == there);
+    EXPECT_TRUE(got_back == "go " + back);
+    left.peer.finish_sending();
+    turn_until(loop, [&] { return right.peer.readable_within(0ms); });
+    EXPECT_EQ(right.peer.receive(1), "") << "the end was passed on";
+    right.peer.finish_sending();
+    turn_until(loop, [&] { return calls == 1; });
+    EXPECT_FALSE(result.first.error);
+    EXPECT_FALSE(result.second.error);
+    EXPECT_EQ(result.first_to_second, there.size());
+    run_until(loop, [&] { return stream_statistics(loop).streams == 0; });
+    const Socket gone = right.socket;
+    Pair other = make_pair(loop);
+    Stream* const stream = *attach(loop, other.socket, Preface{gone, &result, &calls});
+    EXPECT_EQ(relay(*stream, gone, {}, [](Loop&, const Relayed&) {}), Error::stale_handle);
+    stream->abort();
+    run_until(loop, [&] { return stream_statistics(loop).streams == 0; });
+    EXPECT_EQ(calls, 1);
+}
+
 }  // namespace
 }  // namespace whorl::conformance
