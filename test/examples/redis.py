@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Goal: the key-value example gives redis-cli and redis-benchmark the right answers, whether one loop has all
-keys or several share them.
+keys or several share them; the pipelined client prints what redis-cli prints.
 
 Method: redis-cli runs a random script of commands against the example and against a real redis-server (on a
 Unix socket, so no port is needed), and must print the same; redis-benchmark pipelines every command that the
@@ -14,9 +14,11 @@ import contextlib
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from run import PATIENCE, expect, parse_arguments, run_test
@@ -125,6 +127,47 @@ def check_benchmark(where):
     expect(sum(counters(where)) < 2 * REQUESTS, "nothing was deleted")
 
 
+@contextlib.contextmanager
+def tcp_port(path):
+    """A port from which connections go on to the socket at `path`."""
+    def pump(source, target):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1 << 16):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(path)
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def check_client(programs, redis):
+    """The pipelined client prints what redis-cli prints, from redis-server and from the example."""
+    commands = script(7, 6000) + b"FLY me\nGET\n"
+    cli(redis, "flushall")
+    wanted = cli(redis, data=commands)
+    cli(redis, "flushall")
+    with tcp_port(redis[1]) as port, programs.server("key_value", "--loops", "2") as server:
+        for target in (port, server.address[1]):
+            sent = commands if target == port else commands[:commands.index(b"FLY")]
+            told = programs.run("key_value_client", "--port", str(target), "--backend", programs.backend,
+                                data=sent)
+            expect(told.returncode == 0 and told.stderr == b"", f"the client: {told.stderr}")
+            expect(told.stdout == wanted[:len(told.stdout)] and len(told.stdout) > 6000,
+                   "other answers than redis-cli's")
+            expect(target != port or told.stdout == wanted, f"{len(told.stdout)} bytes of {len(wanted)}")
+    print("key_value_client: the same answers as redis-cli")
+
+
 def test_redis(programs):
     with tempfile.TemporaryDirectory() as directory, redis_server(directory) as redis:
         for loops in ("1", "2", "3"):
@@ -138,6 +181,7 @@ def test_redis(programs):
                 check_benchmark(where)
             asked = sum(int(times) for times in re.findall(rb"asked others (\d+) times", server.told))
             expect((asked > 0) == (loops != "1"), f"{loops} loops asked each other {asked} times")
+        check_client(programs, redis)
 
 
 if __name__ == "__main__":
