@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Goal: the example HTTP server serves real clients, on the backend that is asked for.
 
-Method: curl fetches and sends files, ranges and chunks, over one connection and over several; ab and wrk,
-where they are installed, fetch many; a socket of our own sends what no client sends. Every byte is
+Method: curl fetches and sends files, ranges and chunks, over one connection and over several; ab, h2load
+and wrk, where they are installed, fetch many; a socket of our own sends what no client sends. Every byte is
 compared, every count looked at. Exit status 77: this machine refuses the backend.
 
 usage: http_server.py --backend io_uring|libev --directory DIRECTORY
@@ -156,6 +156,16 @@ def check_load(address):
             expect(re.search(rf"Complete requests: +{REQUESTS}\n", out), out + done.stderr.decode())
             expect(re.search(r"Failed requests: +0\n", out), out)
             expect("Non-2xx" not in out, out)
+    if shutil.which("h2load"):
+        for depth in ("1", "8"):  # requests at once on a connection
+            done = subprocess.run(["h2load", "--h1", "-n", str(REQUESTS), "-c", "50", "-t", "1", "-m", depth,
+                                   f"http://{host}:{port}/hello"],
+                                  capture_output=True, timeout=PATIENCE * 2, check=False)
+            out = done.stdout.decode()
+            told = (f"requests: {REQUESTS} total, {REQUESTS} started, {REQUESTS} done, {REQUESTS} succeeded, "
+                    "0 failed, 0 errored, 0 timeout")
+            expect(done.returncode == 0 and told in out, out + done.stderr.decode())
+            expect(f"status codes: {REQUESTS} 2xx, 0 3xx, 0 4xx, 0 5xx" in out, out)
     if shutil.which("wrk"):
         for path in ("/hello", "/index.html"):
             done = subprocess.run(["wrk", "-t", "1", "-c", "100", "-d", "1", f"http://{host}:{port}{path}"],
