@@ -161,6 +161,11 @@ TEST(LatencyReport, plots_escape_what_they_are_told) {
     EXPECT_NE(html.find("here &amp; &quot;there&quot;"), std::string::npos);
     EXPECT_EQ(html.find("here & \"there\""), std::string::npos);
     EXPECT_EQ(html.find("<script"), std::string::npos);
+    // The text keeps its lines, and the page its table.
+    EXPECT_NE(
+        html.find(latency::text_of(steady()).substr(latency::text_of(steady()).find("load "))),
+        std::string::npos)
+        << html;
     // Nothing is fetched: the only address is the name space of SVG.
     std::size_t at = 0;
     while ((at = html.find("http", at)) != std::string::npos) {

@@ -31,7 +31,7 @@ std::string escaped(std::string_view text) {
         else if (letter == '>') out += "&gt;";
         else if (letter == '&') out += "&amp;";
         else if (letter == '"') out += "&quot;";
-        else if (static_cast<unsigned char>(letter) < 0x20) out += ' ';
+        else if (static_cast<unsigned char>(letter) < 0x20 && letter != '\n') out += ' ';
         else out += letter;
     }
     return out;
@@ -85,7 +85,7 @@ void begin(std::string& out, const char* title) {
 }
 
 void legend(std::string& out, std::size_t index, const std::string& name) {
-    const double x = left + 230 * static_cast<double>(index);
+    const double x = left + 250 * static_cast<double>(index);
     add(out, "<rect x='%.1f' y='18' width='14' height='4' fill='%s'/>", x, colours[index % 4]);
     add(out, "<text x='%.1f' y='24'>", x + 20);
     out += escaped(name) + "</text>\n";
