@@ -106,6 +106,25 @@ class Watchdog {
 };
 // [end]
 
+// [tracked]
+// Destroyed while a handler still points to it, a Tracked object ends the program with a message, in every
+// build.
+class Poller : public whorl::Tracked {
+  public:
+    void start(whorl::Loop& loop) {
+        const auto timer = loop.every(1ms, this);
+        if (timer) timer_ = *timer;
+    }
+    void operator()(whorl::Loop& loop, whorl::Expired) {
+        if (++polls == 3) loop.cancel(timer_);
+    }
+    int polls = 0;
+
+  private:
+    whorl::Timer timer_;
+};
+// [end]
+
 }  // namespace
 
 int main() {
@@ -128,7 +147,11 @@ int main() {
     }
     expect(!session.expired(), "the timer's handler owns it");
     { const Watchdog watchdog(*loop); }
+    Poller poller;
+    poller.start(*loop);
+    expect(poller.handlers() == 1, "it must live");
     expect(loop->run());
+    expect(poller.polls == 3 && poller.handlers() == 0, "it may go");
     expect(client.answer == "hello", "answered");
     expect(session.expired(), "released with the timer");
 }

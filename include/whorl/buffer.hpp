@@ -40,6 +40,12 @@ struct BufferOwner {
     std::uint16_t exclusive = 0;   // not zero: nobody reaches the bytes but through buffers
 };
 
+namespace detail {
+// Ends the program with a message that says what is wrong: there is too little, or nothing at all.
+[[noreturn]] WHORL_EXPORT void buffer_beyond(const char* function, std::size_t asked,
+                                             std::size_t most, bool null) noexcept;
+}  // namespace detail
+
 // Lifetime: owns its memory until destroyed or moved from. Thread: one at a time; a buffer may travel
 // to another thread unless it is shared or comes from a loop's pool (pool buffers are given back on
 // their loop's thread, asserted there).
@@ -115,12 +121,12 @@ class Buffer {
 
     // Sets the number of valid bytes. Limits: at most capacity(), asserted. Cost: none.
     void resize(std::size_t size) noexcept {
-        WHORL_ASSERT(size <= capacity_);
+        if (size > capacity_) detail::buffer_beyond("resize", size, capacity_, owner_ == nullptr);
         size_ = size;
     }
     // Drops `count` bytes at the front; they become headroom. Limits: at most size(), asserted.
     void trim_front(std::size_t count) noexcept {
-        WHORL_ASSERT(count <= size_);
+        if (count > size_) detail::buffer_beyond("trim_front", count, size_, owner_ == nullptr);
         data_ += count;
         size_ -= count;
         capacity_ -= count;
@@ -128,7 +134,8 @@ class Buffer {
     // Makes `count` bytes of headroom valid again and returns where they start: a protocol header
     // goes before its payload without a copy. Limits: at most headroom(), asserted.
     std::byte* prepend(std::size_t count) noexcept {
-        WHORL_ASSERT(count <= headroom());
+        const std::size_t most = headroom();
+        if (count > most) detail::buffer_beyond("prepend", count, most, owner_ == nullptr);
         data_ -= count;
         size_ += count;
         capacity_ += count;

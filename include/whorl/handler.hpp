@@ -2,6 +2,8 @@
 // Floor: 1
 #pragma once
 
+#include <whorl/tracked.hpp>
+
 #include <cstddef>
 #include <new>
 #include <type_traits>
@@ -39,9 +41,30 @@ class Bound {
     Object* object_;
 };
 
+namespace detail {
+// The same for an object whose handlers are counted (tracked.hpp).
 template <auto Method, class Object>
-constexpr Bound<Method, Object> bind(Object* object) noexcept {
-    return Bound<Method, Object>(object);
+class TrackedBound {
+  public:
+    explicit TrackedBound(Object* object) noexcept : object_(object) {}
+    template <class... Arguments>
+    auto operator()(Arguments&&... arguments)
+        -> std::invoke_result_t<decltype(Method), Object*, Arguments...> {
+        return object_.call(Method, std::forward<Arguments>(arguments)...);
+    }
+
+  private:
+    TrackedPointer<Object> object_;
+};
+
+template <auto Method, class Object>
+using BoundOf = std::conditional_t<PointsToTracked<Object*>::value, TrackedBound<Method, Object>,
+                                   Bound<Method, Object>>;
+}  // namespace detail
+
+template <auto Method, class Object>
+constexpr detail::BoundOf<Method, Object> bind(Object* object) noexcept {
+    return detail::BoundOf<Method, Object>(object);
 }
 
 // A callable kept on the heap. Made by boxed().
@@ -71,6 +94,18 @@ Boxed<std::decay_t<Callable>> boxed(Callable&& callable) {
 }
 
 namespace detail {
+
+// What a slot keeps for a handler: the callable itself; of a pointer to a tracked object, one that counts.
+template <class Handler, bool = PointsToTracked<Handler>::value>
+struct StoredFor {
+    using Type = Handler;
+};
+template <class Handler>
+struct StoredFor<Handler, true> {
+    using Type = TrackedPointer<std::remove_pointer_t<Handler>>;
+};
+template <class Handler>
+using StoredHandler = typename StoredFor<std::decay_t<Handler>>::Type;
 
 // True when Stored can be called as a handler: directly, or through a pointer to an object.
 template <class Stored, class... Arguments>

@@ -325,7 +325,7 @@ template <class Op, class Handler>
 Result<Operation> Loop::submit_with(Op&& operation, const SubmitOptions* options, Handler&& handler,
                                     Site site) noexcept {
     using Plain = std::decay_t<Op>;
-    using Stored = std::decay_t<Handler>;
+    using Stored = detail::StoredHandler<Handler>;
     static_assert(!std::is_lvalue_reference_v<Op>, "whorl: submit takes over: std::move it in");
     detail::handler_check<Stored, Loop&, detail::DoneOf<Plain>>();
     if (Error error = operation.check()) return error;
@@ -389,7 +389,7 @@ void Loop::event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* d
 template <class Handler>
 Result<Timer> Loop::arm(std::int64_t time, std::int64_t interval, bool relative, Missed missed,
                         Handler&& handler, Site site) noexcept {
-    using Stored = std::decay_t<Handler>;
+    using Stored = detail::StoredHandler<Handler>;
     detail::handler_check<Stored, Loop&, Expired>();
     detail::OpRecord* claimed = nullptr;
     if (Error error = claim(detail::OpKind::timer, 0, nullptr, claimed)) return error;
@@ -401,7 +401,7 @@ Result<Timer> Loop::arm(std::int64_t time, std::int64_t interval, bool relative,
 
 template <class Handler>
 Result<Watch> Loop::watch(int fd, Interest interest, Handler&& handler, Site site) noexcept {
-    using Stored = std::decay_t<Handler>;
+    using Stored = detail::StoredHandler<Handler>;
     detail::handler_check<Stored, Loop&, Watched>();
     if (fd < 0) return Error::invalid_argument;
     detail::OpRecord* claimed = nullptr;
@@ -414,7 +414,7 @@ Result<Watch> Loop::watch(int fd, Interest interest, Handler&& handler, Site sit
 
 template <class Handler>
 Result<Operation> Loop::hook(HookPoint point, Handler&& handler, Site site) noexcept {
-    using Stored = std::decay_t<Handler>;
+    using Stored = detail::StoredHandler<Handler>;
     detail::handler_check<Stored, Loop&>();
     SubmitOptions options;
     options.background = true;
@@ -428,7 +428,7 @@ Result<Operation> Loop::hook(HookPoint point, Handler&& handler, Site site) noex
 
 template <class Tag, class Handler>
 Error Loop::close(Handle<Tag> handle, Handler&& handler, Site site) noexcept {
-    using Stored = std::decay_t<Handler>;
+    using Stored = detail::StoredHandler<Handler>;
     static_assert(detail::names_descriptor<Tag>,
                   "close takes a Socket, Listener or File; use cancel");
     detail::handler_check<Stored, Loop&>();
@@ -454,7 +454,7 @@ void Loop::post_thunk(Loop& loop, void* closure, bool call) {
 
 template <class Handler>
 Error Loop::post(Handler&& handler, Site site) noexcept {
-    using Stored = std::decay_t<Handler>;
+    using Stored = detail::StoredHandler<Handler>;
     detail::handler_check<Stored, Loop&>();
     Result<void*> slot = claim_post(&post_thunk<Stored>, site);
     if (!slot) return slot.error();

@@ -21,6 +21,7 @@
 #include <whorl/handover.hpp>
 #include <whorl/histogram.hpp>
 #include <whorl/home_ptr.hpp>
+#include <whorl/hooks.hpp>
 #include <whorl/hot_restart.hpp>
 #include <whorl/inherited.hpp>
 #include <whorl/loop.hpp>
@@ -43,6 +44,7 @@
 #include <whorl/steering.hpp>
 #include <whorl/stream.hpp>
 #include <whorl/tcp.hpp>
+#include <whorl/tracked.hpp>
 #include <whorl/udp.hpp>
 #include <whorl/udp_batch.hpp>
 #include <whorl/unix.hpp>

@@ -5,6 +5,8 @@
 #include "backend/sim_kernel.hpp"
 #include "backend/work_calls.hpp"
 
+#include <whorl/hooks.hpp>
+
 #include <pthread.h>
 #include <sys/eventfd.h>
 
@@ -61,6 +63,7 @@ class ThreadPool final : public WorkPool {
     Error thread_start() noexcept;
     static void* thread_body(void* pool) noexcept;
     void serve() noexcept;
+    bool serve_one(std::unique_lock<std::mutex>& lock) noexcept;
     void push(JobList& list, Job& job) noexcept;
     void remove(JobList& list, Job& job) noexcept;
 
@@ -76,6 +79,7 @@ class ThreadPool final : public WorkPool {
     JobList done_;
     std::uint32_t queued_ = 0;
     std::uint32_t idle_ = 0;
+    std::uint32_t begun_ = 0;  // threads that have numbered themselves
     std::uint32_t thread_count_ = 0;
     bool ending_ = false;
 };
@@ -172,38 +176,49 @@ Error ThreadPool::thread_start() noexcept {
     const int refused = pthread_create(&threads_[thread_count_], nullptr, &thread_body, this);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (refused != 0) return Error::from_errno(refused);
-    pthread_setname_np(threads_[thread_count_], "whorl-work");
     ++thread_count_;
     return {};
 }
 
 void* ThreadPool::thread_body(void* pool) noexcept {
+    pthread_setname_np(pthread_self(), "whorl-work");
     static_cast<ThreadPool*>(pool)->serve();
     return nullptr;
 }
 
 void ThreadPool::serve() noexcept {
     std::unique_lock lock(mutex_);
-    for (;;) {
-        ++idle_;
-        wanted_.wait(lock, [this] { return queue_.head != 0 || ending_; });
-        --idle_;
-        if (queue_.head == 0) return;
-        Job& job = jobs_.at(queue_.head);
-        remove(queue_, job);
-        --queued_;
-        job.place = Place::running;
-        lock.unlock();
-        const std::int32_t result = perform(system_, job.fd, *job.record);
-        lock.lock();
-        job.result = result;
-        job.place = Place::done;
-        const bool news = done_.head == 0;
-        push(done_, job);
-        if (!news) continue;
-        // With the mutex held: once the loop has taken the last job, it may close the descriptor.
-        eventfd_raise(system_, event_fd_);
+    const std::uint32_t index = begun_++;
+    lock.unlock();
+    thread_begun(ThreadRole::work, index);
+    lock.lock();
+    while (serve_one(lock)) {
     }
+    lock.unlock();
+    thread_ended(ThreadRole::work, index);
+}
+
+// Waits for a job and does it; false at the pool's end.
+bool ThreadPool::serve_one(std::unique_lock<std::mutex>& lock) noexcept {
+    ++idle_;
+    wanted_.wait(lock, [this] { return queue_.head != 0 || ending_; });
+    --idle_;
+    if (queue_.head == 0) return false;
+    Job& job = jobs_.at(queue_.head);
+    remove(queue_, job);
+    --queued_;
+    job.place = Place::running;
+    lock.unlock();
+    const std::int32_t result = perform(system_, job.fd, *job.record);
+    lock.lock();
+    job.result = result;
+    job.place = Place::done;
+    const bool news = done_.head == 0;
+    push(done_, job);
+    if (!news) return true;
+    // With the mutex held: once the loop has taken the last job, it may close the descriptor.
+    eventfd_raise(system_, event_fd_);
+    return true;
 }
 
 }  // namespace

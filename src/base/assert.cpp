@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 1
 #include <whorl/assert.hpp>
+#include <whorl/hooks.hpp>
 
 #include <cstdarg>
 #include <cstdio>
@@ -23,10 +24,10 @@ void assert_failed(const char* condition, const char* file, int line,
 void panic(const char* format, ...) noexcept {
     std::va_list arguments;
     va_start(arguments, format);
-    std::fputs("whorl: ", stderr);
-    std::vfprintf(stderr, format, arguments);  // NOLINT(clang-analyzer-valist.Uninitialized)
-    std::fputc('\n', stderr);
+    char message[1024];
+    std::vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    if (!panic_told(message)) std::fprintf(stderr, "whorl: %s\n", message);
     // Once: what prints may fail as well.
     const PanicNote note = panic_note_set({});
     if (note.print != nullptr) note.print(note.context);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Floor: 1
 #include <whorl/buffer.hpp>
+#include <whorl/hooks.hpp>
 
 #include "base/electric.hpp"
 
-#include <cstdlib>
 #include <cstring>
 
 namespace whorl {
@@ -38,8 +38,10 @@ void heap_give(void* memory, std::size_t bytes) noexcept {
     detail::electric_retire(static_cast<std::byte*>(memory) - heap_offset(bytes), bytes);
 }
 #else
-void* heap_get(std::size_t bytes) noexcept { return std::aligned_alloc(block_alignment, bytes); }
-void heap_give(void* memory, std::size_t) noexcept { std::free(memory); }
+void* heap_get(std::size_t bytes) noexcept { return detail::heap_take(bytes, block_alignment); }
+void heap_give(void* memory, std::size_t bytes) noexcept {
+    detail::heap_give(memory, bytes, block_alignment);
+}
 #endif
 
 void heap_release(BufferOwner* owner) noexcept {
@@ -47,6 +49,20 @@ void heap_release(BufferOwner* owner) noexcept {
 }
 
 }  // namespace
+
+namespace detail {
+
+void buffer_beyond(const char* function, std::size_t asked, std::size_t most, bool null) noexcept {
+    if (null) {
+        panic(
+            "Buffer::%s(%zu) of a buffer without memory: it is null, or was moved from; what was "
+            "submitted comes back in the completion",
+            function, asked);
+    }
+    panic("Buffer::%s(%zu), but at most %zu is possible", function, asked, most);
+}
+
+}  // namespace detail
 
 Buffer Buffer::allocate(std::size_t capacity) noexcept {
     if (capacity == 0 || capacity > SIZE_MAX / 2) return {};  // room to round up

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 7
 #include <whorl/core_set.hpp>
+#include <whorl/hooks.hpp>
 
 #include <pthread.h>
 #include <sched.h>
@@ -121,7 +122,9 @@ void* CoreSetState::thread_main(void* given) noexcept {
     char name[16];
     std::snprintf(name, sizeof name, "%.10s-%u", core.set->options.name, core.index);
     static_cast<void>(::pthread_setname_np(::pthread_self(), name));
+    thread_begun(ThreadRole::core, core.index);
     core.set->serve(core);
+    thread_ended(ThreadRole::core, core.index);
     return nullptr;
 }
 

@@ -4,8 +4,7 @@
 #include "loop/meter.hpp"
 
 #include <whorl/assert.hpp>
-
-#include <cstdio>
+#include <whorl/hooks.hpp>
 
 // The end: everything is cancelled by its own handle (cancelling by descriptor or "any" is quadratic
 // in the kernel: 9,000 pending receives took 430 to 700 ms against 13 ms), and every record is reaped
@@ -113,6 +112,12 @@ bool LoopCore::destroy() noexcept {
     stopping = false;
     if (driver == nullptr) return true;
     if (bound && thread != thread_token()) destroy_elsewhere();
+    if (statistics.turns == 0 && operations.live() != 0) {
+        log_message(LogLevel::warning,
+                    "a loop was destroyed that has never run, with %u operations that wait for it: "
+                    "call Loop::run(), or process() in a foreign loop",
+                    operations.live());
+    }
     end_everything(false);
     const Instant deadline = add_saturating(system.now(), options.shutdown_bound);
     int refusals = 0;
@@ -131,11 +136,11 @@ bool LoopCore::destroy() noexcept {
         if (!bound && operations.live() + posts.count() == before) break;
     }
     if (operations.live() == 0) return true;
-    std::fprintf(
-        stderr,
-        "whorl: a loop was destroyed while the kernel still held %u operations after "
-        "%lld ms; their buffers are leaked, not freed (raise LoopOptions::shutdown_bound)\n",
-        operations.live(), static_cast<long long>(options.shutdown_bound.count() / 1'000'000));
+    log_message(LogLevel::warning,
+                "a loop was destroyed while the kernel still held %u operations after "
+                "%lld ms; their buffers are leaked, not freed (raise LoopOptions::shutdown_bound)",
+                operations.live(),
+                static_cast<long long>(options.shutdown_bound.count() / 1'000'000));
     return false;
 }
 

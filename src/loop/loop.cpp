@@ -8,6 +8,7 @@
 #include "loop/meter.hpp"
 #include "loop/remote_state.hpp"
 
+#include <whorl/hooks.hpp>
 #include <whorl/remote.hpp>
 #include <whorl/statistics_page.hpp>
 
@@ -117,6 +118,7 @@ Error LoopCore::open(BackendReport& result) noexcept {
     if (!made) return made.error();
     driver = *made;
     report = result;
+    if (report.fell_back) log_message(LogLevel::info, "%s", report.text);
     pool->set_returned(&LoopCore::buffer_returned, this);
     if (!options.statistics_page) return {};
     refused = meter_open();
