@@ -35,6 +35,9 @@ struct PanicNote {
 // Sets it and returns the one before. Thread: any, for itself. Cost: none.
 WHORL_EXPORT PanicNote panic_note_set(PanicNote note) noexcept;
 
+// What is done once in the process by a panic, after its message. Thread: any. Cost: none.
+void panic_hook_set(void (*hook)() noexcept) noexcept;
+
 }  // namespace whorl::detail
 
 #define WHORL_ASSERT(condition)         \

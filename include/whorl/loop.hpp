@@ -234,6 +234,12 @@ class WHORL_EXPORT Loop {
     // "io_uring" or "libev".
     const char* backend_name() const noexcept;
 
+    // Writes the flight recorder (recorder_format.hpp) to an open descriptor, or to a new file that only
+    // the owner may read. Errors: invalid_argument (LoopOptions::recorder_events is 0), of open(2), of
+    //   write(2). Cost: it waits for the disk; the symbols of handlers seen for the first time are read.
+    Error dump_recorder(int fd) noexcept;
+    Error dump_recorder(const char* path) noexcept;
+
     // For operations and modules of whorl itself.
     detail::LoopCore& core() noexcept { return *core_; }
 

@@ -162,6 +162,23 @@ struct LoopOptions {
     // as p50, p99 and most in the statistics page. Cost: three readings of a clock and up to four counts for
     // each operation, 40 to 60 ns where the processor's counter is the clock; 35 KiB for each kind used.
     bool operation_latency = false;
+    // The flight recorder: how many of its last events the loop keeps, 32 bytes each, in a ring that a
+    // tool finds in the running process and in its core file (recorder_format.hpp). 0: none; else a
+    // power of two, 64 to 2^24.
+    std::uint32_t recorder_events = 0;
+    // Where it is dumped to by a panic and by a stuck handler: this path with ".PROCESS.LOOP" added, at
+    // most 255 bytes; copied. Null: nowhere; Loop::dump_recorder() dumps on request.
+    const char* recorder_path = nullptr;
+    // Reports handlers that run longer than the first, and at once those that run longer than the second;
+    // each 0 (off), or 1 ms or more. slow_handler.hpp says how, and what it costs.
+    Nanoseconds slow_handler{0};
+    Nanoseconds stuck_handler{0};
+    // At most one report of a slow handler in this time; the others are counted.
+    Nanoseconds slow_handler_pause{std::chrono::seconds(1)};
+    // The real-time signal that looks into handlers, nobody else's in the process, and not blocked by the
+    // loop's thread, which unblocks it in its first turn. 0: SIGRTMAX - 1. Loop::create() answers
+    // EBUSY when it has a handler.
+    int slow_handler_signal = 0;
 
     // The simulated world that the loop lives in: set by testing::World::make_loop(), which see. With
     // Backend::io_uring the io_uring driver then runs on a simulated ring.

@@ -47,6 +47,10 @@ inline constexpr std::uint32_t version = 1;
     X(stuck, 14, "operation; ms that its handler has run so far. place: as submit")            \
     X(panic, 15, "0; 0. The process is about to abort")
 
+// What has handlers besides operations; kinds below 128 are those of operation_list.hpp, by their order.
+inline constexpr std::uint8_t kind_post = 240;
+inline constexpr std::uint8_t kind_remote_post = 241;
+
 enum class Event : std::uint8_t {
     none = 0,
 #define WHORL_RECORDER_ENUMERATOR(name, number, text) name = number,

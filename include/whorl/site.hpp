@@ -7,9 +7,9 @@
 namespace whorl {
 
 // A place in the program: where an operation was submitted. Functions that take one have it as their last
-// argument with Site::here() as its default, which names the line of their call. Hand your own through
-// to name your caller instead. Lifetime: a value; `file` is a string literal of the program, null when
-// the place is unknown.
+// argument with Site::here() as its default, which names the line of their call (one of its lines, when
+// it has several). Hand your own through to name your caller instead. Lifetime: a value; `file` is a
+// string literal of the program, null when the place is unknown.
 // Cost: two registers. Source: GCC manual, __builtin_FILE and __builtin_LINE; clang has them as well.
 struct Site {
     const char* file = nullptr;

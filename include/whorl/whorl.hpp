@@ -24,6 +24,7 @@
 #include <whorl/hooks.hpp>
 #include <whorl/hot_restart.hpp>
 #include <whorl/inherited.hpp>
+#include <whorl/live_handles.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/mailbox.hpp>
 #include <whorl/mesh.hpp>
@@ -39,6 +40,7 @@
 #include <whorl/resolve.hpp>
 #include <whorl/service.hpp>
 #include <whorl/signals.hpp>
+#include <whorl/slow_handler.hpp>
 #include <whorl/socket.hpp>
 #include <whorl/splice.hpp>
 #include <whorl/steering.hpp>

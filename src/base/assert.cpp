@@ -3,6 +3,7 @@
 #include <whorl/assert.hpp>
 #include <whorl/hooks.hpp>
 
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +14,12 @@ namespace whorl::detail {
 namespace {
 thread_local PanicNote panic_note;
 }
+
+namespace {
+std::atomic<void (*)() noexcept> panic_hook{nullptr};
+}
+
+void panic_hook_set(void (*hook)() noexcept) noexcept { panic_hook.store(hook); }
 
 PanicNote panic_note_set(PanicNote note) noexcept { return std::exchange(panic_note, note); }
 
@@ -31,6 +38,7 @@ void panic(const char* format, ...) noexcept {
     // Once: what prints may fail as well.
     const PanicNote note = panic_note_set({});
     if (note.print != nullptr) note.print(note.context);
+    if (auto* hook = panic_hook.exchange(nullptr)) hook();
     std::abort();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 4
 #include "loop/core.hpp"
+#include "loop/insight.hpp"
 
 // Descriptors and the close state machine.
 //
@@ -29,6 +30,7 @@ Result<Descriptor*> LoopCore::descriptor_claim(int fd, DescriptorKind kind) noex
     descriptor->buffers_out = 0;
     descriptor->close_record = 0;
     descriptor->backend = nullptr;
+    if (insight != nullptr) insight->opened(*descriptor);
     return descriptor;
 }
 

@@ -6,6 +6,7 @@
 #include "loop/latency.hpp"
 #include "loop/meter.hpp"
 #include "loop/post_queue.hpp"
+#include "loop/slow_watch.hpp"
 
 #include <whorl/remote.hpp>
 
@@ -15,8 +16,8 @@
 namespace whorl::detail {
 
 namespace {
-constexpr std::size_t entries_step = std::size_t{64} * 1024;
-}
+using Event = recorder::Event;
+}  // namespace
 
 // --- where posts were made
 
@@ -33,11 +34,12 @@ bool PostSites::grow() noexcept {
     return true;
 }
 
-void PostSites::push(Site site, std::uint64_t posted_ns) noexcept {
+std::uint64_t PostSites::push(Site site, std::uint64_t posted_ns) noexcept {
     const std::uint64_t number = next_;
     const bool room = next_ - first_ < capacity_ || grow();
     ++next_;
     if (room) entries_[number & (capacity_ - 1)] = {site, posted_ns, number};
+    return number;
 }
 
 PostSites::Entry PostSites::pop() noexcept {
@@ -48,23 +50,92 @@ PostSites::Entry PostSites::pop() noexcept {
     return entry.number == number ? entry : Entry{};
 }
 
+ByteFlow flow_of(OpKind kind) noexcept {
+    switch (kind) {
+        case OpKind::recv:
+        case OpKind::recv_stream:
+        case OpKind::recv_message:
+        case OpKind::message_stream:
+        case OpKind::read:
+        case OpKind::read_at:
+        case OpKind::read_exact_at:
+        case OpKind::read_chain_at:
+            return ByteFlow::in;
+        case OpKind::send:
+        case OpKind::send_all:
+        case OpKind::send_chain:
+        case OpKind::send_message:
+        case OpKind::write:
+        case OpKind::write_all:
+        case OpKind::write_chain:
+        case OpKind::splice:
+        case OpKind::tee:
+        case OpKind::write_at:
+        case OpKind::write_all_at:
+        case OpKind::append:
+        case OpKind::write_chain_at:
+            return ByteFlow::out;
+        default:
+            return ByteFlow::none;
+    }
+}
+
 // --- life
+
+__thread Insight* insight_here = nullptr;
+
+namespace {
+
+void panicked() noexcept {
+    Insight* here = insight_here;
+    if (here != nullptr && here->recorder != nullptr) {
+        here->recorder->record(Event::panic, 0, here->now_ns(), 0, 0);
+    }
+    Recorder::dump_all();
+}
+
+}  // namespace
 
 Insight::Insight(LoopCore& owner) noexcept : core(owner) {}
 
 Insight::~Insight() {
+    if (slow != nullptr) slow->give_back();
     delete latency;
-    if (entries != nullptr) address_release(entries, entries_bytes);
+    delete recorder;
 }
 
 Error Insight::open() noexcept {
     simulated = core.options.world != nullptr;
-    const std::size_t bytes = (std::size_t{core.options.ops_max} + 1) * sizeof(InsightEntry);
-    entries_bytes = (bytes + entries_step - 1) / entries_step * entries_step;
-    entries = static_cast<InsightEntry*>(address_reserve(entries_bytes));
-    if (core.options.operation_latency) latency = new (std::nothrow) LatencyTable;
-    const bool all = entries != nullptr && (latency != nullptr || !core.options.operation_latency);
-    return all ? Error() : Error::from_errno(ENOMEM);
+    if (Error error = entries.reserve(core.options.ops_max)) return error;
+    if (Error error = handles.reserve(core.options.handles_max)) return error;
+    if (core.options.operation_latency) {
+        latency = new (std::nothrow) LatencyTable;
+        if (latency == nullptr) return Error::from_errno(ENOMEM);
+    }
+    if (core.options.recorder_events != 0) {
+        if (Error error = open_recorder()) return error;
+    }
+    const Nanoseconds zero = Nanoseconds::zero();
+    if (core.options.slow_handler == zero && core.options.stuck_handler == zero) return {};
+    Result<SlowWatch*> made = SlowWatch::create(core.options, recorder);
+    if (made) slow = *made;
+    return made.error();
+}
+
+Error Insight::open_recorder() noexcept {
+    Result<Recorder*> made = Recorder::create(core.options, name_of(core.report.chosen));
+    if (!made) return made.error();
+    recorder = *made;
+    const char* source = clock.scale() != 0 ? "tsc" : "monotonic";
+    recorder->describe_clock(simulated ? "simulated" : source, simulated ? 0 : clock.scale(),
+                             now_ns());
+    panic_hook_set(&panicked);
+    return {};
+}
+
+Error Insight::bind() noexcept {
+    if (recorder != nullptr) recorder->belongs_to(core.thread_id);
+    return slow == nullptr ? Error() : slow->start(core.thread_id);
 }
 
 std::uint64_t Insight::now_ns() noexcept {
@@ -72,24 +143,39 @@ std::uint64_t Insight::now_ns() noexcept {
     return static_cast<std::uint64_t>(core.system.now().time_since_epoch().count());
 }
 
-// The entry of a slot; null when there is no memory for it.
-InsightEntry* Insight::claim(std::uint32_t index) noexcept {
-    const std::size_t end = (std::size_t{index} + 1) * sizeof(InsightEntry);
-    while (end > entries_committed) {
-        auto* start = reinterpret_cast<std::byte*>(entries) + entries_committed;
-        if (!address_commit(start, entries_step)) return nullptr;
-        entries_committed += entries_step;
-    }
-    return entries + index;
-}
-
-const InsightEntry* Insight::find(const OpRecord& record) const noexcept {
-    const std::uint32_t index = core.operations.index_of(&record);
-    if ((std::size_t{index} + 1) * sizeof(InsightEntry) > entries_committed) return nullptr;
-    return entries[index].generation == record.generation ? entries + index : nullptr;
+InsightEntry* Insight::find(const OpRecord& record) const noexcept {
+    return entries.find(core.operations.index_of(&record), record.generation);
 }
 
 // --- the points
+
+namespace {
+
+std::uint8_t kind_of(const OpRecord& record) noexcept {
+    return static_cast<std::uint8_t>(record.kind);
+}
+
+std::int64_t between(std::uint64_t from_ns, std::uint64_t to_ns) noexcept {
+    return from_ns == 0 || to_ns < from_ns ? 0 : static_cast<std::int64_t>(to_ns - from_ns);
+}
+
+}  // namespace
+
+// What moved over a descriptor; where a result is something else than bytes, nothing.
+void Insight::count_bytes(const OpRecord& record, std::int32_t result) noexcept {
+    const ByteFlow bytes = flow_of(record.kind);
+    if (bytes == ByteFlow::none) return;
+    const Descriptor& descriptor = core.descriptors.at(record.descriptor);
+    InsightHandle* handle = handles.find(record.descriptor, descriptor.generation);
+    if (handle == nullptr) return;
+    (bytes == ByteFlow::in ? handle->bytes_in : handle->bytes_out) +=
+        static_cast<std::uint32_t>(result);
+}
+
+void Insight::opened(const Descriptor& descriptor) noexcept {
+    InsightHandle* handle = handles.claim(core.descriptors.index_of(&descriptor));
+    if (handle != nullptr) *handle = {now_ns(), 0, 0, descriptor.generation, 0};
+}
 
 void LoopCore::committed(OpRecord& record, Site site) noexcept {
     note_work();
@@ -98,45 +184,83 @@ void LoopCore::committed(OpRecord& record, Site site) noexcept {
 }
 
 void Insight::submitted(OpRecord& record, Site site) noexcept {
-    InsightEntry* entry = claim(core.operations.index_of(&record));
+    const std::uint64_t time_ns = now_ns();
+    const Thunk own = record.thunk;
+    std::uint32_t place = 0;
+    if (recorder != nullptr) {
+        place = recorder->place(site, reinterpret_cast<const void*>(own));
+        const bool watch = record.kind == OpKind::watch;
+        std::int64_t fd = watch ? static_cast<std::int64_t>(record.descriptor) : -1;
+        if (!watch && record.descriptor != 0) fd = core.descriptors.at(record.descriptor).fd;
+        recorder->record(Event::submit, kind_of(record), time_ns, core.handle_of(record), fd,
+                         place);
+    }
+    InsightEntry* entry = entries.claim(core.operations.index_of(&record));
     if (entry == nullptr) return;
-    *entry = {record.thunk, site.file, site.line, record.generation, now_ns(), 0, 0, {}};
+    *entry = {own, site.file, site.line, record.generation, time_ns, 0, 0, place, 0, 0};
     record.thunk = &Insight::thunk;
 }
 
-void Insight::posted(Site site) noexcept { post_sites.push(site, now_ns()); }
+void Insight::posted(Site site) noexcept {
+    const std::uint64_t time_ns = now_ns();
+    const std::uint64_t number = post_sites.push(site, time_ns);
+    if (recorder == nullptr) return;
+    recorder->record(Event::post, kind_post, time_ns, number, 0, recorder->place(site, nullptr));
+}
 
 Error Insight::wait(Nanoseconds timeout) noexcept {
-    if (!core.submissions.empty()) handed(core.submissions);
-    wait_begins();
+    const std::uint32_t count = core.submissions.empty() ? 0 : handed(core.submissions);
+    wait_begins(count, timeout);
     const Error error = core.driver->wait(core.submissions, timeout, core.batch);
     wait_ends(core.batch);
     return error;
 }
 
 // One stamp for all that go in one call. What is handed over again keeps its first.
-void Insight::handed(const OpList& submissions) noexcept {
+std::uint32_t Insight::handed(const OpList& submissions) noexcept {
     const std::uint64_t time_ns = now_ns();
+    std::uint32_t count = 0;
     for (std::uint32_t index = submissions.head; index != 0;) {
         const OpRecord& record = core.operations.at(index);
         index = record.link;
-        const InsightEntry* known = find(record);
-        if (known == nullptr) continue;
-        InsightEntry& entry = entries[known - entries];
-        if (entry.handed_ns == 0) entry.handed_ns = time_ns;
+        ++count;
+        if (recorder != nullptr) {
+            recorder->record(Event::hand_over, kind_of(record), time_ns, core.handle_of(record), 0);
+        }
+        InsightEntry* entry = find(record);
+        if (entry != nullptr && entry->handed_ns == 0) entry->handed_ns = time_ns;
     }
+    return count;
 }
 
-void Insight::wait_begins() noexcept {}
+void Insight::wait_begins(std::uint32_t handed_count, Nanoseconds timeout) noexcept {
+    if (slow != nullptr) slow->waits();
+    if (recorder == nullptr) return;
+    const std::int64_t timeout_us = timeout < Nanoseconds::zero() ? -1 : timeout.count() / 1000;
+    recorder->record(Event::wait_begin, 0, now_ns(), handed_count, timeout_us);
+}
 
 void Insight::wait_ends(const CompletionBatch& batch) noexcept {
-    if (batch.empty()) return;
+    if (slow != nullptr) slow->works();
+    if (batch.empty() && recorder == nullptr) return;
     const std::uint64_t time_ns = now_ns();
-    collected_ns = time_ns;
+    if (!batch.empty()) collected_ns = time_ns;
+    if (recorder != nullptr) {
+        recorder->record(Event::wait_end, 0, time_ns, 0, batch.count - batch.taken);
+    }
     for (std::uint32_t next = batch.taken; next < batch.count; ++next) {
-        const OpRecord* record = core.operations.find(batch.entries[next].operation);
-        const InsightEntry* known = record == nullptr ? nullptr : find(*record);
-        if (known != nullptr) entries[known - entries].completed_ns = time_ns;
+        const Completion& completion = batch.entries[next];
+        const OpRecord* record = core.operations.find(completion.operation);
+        if (record == nullptr) continue;
+        InsightEntry* entry = find(*record);
+        if (entry != nullptr) entry->completed_ns = time_ns;
+        if (record->descriptor != 0 && completion.result > 0) {
+            count_bytes(*record, completion.result);
+        }
+        if (recorder == nullptr) continue;
+        const bool more = (completion.flags & completion_more) != 0;
+        recorder->record(Event::complete, kind_of(*record), time_ns, completion.operation,
+                         completion.result, 0, more);
     }
 }
 
@@ -146,39 +270,74 @@ void Insight::handler_begins(const HandlerRun& run) noexcept {
     running = run;
     running.begun_ns = now_ns();
     in_handler = true;
+    // A simulated world has a time of its own, and a handler is real work.
+    if (slow != nullptr) {
+        slow->handler_begins(run, simulated ? FastClock::monotonic_ns() : running.begun_ns);
+    }
+    if (recorder == nullptr) return;
+    recorder->record(Event::handler_begin, run.kind, running.begun_ns, run.handle,
+                     between(run.completed_ns, running.begun_ns), run.place, !run.last);
 }
 
 void Insight::handler_ends() noexcept {
     in_handler = false;
-    if (latency != nullptr) latency->record(running, collected_ns, now_ns());
+    if (recorder == nullptr && slow == nullptr && latency == nullptr) return;
+    const std::uint64_t time_ns = now_ns();
+    if (slow != nullptr) slow->handler_ends(simulated ? FastClock::monotonic_ns() : time_ns);
+    if (latency != nullptr) latency->record(running, collected_ns, time_ns);
+    if (recorder == nullptr) return;
+    recorder->record(Event::handler_end, running.kind, time_ns, running.handle,
+                     between(running.begun_ns, time_ns), running.place, !running.last);
 }
 
-void Insight::dropped(const OpRecord&, const InsightEntry&) noexcept {}
+void Insight::dropped(const OpRecord& record) noexcept {
+    if (recorder == nullptr) return;
+    recorder->record(Event::drop, kind_of(record), now_ns(), core.handle_of(record), 0);
+}
 
-void Insight::cancel_asked(const OpRecord&) noexcept {}
+void Insight::cancel_asked(const OpRecord& record) noexcept {
+    if (recorder == nullptr) return;
+    recorder->record(Event::cancel, kind_of(record), now_ns(), core.handle_of(record), 0);
+}
 
-void Insight::turn_begins() noexcept { clock.sync(); }
+void Insight::remote_sent(const RemotePost& post) noexcept {
+    if (recorder == nullptr) return;
+    recorder->record(Event::remote_send, kind_remote_post, now_ns(),
+                     reinterpret_cast<std::uintptr_t>(&post), 0);
+}
 
-void Insight::turn_ends() noexcept {}
+void Insight::turn_begins() noexcept {
+    clock.sync();
+    outer = insight_here;
+    insight_here = this;
+    if (slow != nullptr) slow->works();
+}
+
+void Insight::turn_ends() noexcept {
+    if (slow != nullptr) slow->waits();
+    insight_here = outer;
+}
 
 // What every operation that was committed is called through.
 void Insight::thunk(Loop& loop, OpRecord& record, Delivery* delivery) {
     LoopCore& core = loop.core();
     Insight& insight = *core.insight;
-    const InsightEntry& entry = insight.entries[core.operations.index_of(&record)];
-    WHORL_ASSERT(entry.generation == record.generation);
+    const InsightEntry* found = insight.find(record);
+    WHORL_ASSERT(found != nullptr);
+    const InsightEntry& entry = *found;
     const Thunk own = entry.thunk;
     if (delivery == nullptr) {
-        insight.dropped(record, entry);
+        insight.dropped(record);
         return own(loop, record, nullptr);
     }
     HandlerRun run;
-    run.kind = static_cast<std::uint8_t>(record.kind);
+    run.kind = kind_of(record);
     run.last = !delivery->more;
     run.handle = core.handle_of(record);
     run.code = reinterpret_cast<const void*>(own);
     run.site.file = entry.file;
     run.site.line = entry.line;
+    run.place = entry.place;
     run.submitted_ns = entry.submitted_ns;
     run.handed_ns = entry.handed_ns;
     run.completed_ns = entry.completed_ns;
@@ -192,9 +351,11 @@ void Insight::run_post(PostSlot& slot) {
     HandlerRun run;
     run.kind = kind_post;
     run.last = true;
+    run.handle = entry.number;
     run.code = reinterpret_cast<const void*>(slot.run);
     run.site = entry.site;
     run.submitted_ns = entry.posted_ns;
+    if (recorder != nullptr) run.place = recorder->place(entry.site, run.code);
     const HandlerSpan span(*this, run);
     slot.run(*core.loop, slot.closure, true);
 }
@@ -204,7 +365,12 @@ void Insight::run_remote(RemotePost& post) {
     HandlerRun run;
     run.kind = kind_remote_post;
     run.last = true;
+    run.handle = reinterpret_cast<std::uintptr_t>(&post);
     run.code = reinterpret_cast<const void*>(post.run);
+    if (recorder != nullptr) {
+        run.place = recorder->place({}, run.code);
+        recorder->record(Event::remote_take, kind_remote_post, now_ns(), run.handle, 0);
+    }
     const HandlerSpan span(*this, run);
     post.run(core.loop, &post);
 }

@@ -4,6 +4,8 @@
 
 #include "backend/driver.hpp"
 #include "base/fast_clock.hpp"
+#include "loop/recorder.hpp"
+#include "loop/side_table.hpp"
 
 #include <whorl/op_record.hpp>
 #include <whorl/site.hpp>
@@ -34,6 +36,7 @@ namespace whorl::detail {
 
 struct LoopCore;
 class LatencyTable;
+class SlowWatch;
 struct PostSlot;
 struct RemotePost;
 
@@ -47,13 +50,28 @@ struct InsightEntry {
     std::uint64_t submitted_ns;  //
     std::uint64_t handed_ns;     // to the backend, the first time
     std::uint64_t completed_ns;  // what the backend said last was collected
-    std::uint64_t unused[2];
+    std::uint32_t place;         // of the recorder; 0 for none
+    std::uint32_t spare;
+    std::uint64_t unused;
 };
 static_assert(sizeof(InsightEntry) == 64, "one cache line for each operation");
 
-// What else than an operation has handlers: numbers behind OpKind's.
-inline constexpr std::uint8_t kind_post = 240;
-inline constexpr std::uint8_t kind_remote_post = 241;
+using recorder::kind_post;
+using recorder::kind_remote_post;
+
+// What is known of a descriptor.
+struct InsightHandle {
+    std::uint64_t opened_ns;
+    std::uint64_t bytes_in;  // of completed operations
+    std::uint64_t bytes_out;
+    std::uint32_t generation;
+    std::uint32_t spare;
+};
+static_assert(sizeof(InsightHandle) == 32, "half a cache line for each descriptor");
+
+// Which way the bytes go that an operation of a kind counts.
+enum class ByteFlow : std::uint8_t { none, in, out };
+ByteFlow flow_of(OpKind kind) noexcept;
 
 // A handler that runs.
 struct HandlerRun {
@@ -62,6 +80,7 @@ struct HandlerRun {
     std::uint64_t handle = 0;
     const void* code = nullptr;  // its thunk: names the handler's type
     Site site;
+    std::uint32_t place = 0;
     std::uint64_t submitted_ns = 0;
     std::uint64_t handed_ns = 0;
     std::uint64_t completed_ns = 0;
@@ -82,7 +101,8 @@ class PostSites {
     PostSites& operator=(const PostSites&) = delete;
     ~PostSites() { delete[] entries_; }
 
-    void push(Site site, std::uint64_t posted_ns) noexcept;
+    // Returns the post's number.
+    std::uint64_t push(Site site, std::uint64_t posted_ns) noexcept;
     Entry pop() noexcept;
 
   private:
@@ -102,30 +122,36 @@ struct Insight {
     ~Insight();
 
     static bool wanted(const LoopOptions& options) noexcept {
-        return options.insight || options.operation_latency;
+        const Nanoseconds zero = Nanoseconds::zero();
+        return options.insight || options.recorder_events != 0 || options.slow_handler != zero ||
+               options.stuck_handler != zero || options.operation_latency;
     }
     // Errors: ENOMEM.
     Error open() noexcept;
+    // On the loop's thread, in its first turn. Errors: of timer_create(2).
+    Error bind() noexcept;
 
     // --- the points
+    void opened(const Descriptor& descriptor) noexcept;
     void submitted(OpRecord& record, Site site) noexcept;
     void posted(Site site) noexcept;
     // The driver's wait(), seen from both sides.
     Error wait(Nanoseconds timeout) noexcept;
-    void handed(const OpList& submissions) noexcept;
-    void wait_begins() noexcept;
+    std::uint32_t handed(const OpList& submissions) noexcept;
+    void wait_begins(std::uint32_t handed_count, Nanoseconds timeout) noexcept;
     void wait_ends(const CompletionBatch& batch) noexcept;
     void handler_begins(const HandlerRun& run) noexcept;
     void handler_ends() noexcept;
-    void dropped(const OpRecord& record, const InsightEntry& entry) noexcept;
+    void dropped(const OpRecord& record) noexcept;
     void cancel_asked(const OpRecord& record) noexcept;
     void turn_begins() noexcept;
     void turn_ends() noexcept;
     void run_post(PostSlot& slot);
     void run_remote(RemotePost& post);
+    void remote_sent(const RemotePost& post) noexcept;
 
     // What is known of an operation; null: nothing.
-    const InsightEntry* find(const OpRecord& record) const noexcept;
+    InsightEntry* find(const OpRecord& record) const noexcept;
     // The loop's clock, as a stamp.
     std::uint64_t now_ns() noexcept;
 
@@ -134,21 +160,27 @@ struct Insight {
     // Fixed after open().
     LoopCore& core;
     bool simulated = false;
-    InsightEntry* entries = nullptr;  // by the operation's index
-    LatencyTable* latency = nullptr;  // with LoopOptions::operation_latency
+    SideTable<InsightEntry> entries;   // by the operation's index
+    SideTable<InsightHandle> handles;  // by the descriptor's
+    Recorder* recorder = nullptr;      // null: off
+    SlowWatch* slow = nullptr;         // null: off
+    LatencyTable* latency = nullptr;   // with LoopOptions::operation_latency
 
     // Changed all the time.
     FastClock clock;
-    std::size_t entries_bytes = 0;  // reserved, and of that in use
-    std::size_t entries_committed = 0;
     PostSites post_sites;
     std::uint64_t collected_ns = 0;  // when the last answers of the backend were taken
     HandlerRun running;              // while `in_handler`
     bool in_handler = false;
+    Insight* outer = nullptr;  // whose turn this thread's present turn lies in
 
   private:
-    InsightEntry* claim(std::uint32_t index) noexcept;
+    Error open_recorder() noexcept;
+    void count_bytes(const OpRecord& record, std::int32_t result) noexcept;
 };
+
+// That of the loop whose turn runs on this thread; null outside of turns and without insight.
+extern __thread Insight* insight_here __attribute__((tls_model("initial-exec")));
 
 // From the begin of a handler to its end, however it ends.
 struct HandlerSpan {

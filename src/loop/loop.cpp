@@ -13,6 +13,7 @@
 #include <whorl/statistics_page.hpp>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <new>
 
@@ -78,8 +79,19 @@ bool options_valid(const LoopOptions& options) noexcept {
     const bool times = options.timer_slack >= Nanoseconds::zero() &&
                        options.busy_poll >= Nanoseconds::zero() &&
                        options.statistics_interval >= Nanoseconds::zero();
+    const bool recorder = options.recorder_events == 0 ||
+                          (power_of_two(options.recorder_events) && options.recorder_events >= 64 &&
+                           options.recorder_events <= 1u << 24);
+    const auto time_or_none = [](Nanoseconds time) {
+        return time == Nanoseconds::zero() || time >= std::chrono::milliseconds(1);
+    };
+    const int signal = options.slow_handler_signal;
+    const bool slow = time_or_none(options.slow_handler) && time_or_none(options.stuck_handler) &&
+                      options.slow_handler_pause >= Nanoseconds::zero() &&
+                      (signal == 0 || (signal >= SIGRTMIN && signal <= SIGRTMAX));
     const bool limit = options.ring_limit <= RingLimit::linux_6_18;
-    return tables && buffers && bulk && queues && turns && work && times && limit;
+    return tables && buffers && bulk && queues && turns && work && times && limit && recorder &&
+           slow;
 }
 
 }  // namespace
@@ -100,15 +112,6 @@ Error LoopCore::open(BackendReport& result) noexcept {
         say("no address space for the slots; lower ops_max or handles_max, or raise RLIMIT_AS");
         return refused;
     }
-    if (Insight::wanted(options)) {
-        insight = new (std::nothrow) Insight(*this);
-        refused = insight == nullptr ? Error::from_errno(ENOMEM) : insight->open();
-        if (refused) {
-            say("no memory for what LoopOptions::insight and its like remember");
-            return refused;
-        }
-        watched = true;
-    }
     bulk_limit();
     pool = BufferPool::create(options.buffer_bytes_max);
     batch.entries = new (std::nothrow) Completion[options.completions_per_turn];
@@ -120,6 +123,13 @@ Error LoopCore::open(BackendReport& result) noexcept {
     report = result;
     if (report.fell_back) log_message(LogLevel::info, "%s", report.text);
     pool->set_returned(&LoopCore::buffer_returned, this);
+    if (Insight::wanted(options)) {
+        insight = new (std::nothrow) Insight(*this);
+        refused = insight == nullptr ? Error::from_errno(ENOMEM) : insight->open();
+        if (refused) say("what LoopOptions::insight and its like need was refused: see the error");
+        if (refused) return refused;
+        watched = true;
+    }
     if (!options.statistics_page) return {};
     refused = meter_open();
     if (refused) say("no shared memory for the statistics page (memfd_create, RLIMIT_NOFILE)");
@@ -350,6 +360,24 @@ Error Loop::publish_statistics() noexcept {
 Result<StatisticsPage> Loop::statistics_page() const noexcept {
     if (core_->meter == nullptr) return Error::invalid_argument;
     return StatisticsPage::open_descriptor(core_->meter->descriptor());
+}
+
+Error Loop::dump_recorder(int fd) noexcept {
+    core_->check_thread();
+    if (core_->insight == nullptr || core_->insight->recorder == nullptr) {
+        return Error::invalid_argument;
+    }
+    core_->insight->recorder->name_places();
+    return core_->insight->recorder->dump(fd);
+}
+
+Error Loop::dump_recorder(const char* path) noexcept {
+    core_->check_thread();
+    if (core_->insight == nullptr || core_->insight->recorder == nullptr) {
+        return Error::invalid_argument;
+    }
+    core_->insight->recorder->name_places();
+    return core_->insight->recorder->dump_to(path);
 }
 
 const BackendReport& Loop::backend_report() const noexcept { return core_->report; }

@@ -49,6 +49,7 @@ void RemoteState::wake_sleeper() noexcept {
 }
 
 bool RemoteState::push(RemotePost* post) noexcept {
+    if (insight_here != nullptr) insight_here->remote_sent(*post);
     RemotePost* first = head.load(std::memory_order_relaxed);
     do {
         if (first == &closed_post) return false;

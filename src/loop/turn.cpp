@@ -182,7 +182,7 @@ Error LoopCore::bind() noexcept {
     report.features = driver->features();
     bound = true;
     pool->set_thread();
-    return {};
+    return insight == nullptr ? Error() : insight->bind();
 }
 
 void LoopCore::wrong_thread() const noexcept {

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+// Goal: a handler that runs too long is reported with its place and a stack that was taken inside it, so
+// often and no more; one that does not return is reported while it runs. Method: handlers that run on
+// until the library has seen what the test waits for; nothing is measured.
+#include "conformance/recorder_tools.hpp"
+#include "conformance/support.hpp"
+
+#include <whorl/live_handles.hpp>
+#include <whorl/slow_handler.hpp>
+
+#include <csignal>
+#include <fstream>
+#include <sstream>
+
+namespace whorl::conformance {
+
+// Runs until it has been looked into, and for more than the threshold. Not static: the stack's text names
+// it.
+[[gnu::noinline]] void run_until_sampled(Loop& loop) {
+    const std::uint64_t before = slow_handler_counts(loop).samples;
+    const Instant begin = clock_now();
+    const Instant end = begin + 60s;  // only ends a hang
+    while (slow_handler_counts(loop).samples == before && clock_now() < end) {
+    }
+    while (clock_now() < begin + 3ms) {
+    }
+}
+
+namespace {
+
+struct Reports {
+    int count = 0;
+    std::string kind;
+    Site site;
+    std::uint64_t suppressed = 0;
+    Nanoseconds duration{};
+    Nanoseconds sampled{};
+    std::size_t stack_count = 0;
+    std::string text;
+
+    static void take(void* context, const SlowHandler& slow) noexcept {
+        auto& self = *static_cast<Reports*>(context);
+        ++self.count;
+        self.kind = slow.kind;
+        self.site = slow.site;
+        self.suppressed = slow.suppressed;
+        self.duration = slow.duration;
+        self.sampled = slow.sampled;
+        self.stack_count = slow.stack_count;
+        char text[16384];
+        print_slow_handler(slow, text, sizeof text);
+        self.text = text;
+    }
+};
+
+class SlowHandlerTest : public LoopTest {
+  protected:
+    Loop make_watched(Nanoseconds pause = 0ns) {
+        return make_loop([=](LoopOptions& options) {
+            options.slow_handler = 1ms;
+            options.slow_handler_pause = pause;
+        });
+    }
+};
+WHORL_CONFORMANCE(SlowHandlerTest);
+
+TEST_P(SlowHandlerTest, is_reported_with_its_place_and_its_stack) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_watched();
+    Reports reports;
+    ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
+    const auto slow = [&](Loop& inner, Expired) {
+        run_until_sampled(inner);
+        EXPECT_EQ(reports.count, 0) << "reported when it has returned";
+    };
+    const std::uint32_t line = __LINE__ + 1;
+    ASSERT_TRUE(loop.after(0ns, slow));
+    ASSERT_FALSE(loop.run());
+    ASSERT_EQ(reports.count, 1);
+    EXPECT_EQ(reports.kind, "timer");
+    EXPECT_EQ(reports.site.line, line);
+    EXPECT_GE(reports.duration, 1ms);
+    EXPECT_GE(reports.sampled, 500us);
+    EXPECT_GT(reports.stack_count, 2u);
+    EXPECT_NE(reports.text.find("slow_handler_test.cpp:"), std::string::npos) << reports.text;
+    EXPECT_NE(reports.text.find("run_until_sampled"), std::string::npos) << reports.text;
+    EXPECT_EQ(slow_handler_counts(loop).slow, 1u);
+}
+
+TEST_P(SlowHandlerTest, of_every_kind) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_watched();
+    Reports reports;
+    ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
+    std::vector<std::string> kinds;
+    const auto slow = [&](Loop& inner, auto&&...) { run_until_sampled(inner); };
+    ASSERT_TRUE(loop.submit(Nop{}, slow));
+    ASSERT_FALSE(loop.run());
+    EXPECT_EQ(reports.kind, "nop");
+    ASSERT_FALSE(loop.post(slow));
+    ASSERT_FALSE(loop.run());
+    EXPECT_EQ(reports.kind, "post");
+    const Result<Remote> remote = loop.remote();
+    ASSERT_TRUE(remote);
+    ASSERT_TRUE(remote->post(slow));
+    ASSERT_FALSE(loop.poll());
+    EXPECT_EQ(reports.kind, "remote_post");
+    EXPECT_EQ(reports.site.file, nullptr);
+    EXPECT_EQ(reports.count, 3);
+}
+
+TEST_P(SlowHandlerTest, a_quick_one_is_not) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) { options.slow_handler = 10h; });
+    Reports reports;
+    ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
+    int calls = 0;
+    for (int round = 0; round < 100; ++round) {
+        ASSERT_FALSE(loop.post([&](Loop&) { ++calls; }));
+        ASSERT_FALSE(loop.run());
+    }
+    EXPECT_EQ(calls, 100);
+    EXPECT_EQ(reports.count, 0);
+    EXPECT_EQ(slow_handler_counts(loop).slow, 0u);
+}
+
+TEST_P(SlowHandlerTest, reports_are_limited_and_the_rest_is_counted) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_watched(10h);
+    Reports reports;
+    ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
+    for (int round = 0; round < 3; ++round) {
+        ASSERT_FALSE(loop.post([](Loop& inner) { run_until_sampled(inner); }));
+    }
+    ASSERT_FALSE(loop.run());
+    EXPECT_EQ(reports.count, 1);
+    EXPECT_EQ(slow_handler_counts(loop).slow, 3u);
+    EXPECT_EQ(slow_handler_counts(loop).suppressed, 2u);
+}
+
+TEST_P(SlowHandlerTest, a_stuck_one_is_reported_from_inside_and_the_recorder_dumped) {
+    WHORL_SKIP_IF_REFUSED();
+    char folder[] = "/tmp/whorl-stuck-XXXXXX";
+    ASSERT_NE(::mkdtemp(folder), nullptr);
+    const std::string path = std::string(folder) + "/dump";
+    std::string file;
+    {
+        Loop loop = make_loop([&](LoopOptions& options) {
+            options.stuck_handler = 1ms;
+            options.recorder_events = 64;
+            options.recorder_path = path.c_str();
+        });
+        std::atomic<int> told{0};
+        ASSERT_FALSE(on_stuck_handler(
+            loop,
+            [](void* context, const SlowHandler& stuck) noexcept {
+                const bool known = stuck.stack_count > 2 && stuck.duration >= 1ms;
+                static_cast<std::atomic<int>*>(context)->fetch_add(known ? 1 : 100);
+            },
+            &told));
+        ASSERT_FALSE(loop.post([&](Loop&) {
+            const Instant end = clock_now() + 60s;
+            while (told == 0 && clock_now() < end) {
+            }
+        }));
+        ASSERT_FALSE(loop.run());
+        EXPECT_EQ(told, 1);
+        EXPECT_EQ(slow_handler_counts(loop).stuck, 1u);
+        const Dump live = dump_of(loop);
+        EXPECT_EQ(live.of(recorder::Event::stuck).size(), 1u);
+        EXPECT_EQ(live.of(recorder::Event::handler_end).size(), 1u);
+        file = path + "." + std::to_string(live.header.process) + "." +
+               std::to_string(live.header.loop);
+    }
+    std::ifstream stream(file, std::ios::binary);
+    std::ostringstream bytes;
+    bytes << stream.rdbuf();
+    Dump dump;
+    dump_read(bytes.str(), dump);
+    ASSERT_FALSE(dump.records.empty());
+    EXPECT_EQ(dump.records.back().event, static_cast<int>(recorder::Event::stuck));
+    EXPECT_TRUE(dump.of(recorder::Event::handler_end).empty()) << "it still ran";
+    EXPECT_EQ(::unlink(file.c_str()), 0);
+    EXPECT_EQ(::rmdir(folder), 0);
+}
+
+#if defined(__cpp_exceptions)
+TEST_P(SlowHandlerTest, one_that_throws_is_reported) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_watched();
+    Reports reports;
+    ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
+    ASSERT_FALSE(loop.post([](Loop& inner) {
+        run_until_sampled(inner);
+        throw 7;
+    }));
+    EXPECT_THROW(static_cast<void>(loop.run()), int);
+    EXPECT_EQ(reports.count, 1);
+}
+#endif
+
+TEST_P(SlowHandlerTest, several_loops_of_a_thread_are_told_apart) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop first = make_watched();
+    Loop second = make_watched();
+    Reports of_first, of_second;
+    ASSERT_FALSE(on_slow_handler(first, &Reports::take, &of_first));
+    ASSERT_FALSE(on_slow_handler(second, &Reports::take, &of_second));
+    ASSERT_FALSE(first.poll());
+    ASSERT_FALSE(second.post([](Loop& inner) { run_until_sampled(inner); }));
+    ASSERT_FALSE(second.run());
+    EXPECT_EQ(of_first.count, 0);
+    EXPECT_EQ(of_second.count, 1);
+}
+
+TEST_P(SlowHandlerTest, errors) {
+    WHORL_SKIP_IF_REFUSED();
+    LoopOptions options = options_here();
+    options.slow_handler = 1us;
+    EXPECT_EQ(Loop::create(options).error(), Error::invalid_argument);
+    options.slow_handler = 1ms;
+    options.slow_handler_signal = SIGUSR1;
+    EXPECT_EQ(Loop::create(options).error(), Error::invalid_argument);
+    options.slow_handler_signal = SIGRTMIN + 5;
+    struct sigaction before {};
+    struct sigaction taken {};
+    taken.sa_handler = [](int) {};
+    ASSERT_EQ(::sigaction(SIGRTMIN + 5, &taken, &before), 0);
+    EXPECT_EQ(Loop::create(options).error(), Error::from_errno(EBUSY));
+    ASSERT_EQ(::sigaction(SIGRTMIN + 5, &before, nullptr), 0);
+    Loop without = make_loop();
+    Reports reports;
+    EXPECT_EQ(on_slow_handler(without, &Reports::take, &reports), Error::invalid_argument);
+    EXPECT_EQ(on_stuck_handler(without, &Reports::take, &reports), Error::invalid_argument);
+    EXPECT_EQ(slow_handler_counts(without).slow, 0u);
+    Loop watched = make_watched();
+    EXPECT_EQ(on_stuck_handler(watched, &Reports::take, &reports), Error::invalid_argument);
+    EXPECT_EQ(on_slow_handler(watched, nullptr, nullptr), Error::invalid_argument);
+}
+
+// 256 of them, in simulated loops, which are cheap; what ends makes room.
+TEST_P(SlowHandlerTest, there_is_a_limit_for_the_process) {
+    WHORL_SKIP_IF_REFUSED();
+    if (std::string_view(GetParam().name) != "simulator") return;
+    LoopOptions options = options_here();
+    options.slow_handler = 1ms;
+    options.ops_max = options.handles_max = 64;
+    for (int round = 0; round < 2; ++round) {
+        std::vector<Loop> loops;
+        for (int index = 0; index < 256; ++index) {
+            Result<Loop> made = Loop::create(options);
+            ASSERT_TRUE(made) << index << ": " << made.error().name();
+            loops.push_back(std::move(*made));
+        }
+        EXPECT_EQ(Loop::create(options).error(), Error::slots_exhausted);
+    }
+}
+
+}  // namespace
+}  // namespace whorl::conformance
