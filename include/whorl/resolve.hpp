@@ -101,6 +101,7 @@ class ResolveHandler final : public ResolveListener {
 // success the listener's ended() is the handler of the operation that it returns.
 class WHORL_EXPORT HostResolver {
   public:
+    virtual ~HostResolver();
     virtual Result<Operation> find(Loop& loop, const ResolveQuery& query,
                                    detail::ResolveListener* listener) = 0;
 
@@ -108,7 +109,6 @@ class WHORL_EXPORT HostResolver {
     HostResolver() noexcept = default;
     HostResolver(const HostResolver&) noexcept = default;
     HostResolver& operator=(const HostResolver&) noexcept = default;
-    virtual ~HostResolver();
 };
 
 // Names a question that is under way. Lifetime: a value that owns nothing; once the handler has been

@@ -163,7 +163,7 @@ void State::left(Entry& entry) noexcept {
 State::~State() {
     pumping = true;
     channel.reset();  // answers all that it was asked
-    while (ListNode* node = pending.front()) drop(static_cast<Entry&>(*node));
+    while (ListNode* node = pending.pop_front()) drop(static_cast<Entry&>(*node));
     if (buckets) clear();
 }
 

@@ -86,7 +86,7 @@ void State::keep(Entry& entry, Answer* answer, Nanoseconds time) noexcept {
     statistics.bytes += bytes_of(entry);
     while (statistics.entries > options.cache_max || statistics.bytes > options.cache_bytes_max) {
         ++statistics.evicted;
-        drop(static_cast<Entry&>(*kept.front()));
+        drop(static_cast<Entry&>(*kept.pop_front()));
     }
 }
 
@@ -110,7 +110,7 @@ void State::drop(Entry& entry) noexcept {
 }
 
 void State::clear() noexcept {
-    while (ListNode* node = kept.front()) drop(static_cast<Entry&>(*node));
+    while (ListNode* node = kept.pop_front()) drop(static_cast<Entry&>(*node));
     WHORL_ASSERT(statistics.entries == 0 && statistics.bytes == 0);
 }
 

@@ -54,6 +54,9 @@ struct PoolHost final : ListNode, StreamOwner {
         : pool(&of), port(number), memory(std::move(text)), queue(&one_left, this) {
         blocked.host = this;
     }
+    PoolHost(const PoolHost&) = delete;
+    PoolHost& operator=(const PoolHost&) = delete;
+    virtual ~PoolHost() = default;
     static void one_left(void* self) noexcept { static_cast<PoolHost*>(self)->left(); }
     void stream_gone(StreamState& stream) noexcept override;
     void stream_refused() noexcept override {}

@@ -5,8 +5,10 @@
 #include "http/site.hpp"
 #include "world/names.hpp"
 
+#include <whorl/event.hpp>
 #include <whorl/http_client.hpp>
 
+#include <memory>
 #include <optional>
 
 namespace {
@@ -225,6 +227,46 @@ TEST(HttpClient, the_same_for_every_cut_and_a_reset_at_every_byte) {
             ASSERT_EQ(world.descriptors(), 0u);
         }
     }
+}
+
+// Knows one host.
+class OneHost final : public whorl::HostResolver {
+  public:
+    whorl::Result<whorl::Operation> find(Loop& loop, const whorl::ResolveQuery& query,
+                                         whorl::detail::ResolveListener* listener) override {
+        std::unique_ptr<whorl::detail::ResolveListener> taken(listener);
+        ++asked;
+        auto answer = [port = query.port, known = query.host == "named.test",
+                       taken = std::move(taken)](Loop& there, whorl::AwaitEvent::Done) {
+            whorl::ResolveDone done;
+            const Address found = Address::loopback_v4(port);
+            if (known)
+                done.addresses = whorl::AddressList(whorl::Buffer::copy_of({&found, sizeof found}));
+            else done.error = Error::name_no_record;
+            taken->ended(there, std::move(done));
+        };
+        return loop.submit(whorl::AwaitEvent{ready_}, std::move(answer));
+    }
+    OneHost() { ready_.set(); }
+    int asked = 0;
+
+  private:
+    whorl::Event ready_;
+};
+
+TEST(HttpClient, asks_a_resolver_of_its_own) {
+    World world;
+    OneHost resolver;
+    ClientOptions options;
+    options.resolver = &resolver;
+    Asking asking(world, options);
+    asking.serve();
+    EXPECT_EQ(asking.get("http://named.test/hello").status, 200);
+    EXPECT_EQ(asking.get("http://named.test/hello").status, 200);
+    EXPECT_EQ(resolver.asked, 1) << "the connection was kept";
+    EXPECT_EQ(asking.get("http://other.test/hello").error, Error::name_no_record);
+    EXPECT_EQ(asking.get("http://127.0.0.1/hello").status, 200);
+    EXPECT_EQ(resolver.asked, 2);
 }
 
 TEST(HttpClient, its_end_cancels_what_is_under_way) {
