@@ -80,6 +80,7 @@ struct ConnectOptions : Options {
     // `stream.layer`: a tls::Client's for wss://, none for ws://.
     StreamOptions stream = {};
     ConnectorOptions connect = {};
+    HostResolver* resolver = nullptr;  // null: getaddrinfo(3); it outlives the connecting
     // Masks and keys are drawn from the kernel's random numbers; another number than 0 makes them
     // foreseeable, for tests.
     std::uint64_t seed = 0;

@@ -60,6 +60,7 @@ Result<Connection*> detail::connect(Loop& loop, std::string_view url, Owner made
     if (Error error = connection.print_request(*parsed, options)) return error;
     ResolveQuery query{parsed->host};
     query.port = parsed->port;
+    query.resolver = options.resolver;
     const Result<Connector*> connector =
         connect_host(loop, query, options.connect,
                      [owner = std::move(made)](Loop&, const Connected& result) mutable {
