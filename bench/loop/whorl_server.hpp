@@ -34,6 +34,18 @@ inline whorl::Backend take_backend(std::vector<char*>& words) {
     return backend;
 }
 
+// The value of `flag`, taken out of the words; 0 when it is not there.
+inline long take_number(std::vector<char*>& words, const char* flag) {
+    for (std::size_t index = 1; index + 1 < words.size(); index += 2) {
+        if (std::string(words[index]) != flag) continue;
+        const long value = std::strtol(words[index + 1], nullptr, 10);
+        const auto first = words.begin() + static_cast<std::ptrdiff_t>(index);
+        words.erase(first, first + 2);
+        return value;
+    }
+    return 0;
+}
+
 class WhorlServer {
   public:
     WhorlServer(int count, char** arguments) : loop_(make(count, arguments)) {
@@ -64,6 +76,10 @@ class WhorlServer {
         std::vector<char*> words(arguments, arguments + count);
         whorl::LoopOptions loop_options;
         loop_options.backend = take_backend(words);
+        // What insight and busy polling cost and gain (docs/insight.md, docs/latency.md).
+        loop_options.statistics_page = take_number(words, "--statistics") != 0;
+        loop_options.operation_latency = take_number(words, "--latency") != 0;
+        loop_options.busy_poll = std::chrono::microseconds(take_number(words, "--busy-poll"));
         options_.buffer_size = loop_options.recv_buffer_size;
         options_ = parse_options(static_cast<int>(words.size()), words.data(), options_);
         loop_options.recv_buffer_size = options_.buffer_size;

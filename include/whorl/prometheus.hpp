@@ -12,6 +12,9 @@
 
 namespace whorl {
 
+struct LoopFigures;
+class StatisticsPage;
+
 // Prints `count` loops' statistics in Prometheus' text format (version 0.0.4), each metric once with its
 // HELP and TYPE lines, and below these one line for each loop. `labels[i]` stands between the braces of
 // the lines of loop i as it is: `loop="3"`, or empty; with more than one loop they must differ. A label's
@@ -29,6 +32,14 @@ inline std::size_t print_prometheus(const Statistics& statistics, std::string_vi
                                     char* out, std::size_t size) noexcept {
     return print_prometheus(&statistics, &labels, 1, out, size);
 }
+
+// The same of what pages say (statistics_page.hpp), which need not be those of this process's loops: their
+// statistics and limits, times in seconds, completions of a turn as a histogram, operations by kind, and
+// their latencies as summaries (p50, p99 and, as quantile 1, the longest). `names` tells the kinds: any of
+// the pages. Thread: any. Cost: about 9 KiB, and 5 KiB for each further loop with ten kinds of operations.
+WHORL_EXPORT std::size_t print_prometheus(const LoopFigures* figures, const StatisticsPage& names,
+                                          const std::string_view* labels, std::size_t count,
+                                          char* out, std::size_t size) noexcept;
 
 // Prints `name="value"` with a value that may hold anything: quotes, backslashes and line ends are
 // escaped. `name` is [a-zA-Z_][a-zA-Z0-9_]*. Writes and returns as print_prometheus().

@@ -2,46 +2,17 @@
 // Floor: 4
 #include <whorl/prometheus.hpp>
 
+#include "loop/prometheus_text.hpp"
+
 #include <whorl/assert.hpp>
 
-#include <algorithm>
 #include <cstdint>
 
 namespace whorl {
 
+using detail::PrometheusText;
+
 namespace {
-
-// Appends to a text that may be longer than the room for it.
-class Text {
-  public:
-    Text(char* out, std::size_t size) noexcept : out_(out), size_(size) {
-        if (size_ != 0) *out_ = 0;
-    }
-    std::size_t length() const noexcept { return length_; }
-
-    void add(std::string_view text) noexcept {
-        if (length_ + 1 < size_) {
-            const std::size_t room = std::min(text.size(), size_ - length_ - 1);
-            std::copy_n(text.data(), room, out_ + length_);
-            out_[length_ + room] = 0;
-        }
-        length_ += text.size();
-    }
-    void add(std::uint64_t number) noexcept {
-        char digits[20];
-        std::size_t at = sizeof digits;
-        do {
-            digits[--at] = static_cast<char>('0' + number % 10);
-            number /= 10;
-        } while (number != 0);
-        add(std::string_view(digits + at, sizeof digits - at));
-    }
-
-  private:
-    char* out_;
-    std::size_t size_;
-    std::size_t length_ = 0;
-};
 
 struct Metric {
     std::string_view name;  // with _total: it only grows
@@ -93,44 +64,31 @@ const Metric metrics[] = {
 
 #undef WHORL_METRIC
 
-bool is_total(std::string_view name) noexcept {
-    constexpr std::string_view suffix = "_total";
-    return name.size() > suffix.size() && name.substr(name.size() - suffix.size()) == suffix;
-}
-
 }  // namespace
 
-std::size_t print_prometheus(const Statistics* statistics, const std::string_view* labels,
-                             std::size_t count, char* out, std::size_t size) noexcept {
-    Text text(out, size);
+void detail::print_statistics(PrometheusText& text, const StatisticsOf& statistics,
+                              const std::string_view* labels, std::size_t count) noexcept {
     for (const Metric& metric : metrics) {
-        text.add("# HELP whorl_");
-        text.add(metric.name);
-        text.add(" ");
-        text.add(metric.help);
-        text.add("\n# TYPE whorl_");
-        text.add(metric.name);
-        text.add(is_total(metric.name) ? " counter\n" : " gauge\n");
+        text.head(metric.name, metric.help);
         for (std::size_t index = 0; index < count; ++index) {
-            text.add("whorl_");
-            text.add(metric.name);
-            if (!labels[index].empty()) {
-                text.add("{");
-                text.add(labels[index]);
-                text.add("}");
-            }
-            text.add(" ");
-            text.add(metric.value(statistics[index]));
+            text.sample(metric.name, labels[index], {});
+            text.add(metric.value(statistics.at(index)));
             text.add("\n");
         }
     }
+}
+
+std::size_t print_prometheus(const Statistics* statistics, const std::string_view* labels,
+                             std::size_t count, char* out, std::size_t size) noexcept {
+    PrometheusText text(out, size);
+    detail::print_statistics(text, {statistics, sizeof(Statistics)}, labels, count);
     return text.length();
 }
 
 std::size_t prometheus_label(std::string_view name, std::string_view value, char* out,
                              std::size_t size) noexcept {
     WHORL_ASSERT(!name.empty());
-    Text text(out, size);
+    PrometheusText text(out, size);
     text.add(name);
     text.add("=\"");
     for (const char& letter : value) {

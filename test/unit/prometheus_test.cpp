@@ -3,6 +3,7 @@
 // Method: fields with known values; the format's rules, line by line.
 #include <whorl/loop.hpp>
 #include <whorl/prometheus.hpp>
+#include <whorl/statistics_page.hpp>
 
 #include <gtest/gtest.h>
 
@@ -10,6 +11,7 @@
 #include <map>
 #include <sstream>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -141,6 +143,53 @@ TEST(Prometheus, a_loop_counts) {
     const auto found = samples(print(loop->statistics(), ""));
     EXPECT_EQ(found.at("whorl_timers_fired_total"), "1");
     EXPECT_NE(found.at("whorl_turns_total"), "0");
+}
+
+// Of a page: everything that the statistics have, and the rest, each metric once.
+TEST(Prometheus, pages_are_printed_with_their_kinds) {
+    whorl::LoopOptions options;
+    options.statistics_page = true;
+    options.operation_latency = true;
+    whorl::Result<whorl::Loop> loop = whorl::Loop::create(options);
+    ASSERT_TRUE(loop);
+    for (int index = 0; index < 3; ++index) ASSERT_FALSE(loop->post([](whorl::Loop&) {}));
+    ASSERT_FALSE(loop->run());
+    ASSERT_FALSE(loop->publish_statistics());
+    const whorl::Result<whorl::StatisticsPage> page = loop->statistics_page();
+    ASSERT_TRUE(page);
+    std::vector<whorl::LoopFigures> figures(2);
+    ASSERT_FALSE(page->read(figures[0]));
+    ASSERT_FALSE(page->read(figures[1]));
+    figures[0].handler_ns = 12'003'456'789;
+    const std::string_view labels[2] = {"loop=\"0\"", "loop=\"1\""};
+    std::string text(whorl::print_prometheus(figures.data(), *page, labels, 2, nullptr, 0) + 1,
+                     'x');
+    (void)whorl::print_prometheus(figures.data(), *page, labels, 2, text.data(), text.size());
+    text.pop_back();
+    for (const char* line : {
+             "whorl_posts_run_total{loop=\"1\"} 3\n",
+             "whorl_handler_seconds_total{loop=\"0\"} 12.003456789\n",
+             "whorl_posts_max{loop=\"0\"} 1048576\n",
+             "# TYPE whorl_turn_completions histogram\n",
+             "whorl_turn_completions_bucket{loop=\"0\",le=\"0\"} ",
+             "whorl_turn_completions_bucket{loop=\"0\",le=\"16383\"} ",
+             "whorl_turn_completions_bucket{loop=\"0\",le=\"+Inf\"} ",
+             "whorl_submitted_total{loop=\"1\",kind=\"post\"} 3\n",
+             "# TYPE whorl_operation_latency_seconds summary\n",
+             "whorl_operation_latency_seconds_count{loop=\"0\",kind=\"post\",phase=\"handler\"} "
+             "3\n",
+             "whorl_operation_latency_seconds{loop=\"0\",kind=\"post\",phase=\"queued\","
+             "quantile=\"0.99\"} 0.",
+         }) {
+        EXPECT_NE(text.find(line), std::string::npos) << line << text;
+    }
+    std::istringstream lines(text);
+    std::map<std::string, int> types;
+    for (std::string line; std::getline(lines, line);) {
+        if (line.rfind("# TYPE ", 0) == 0) ++types[line];
+    }
+    for (const auto& [line, times] : types) EXPECT_EQ(times, 1) << line;
+    EXPECT_EQ(types.size(), samples(print(Statistics(), "")).size() + 12 + 3);
 }
 
 }  // namespace
