@@ -271,6 +271,31 @@ TEST(Trace, a_viewer_gets_slices_operations_and_arrows) {
         << chrome;
 }
 
+// A message of another loop wakes this one, and the handler of what waited for it runs within.
+TEST(Trace, handlers_within_handlers) {
+    Recorder recorder(1);
+    const std::uint32_t place = recorder.place("src/inner.cpp", 9);
+    recorder.write(Event::handler_begin, 10'000, remote_post, 1, 10);
+    recorder.write(Event::handler_begin, 11'000, recv, 2, 10, place);
+    recorder.write(Event::handler_end, 13'000, recv, 2, 2'000);
+    recorder.write(Event::handler_end, 14'000, remote_post, 1, 4'000);
+    recorder.write(Event::handler_begin, 15'000, recv, 3, 10, place);  // its end is lost
+    recorder.write(Event::wait_begin, 16'000, 0, 0, -1);
+    Dumps dumps;
+    EXPECT_EQ(read(recorder, dumps), "");
+    const std::string chrome = chrome_of(dumps, entries_of(dumps, {}));
+    EXPECT_EQ(JsonCheck(chrome).problem(), "");
+    for (const char* slice :
+         {"\"ts\": 0.000, \"dur\": 4.000, \"cat\": \"handler\", \"name\": \"remote_post\"",
+          "\"ts\": 1.000, \"dur\": 2.000, \"cat\": \"handler\", \"name\": \"recv\"",
+          "\"ts\": 5.000, \"dur\": 1.000, \"cat\": \"handler\", \"name\": \"recv\""}) {
+        EXPECT_NE(chrome.find(slice), std::string::npos) << slice << chrome;
+    }
+    const std::string summary = summary_text(dumps, entries_of(dumps, {}));
+    EXPECT_NE(summary.find("src/inner.cpp:9 recv"), std::string::npos) << summary;
+    EXPECT_NE(summary.find("        1        2.000        2.000\n"), std::string::npos) << summary;
+}
+
 // A handler that runs when the recording ends, and one whose beginning was overwritten.
 TEST(Trace, slices_without_a_begin_or_an_end) {
     Recorder recorder(1);

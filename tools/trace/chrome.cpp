@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "json.hpp"
 #include "print.hpp"
@@ -26,7 +27,9 @@ struct Running {
 // What is open on one loop.
 struct Lane {
     const Dump* dump = nullptr;
-    Running handler, wait;
+    Running wait;
+    std::vector<const Record*> handlers;  // that run, the outermost first
+    std::uint64_t first_ns = 0;
     std::map<OperationKey, bool> operations;
     std::uint64_t last_ns = 0;
 };
@@ -47,6 +50,7 @@ class Writer {
     void add_entry(const Entry& entry) {
         const Record& record = *entry.record;
         Lane& lane = lanes_[entry.dump];
+        if (lane.dump == nullptr) lane.first_ns = record.time_ns;
         lane.dump = entry.dump;
         lane.last_ns = record.time_ns;
         switch (static_cast<Event>(record.event)) {
@@ -55,8 +59,7 @@ class Writer {
                 begin_operation(lane, entry);
                 break;
             case Event::handler_begin:
-                finish_handler(lane, record.time_ns);  // its end is not among the records
-                lane.handler = {true, &record};
+                lane.handlers.push_back(&record);
                 break;
             case Event::handler_end:
                 end_handler(lane, entry);
@@ -65,6 +68,7 @@ class Writer {
                 end_operation(lane, entry);
                 break;
             case Event::wait_begin:
+                finish_handlers(lane, 0, record.time_ns);  // none runs while the loop waits
                 lane.wait = {true, &record};
                 break;
             case Event::wait_end:
@@ -90,7 +94,7 @@ class Writer {
 
     std::string finish() {
         for (auto& [dump, lane] : lanes_) {
-            finish_handler(lane, lane.last_ns);
+            finish_handlers(lane, 0, lane.last_ns);
             if (lane.wait.is) slice(*dump, "wait", "wait", lane.wait.record->time_ns, lane.last_ns);
         }
         return out_ + "\n]}\n";
@@ -150,23 +154,32 @@ class Writer {
         place(*lane.dump, record);
         out_ += ended ? "}}" : ", \"end\": \"not recorded\"}}";
     }
-    void finish_handler(Lane& lane, std::uint64_t time_ns) {
-        if (!lane.handler.is) return;
-        const Record& record = *lane.handler.record;
-        handler(lane, record, record.time_ns, time_ns, false);
-        lane.handler.is = false;
+    // Those whose ends are not among the records, down to `left` of them.
+    void finish_handlers(Lane& lane, std::size_t left, std::uint64_t time_ns) {
+        for (; lane.handlers.size() > left; lane.handlers.pop_back()) {
+            const Record& record = *lane.handlers.back();
+            handler(lane, record, record.time_ns, time_ns, false);
+        }
     }
-    // Its beginning may have been overwritten; how long it took is in the end.
+    // The innermost of this operation's that runs. Without one its beginning was overwritten; how long it
+    // took is in the end.
     void end_handler(Lane& lane, const Entry& entry) {
         const Record& record = *entry.record;
-        const auto took = static_cast<std::uint64_t>(std::max(record.value, 0));
-        if (lane.handler.is && lane.handler.record->id == record.id) {
-            handler(lane, *lane.handler.record, lane.handler.record->time_ns, record.time_ns, true);
-        } else {
-            const std::uint64_t from = record.time_ns > took ? record.time_ns - took : 0;
-            handler(lane, record, from, record.time_ns, true);
+        std::size_t depth = lane.handlers.size();
+        while (depth > 0 && (lane.handlers[depth - 1]->id != record.id ||
+                             lane.handlers[depth - 1]->kind != record.kind)) {
+            --depth;
         }
-        lane.handler.is = false;
+        if (depth > 0) {
+            finish_handlers(lane, depth, record.time_ns);
+            const Record& begun = *lane.handlers.back();
+            handler(lane, begun, begun.time_ns, record.time_ns, true);
+            lane.handlers.pop_back();
+        } else {
+            const auto took = static_cast<std::uint64_t>(std::max(record.value, 0));
+            const std::uint64_t from = record.time_ns > took ? record.time_ns - took : 0;
+            if (from < lane.first_ns) handler(lane, record, from, record.time_ns, true);
+        }
         if (record.more == 0) end_operation(lane, entry);
     }
     void end_wait(Lane& lane, const Record& record) {

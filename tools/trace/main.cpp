@@ -4,10 +4,12 @@
 #include <whorl/version.hpp>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "print.hpp"
 #include "source.hpp"
@@ -117,6 +119,10 @@ int run(const Arguments& arguments) {
         read("process " + std::to_string(arguments.process), problem, before);
     }
     if (dumps.empty()) return nothing;
+    std::stable_sort(dumps.begin(), dumps.end(), [](const auto& a, const auto& b) {
+        return std::pair(a->header.process, a->header.loop) <
+               std::pair(b->header.process, b->header.loop);
+    });
     std::string unknown =
         unknown_name(dumps, arguments.filter.events, &trace::Dump::event_name, 32);
     if (unknown.empty()) {

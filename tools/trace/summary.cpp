@@ -40,6 +40,7 @@ class Counting {
         loop_.last_ns = record.time_ns;
         switch (static_cast<Event>(record.event)) {
             case Event::wait_begin:
+                running_.clear();  // none runs while the loop waits
                 waiting_since_ = record.time_ns;
                 waits_ = true;
                 break;
@@ -81,7 +82,7 @@ class Counting {
                 ++kind.dropped;
                 break;
             case Event::handler_begin:
-                place_ = place_text(entry);
+                running_.push_back(place_text(entry));
                 break;
             case Event::handler_end: {
                 const auto took = static_cast<std::uint64_t>(std::max(record.value, 0));
@@ -96,19 +97,23 @@ class Counting {
         }
     }
     void add_place(const Entry& entry, std::uint64_t took) {
-        if (place_.empty()) return;
-        At& at = loop_.places[place_];
+        std::string place = place_text(entry);
+        if (!running_.empty()) {
+            if (place.empty()) place = running_.back();
+            running_.pop_back();
+        }
+        if (place.empty()) return;
+        At& at = loop_.places[place];
         at.kind = kind_text(entry);
         ++at.handlers;
         at.total_ns += took;
         at.longest_ns = std::max(at.longest_ns, took);
-        place_.clear();
     }
 
     Loop& loop_;
     std::uint64_t waiting_since_ = 0;
     bool waits_ = false;
-    std::string place_;  // of the handler that runs
+    std::vector<std::string> running_;  // places of the handlers that run, the outermost first
 };
 
 Loop loop_of(const Dump& dump, const std::vector<Entry>& entries) {
