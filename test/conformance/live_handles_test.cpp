@@ -63,11 +63,11 @@ TEST_P(LiveHandles, tells_what_is_open_and_what_waits) {
     for (const bool insight : {false, true}) {
         Loop loop = make_seen(insight);
         Pair pair = make_local_pair(loop);
-        const auto ignore = [](Loop&, auto&&...) {};
+        const auto ignore = [](Loop&, Recv::Done) {};
         const std::uint32_t line = __LINE__ + 1;
         const auto recv = loop.submit(Recv{pair.socket, loop.buffer(100)}, ignore);
         const auto behind = loop.submit(Recv{pair.socket, loop.buffer(100)}, ignore);
-        const auto timer = loop.after(1h, ignore);
+        const auto timer = loop.after(1h, [](Loop&, Expired) {});
         ASSERT_TRUE(recv);
         ASSERT_TRUE(behind);
         ASSERT_TRUE(timer);
