@@ -79,6 +79,9 @@ class WhorlServer {
         // What insight and busy polling cost and gain (docs/insight.md, docs/latency.md).
         loop_options.statistics_page = take_number(words, "--statistics") != 0;
         loop_options.operation_latency = take_number(words, "--latency") != 0;
+        loop_options.insight = take_number(words, "--insight") != 0;
+        loop_options.recorder_events = static_cast<std::uint32_t>(take_number(words, "--recorder"));
+        loop_options.slow_handler = std::chrono::milliseconds(take_number(words, "--slow-handler"));
         loop_options.busy_poll = std::chrono::microseconds(take_number(words, "--busy-poll"));
         options_.buffer_size = loop_options.recv_buffer_size;
         options_ = parse_options(static_cast<int>(words.size()), words.data(), options_);
