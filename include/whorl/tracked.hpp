@@ -54,6 +54,7 @@ class Tracked {
   protected:
     Tracked() noexcept = default;
     Tracked(const Tracked&) noexcept {}
+    // NOLINTNEXTLINE(bugprone-unhandled-self-assignment)
     Tracked& operator=(const Tracked&) noexcept { return *this; }
     // Limits: no handler points to it (asserted).
     ~Tracked() {
