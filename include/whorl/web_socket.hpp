@@ -332,7 +332,8 @@ Error accept(http::Exchange& exchange, Handler&& handler,
     using Box = detail::Box<std::decay_t<Handler>>;
     static_assert(!std::is_lvalue_reference_v<Handler>,
                   "whorl: accept takes over: std::move it in");
-    detail::Owner made(new (std::nothrow) Box(std::move(handler), Role::server, options));
+    detail::Owner made(new (std::nothrow)
+                           Box(std::forward<Handler>(handler), Role::server, options));
     return detail::accept(exchange, std::move(made), options);
 }
 
@@ -348,7 +349,8 @@ Result<Connection*> connect(Loop& loop, std::string_view url, Handler&& handler,
     using Box = detail::Box<std::decay_t<Handler>>;
     static_assert(!std::is_lvalue_reference_v<Handler>,
                   "whorl: connect takes over: std::move it in");
-    detail::Owner made(new (std::nothrow) Box(std::move(handler), Role::client, options));
+    detail::Owner made(new (std::nothrow)
+                           Box(std::forward<Handler>(handler), Role::client, options));
     return detail::connect(loop, url, std::move(made), options);
 }
 
