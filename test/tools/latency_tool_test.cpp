@@ -146,6 +146,16 @@ TEST(LatencyTool, channels_in_a_closed_loop) {
     EXPECT_NE(nowhere.text.find("the other loop ended: --peer-cpu"), std::string::npos);
 }
 
+// That whorl-top sees its page is the test of whorl-top; a client has none.
+TEST(LatencyTool, a_server_that_may_be_watched) {
+    Tool server({"serve", "--watched", "tcp://127.0.0.1:0"});
+    EXPECT_TRUE(server.says("serving tcp://127.0.0.1:")) << server.text;
+    server.signal(SIGTERM);
+    EXPECT_EQ(server.status(), 0) << server.text;
+    Tool client({"timer", "--watched"});
+    EXPECT_EQ(client.status(), 3) << client.text;
+}
+
 // Pinned where it may run: on the processor that it is on.
 TEST(LatencyTool, pins_and_polls) {
     const std::string cpu = std::to_string(::sched_getcpu());

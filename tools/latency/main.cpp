@@ -39,7 +39,7 @@ struct Arguments {
     std::vector<std::string> compare, asserted;
     std::vector<latency::Expectation> expectations;
     std::string serve_target;
-    bool serve = false;
+    bool serve = false, watched = false;
 };
 
 int fail(int status, const std::string& what) {
@@ -98,6 +98,8 @@ void declare(CLI::App& app, Arguments& arguments) {
     serve->add_option("--backend", arguments.backend, "automatic, io_uring or libev")
         ->check(CLI::IsMember({"automatic", "io_uring", "libev"}));
     serve->add_flag("--busy-poll", arguments.busy_poll, "Look for work without ever sleeping");
+    serve->add_flag("--watched", arguments.watched,
+                    "Publish statistics and latencies for whorl-top");
     serve->callback([&arguments] { arguments.serve = true; });
 }
 
@@ -148,6 +150,8 @@ whorl::LoopOptions loop_options(const Arguments& arguments) {
     whorl::LoopOptions options;
     if (arguments.backend == "io_uring") options.backend = whorl::Backend::io_uring;
     if (arguments.backend == "libev") options.backend = whorl::Backend::libev;
+    options.name = "whorl-latency";
+    options.statistics_page = options.operation_latency = arguments.watched;
     return options;
 }
 
