@@ -2,7 +2,8 @@
 # Debian packages by CPack, for -DWHORL_PACKAGE=ON; packaging/build_deb does all of it.
 #
 #   libwhorl<SOVERSION>       the shared libraries
-#   libwhorl-tls<SOVERSION>   whorl::tls, apart because it needs OpenSSL
+#   libwhorl-tls<SOVERSION>   whorl::tls and
+#   libwhorl-dns<SOVERSION>   whorl::dns, apart because they need OpenSSL and c-ares
 #   libwhorl-dev              headers, CMake package, pkg-config files
 #   whorl-tools               the tools and their man pages
 if(NOT BUILD_SHARED_LIBS)
@@ -43,17 +44,20 @@ set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS "libwhorl${soversion} ${same}")
 set(packages "libwhorl${soversion}" libwhorl-dev)
 set(components runtime dev)
 
-if(TARGET whorl-tls)
-    list(APPEND CPACK_COMPONENTS_ALL tls)
-    set(CPACK_COMPONENT_TLS_DESCRIPTION
-        "Event loop for Linux on io_uring, TLS by OpenSSL\n The library whorl::tls.")
-    set(CPACK_DEBIAN_TLS_PACKAGE_NAME "libwhorl-tls${soversion}")
-    set(CPACK_DEBIAN_TLS_PACKAGE_SECTION libs)
-    set(CPACK_DEBIAN_TLS_PACKAGE_DEPENDS "libwhorl${soversion} ${same}")
-    string(APPEND CPACK_DEBIAN_DEV_PACKAGE_DEPENDS ", libwhorl-tls${soversion} ${same}")
-    list(APPEND packages "libwhorl-tls${soversion}")
-    list(APPEND components tls)
-endif()
+foreach(module IN ITEMS tls dns)
+    if(TARGET whorl-${module})
+        string(TOUPPER ${module} name)
+        list(APPEND CPACK_COMPONENTS_ALL ${module})
+        set(CPACK_COMPONENT_${name}_DESCRIPTION
+            "Event loop for Linux on io_uring, ${name}\n The library whorl::${module}.")
+        set(CPACK_DEBIAN_${name}_PACKAGE_NAME "libwhorl-${module}${soversion}")
+        set(CPACK_DEBIAN_${name}_PACKAGE_SECTION libs)
+        set(CPACK_DEBIAN_${name}_PACKAGE_DEPENDS "libwhorl${soversion} ${same}")
+        string(APPEND CPACK_DEBIAN_DEV_PACKAGE_DEPENDS ", libwhorl-${module}${soversion} ${same}")
+        list(APPEND packages "libwhorl-${module}${soversion}")
+        list(APPEND components ${module})
+    endif()
+endforeach()
 if(TARGET whorl-doctor)
     list(APPEND CPACK_COMPONENTS_ALL tools)
     set(CPACK_COMPONENT_TOOLS_DESCRIPTION

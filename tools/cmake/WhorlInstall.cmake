@@ -51,6 +51,14 @@ install(FILES "${PROJECT_BINARY_DIR}/whorlConfig.cmake"
               "${CMAKE_CURRENT_LIST_DIR}/FindLiburing.cmake"
         DESTINATION "${package_dir}")
 
+# The same from the build tree: find_package(whorl) with -Dwhorl_DIR=BUILD.
+export(EXPORT whorl NAMESPACE whorl:: FILE "${PROJECT_BINARY_DIR}/whorlTargets.cmake")
+if(TARGET whorl-tls)
+    export(EXPORT whorl-tls NAMESPACE whorl:: FILE "${PROJECT_BINARY_DIR}/whorlTlsTargets.cmake")
+endif()
+configure_file("${CMAKE_CURRENT_LIST_DIR}/FindLiburing.cmake"
+               "${PROJECT_BINARY_DIR}/FindLiburing.cmake" COPYONLY)
+
 # The prefix of the .pc file is found from where the file lies, so that the tree can be moved. A
 # directory given as an absolute path stays absolute (cmake_path(APPEND) replaces the prefix).
 file(RELATIVE_PATH pc_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
