@@ -18,8 +18,9 @@ class WhorlConan(ConanFile):
     topics = ("event-loop", "io_uring", "networking", "asynchronous")
     package_type = "library"
     settings = "os", "arch", "compiler", "build_type"
-    options = {"shared": [True, False], "http": [True, False], "tls": [True, False]}
-    default_options = {"shared": False, "http": True, "tls": False}
+    options = {"shared": [True, False], "http": [True, False], "tls": [True, False],
+               "dns": [True, False]}
+    default_options = {"shared": False, "http": True, "tls": False, "dns": False}
 
     @property
     def _tree(self):
@@ -42,6 +43,8 @@ class WhorlConan(ConanFile):
         self.requires("libev/[>=4.33 <5]", headers=True, libs=False)
         if self.options.tls:
             self.requires("openssl/[>=3 <4]")
+        if self.options.dns:
+            self.requires("c-ares/[>=1.18 <2]")
 
     def validate(self):
         if self.settings.os != "Linux":
@@ -52,8 +55,9 @@ class WhorlConan(ConanFile):
         toolchain = CMakeToolchain(self)
         for part in ("TESTS", "EXAMPLES", "BENCH", "TOOLS"):
             toolchain.variables[f"WHORL_BUILD_{part}"] = False
-        toolchain.variables["WHORL_BUILD_HTTP"] = bool(self.options.http)
-        toolchain.variables["WHORL_BUILD_TLS"] = bool(self.options.tls)
+        for module in ("http", "tls", "dns"):
+            chosen = bool(self.options.get_safe(module))
+            toolchain.variables[f"WHORL_BUILD_{module.upper()}"] = chosen
         toolchain.generate()
         CMakeDeps(self).generate()
         PkgConfigDeps(self).generate()
@@ -79,7 +83,8 @@ class WhorlConan(ConanFile):
         core.libs = ["whorl"]
         core.requires = ["liburing::liburing", "libev::libev"]
         core.system_libs = ["pthread", "dl"]
-        for module, needs in (("http", []), ("tls", ["openssl::ssl"])):
+        for module, needs in (("http", []), ("tls", ["openssl::ssl"]),
+                              ("dns", ["c-ares::c-ares"])):
             if not self.options.get_safe(module):
                 continue
             part = self.cpp_info.components[module]

@@ -3,7 +3,7 @@
 include(CMakePackageConfigHelpers)
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/whorl")
-# Components: runtime, tls and tools are for those who run programs, dev is everything else.
+# Components: runtime, tls, dns and tools are for those who run programs, dev is everything else.
 set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME dev)
 
 install(TARGETS whorl EXPORT whorl
@@ -31,7 +31,7 @@ endif()
 # As TLS, with c-ares.
 if(TARGET whorl-dns)
     install(TARGETS whorl-dns EXPORT whorl-dns
-            LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+            LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT dns NAMELINK_COMPONENT dev
             ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
             INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
     install(EXPORT whorl-dns NAMESPACE whorl:: FILE whorlDnsTargets.cmake
@@ -53,11 +53,17 @@ install(FILES "${PROJECT_BINARY_DIR}/whorlConfig.cmake"
 
 # The same from the build tree: find_package(whorl) with -Dwhorl_DIR=BUILD.
 export(EXPORT whorl NAMESPACE whorl:: FILE "${PROJECT_BINARY_DIR}/whorlTargets.cmake")
-if(TARGET whorl-tls)
-    export(EXPORT whorl-tls NAMESPACE whorl:: FILE "${PROJECT_BINARY_DIR}/whorlTlsTargets.cmake")
-endif()
-configure_file("${CMAKE_CURRENT_LIST_DIR}/FindLiburing.cmake"
-               "${PROJECT_BINARY_DIR}/FindLiburing.cmake" COPYONLY)
+foreach(module IN ITEMS Tls Dns)
+    string(TOLOWER "whorl-${module}" target)
+    if(TARGET ${target})
+        export(EXPORT ${target} NAMESPACE whorl::
+               FILE "${PROJECT_BINARY_DIR}/whorl${module}Targets.cmake")
+    endif()
+endforeach()
+foreach(finder IN ITEMS FindLiburing FindCAres)
+    configure_file("${CMAKE_CURRENT_LIST_DIR}/${finder}.cmake"
+                   "${PROJECT_BINARY_DIR}/${finder}.cmake" COPYONLY)
+endforeach()
 
 # The prefix of the .pc file is found from where the file lies, so that the tree can be moved. A
 # directory given as an absolute path stays absolute (cmake_path(APPEND) replaces the prefix).

@@ -4,6 +4,7 @@ get_filename_component(SOURCE_PATH "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE
 
 vcpkg_check_features(OUT_FEATURE_OPTIONS FEATURE_OPTIONS
     FEATURES
+        dns WHORL_BUILD_DNS
         http WHORL_BUILD_HTTP
         tls WHORL_BUILD_TLS)
 
