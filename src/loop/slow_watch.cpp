@@ -22,10 +22,6 @@
 #define WHORL_HAS_BACKTRACE 0
 #endif
 
-#if !defined(sigev_notify_thread_id)
-#define sigev_notify_thread_id _sigev_un._tid
-#endif
-
 namespace whorl::detail {
 
 namespace {
@@ -182,7 +178,11 @@ Error SlowWatch::start(long thread) noexcept {
     sigevent event{};
     event.sigev_notify = SIGEV_THREAD_ID;
     event.sigev_signo = signal_;
+#if defined(sigev_notify_thread_id)
     event.sigev_notify_thread_id = static_cast<pid_t>(thread);
+#else
+    event._sigev_un._tid = static_cast<pid_t>(thread);  // which older libraries have no name for
+#endif
     const std::uint64_t name = std::uint64_t{generation_.load()} << 32 | index_;
     static_assert(sizeof(void*) == sizeof name, "a signal carries a pointer");
     std::memcpy(&event.sigev_value.sival_ptr, &name, sizeof name);
