@@ -213,18 +213,34 @@ Error Loop::close_descriptor(std::uint64_t handle, detail::OpRecord* record, Sit
     return core_->descriptor_shut(handle, record);
 }
 
-Result<void*> Loop::claim_post(void (*run)(Loop& loop, void* closure, bool call),
-                               Site site) noexcept {
-    core_->check_thread();
-    if (core_->draining) return Error::loop_closed;
-    Result<detail::PostSlot*> slot = core_->posts.push(core_->options.posts_max);
+namespace {
+
+using PostRun = void (*)(Loop& loop, void* closure, bool call);
+
+inline Result<void*> push_post(detail::LoopCore& core, PostRun run) noexcept {
+    Result<detail::PostSlot*> slot = core.posts.push(core.options.posts_max);
     if (!slot) return slot.error();
     (*slot)->run = run;
-    if (core_->watched) {
-        core_->note_work();
-        if (core_->insight != nullptr) core_->insight->posted(site);
-    }
     return static_cast<void*>((*slot)->closure);
+}
+
+// Apart, because the site would have to be kept over the push.
+__attribute__((noinline)) Result<void*> push_post_watched(detail::LoopCore& core, PostRun run,
+                                                          Site site) noexcept {
+    Result<void*> pushed = push_post(core, run);
+    if (!pushed) return pushed;
+    core.note_work();
+    if (core.insight != nullptr) core.insight->posted(site);
+    return pushed;
+}
+
+}  // namespace
+
+Result<void*> Loop::claim_post(PostRun run, Site site) noexcept {
+    core_->check_thread();
+    if (core_->draining) return Error::loop_closed;
+    if (core_->watched) return push_post_watched(*core_, run, site);
+    return push_post(*core_, run);
 }
 
 Cancelled Loop::cancel(Operation operation) noexcept {
