@@ -409,6 +409,7 @@ TEST_P(Libpq, a_loop_without_a_slot_refuses) {
     }
     EXPECT_EQ(client.open(*small, where), Error::slots_exhausted);
     client.connection.close();
+    EXPECT_EQ(client.connection.cancel().value(), ENOTCONN);
 }
 
 }  // namespace

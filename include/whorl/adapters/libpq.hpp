@@ -73,11 +73,12 @@ class PqConnection {
         let_go();
         return begin(&PQresetPoll, PQresetStart(conn_) != 0);
     }
-    // Nothing is called afterwards.
+    // Nothing is called afterwards, and the loop may go.
     void close() noexcept {
         let_go();
         if (conn_ != nullptr) PQfinish(conn_);
         conn_ = nullptr;
+        loop_ = nullptr;
     }
     // To be called after PQsend…() outside of this object's calls: sends what libpq has queued.
     void flush() noexcept {
