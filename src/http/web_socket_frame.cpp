@@ -26,11 +26,11 @@ std::uint64_t number_of(const std::uint8_t* bytes, unsigned count) noexcept {
 void apply_mask(std::byte* data, std::size_t size, const std::byte* mask, std::size_t at) noexcept {
     std::byte turned[8];
     for (std::size_t index = 0; index < 8; ++index) turned[index] = mask[(at + index) & 3];
-    std::uint64_t wide;
+    std::uint64_t wide = 0;
     std::memcpy(&wide, turned, 8);
     std::size_t done = 0;
     for (; size - done >= 8; done += 8) {
-        std::uint64_t word;
+        std::uint64_t word = 0;
         std::memcpy(&word, data + done, 8);
         word ^= wide;
         std::memcpy(data + done, &word, 8);
@@ -238,7 +238,7 @@ bool Utf8::take(Bytes bytes) noexcept {
     const auto* const end = at + bytes.size;
     while (at != end) {
         if (left_ == 0) {
-            std::uint64_t word;
+            std::uint64_t word = 0;
             while (end - at >= 8) {
                 std::memcpy(&word, at, 8);
                 if ((word & 0x8080'8080'8080'8080) != 0) break;
