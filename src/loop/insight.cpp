@@ -264,30 +264,43 @@ void Insight::wait_ends(const CompletionBatch& batch) noexcept {
     }
 }
 
+// A simulated world has a time of its own, and a handler is real work.
+std::uint64_t Insight::watch_ns(std::uint64_t time_ns) const noexcept {
+    return simulated ? FastClock::monotonic_ns() : time_ns;
+}
+
 // The slot may be free and taken by another operation before the handler ends: nothing of it is used
 // after this.
-void Insight::handler_begins(const HandlerRun& run) noexcept {
-    running = run;
-    running.begun_ns = now_ns();
-    in_handler = true;
-    // A simulated world has a time of its own, and a handler is real work.
+void Insight::handler_begins(HandlerRun& run) noexcept {
+    run.outer = running;
+    running = &run;
+    run.begun_ns = now_ns();
     if (slow != nullptr) {
-        slow->handler_begins(run, simulated ? FastClock::monotonic_ns() : running.begun_ns);
+        run.watched_ns = watch_ns(run.begun_ns);
+        slow->handler_begins(run, run.watched_ns);
     }
     if (recorder == nullptr) return;
-    recorder->record(Event::handler_begin, run.kind, running.begun_ns, run.handle,
-                     between(run.completed_ns, running.begun_ns), run.place, !run.last);
+    recorder->record(Event::handler_begin, run.kind, run.begun_ns, run.handle,
+                     between(run.completed_ns, run.begun_ns), run.place, !run.last);
 }
 
 void Insight::handler_ends() noexcept {
-    in_handler = false;
+    const HandlerRun& run = *running;
+    running = run.outer;
     if (recorder == nullptr && slow == nullptr && latency == nullptr) return;
     const std::uint64_t time_ns = now_ns();
-    if (slow != nullptr) slow->handler_ends(simulated ? FastClock::monotonic_ns() : time_ns);
-    if (latency != nullptr) latency->record(running, collected_ns, time_ns);
+    if (slow != nullptr) {
+        const std::uint64_t end_ns = watch_ns(time_ns);
+        slow->handler_ends(end_ns);
+        if (running != nullptr) {  // whose own time does not count that of the inner one
+            running->inner_ns += end_ns - run.watched_ns;
+            slow->handler_begins(*running, running->watched_ns + running->inner_ns);
+        }
+    }
+    if (latency != nullptr) latency->record(run, collected_ns, time_ns);
     if (recorder == nullptr) return;
-    recorder->record(Event::handler_end, running.kind, time_ns, running.handle,
-                     between(running.begun_ns, time_ns), running.place, !running.last);
+    recorder->record(Event::handler_end, run.kind, time_ns, run.handle,
+                     between(run.begun_ns, time_ns), run.place, !run.last);
 }
 
 void Insight::dropped(const OpRecord& record) noexcept {

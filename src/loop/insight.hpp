@@ -73,7 +73,8 @@ static_assert(sizeof(InsightHandle) == 32, "half a cache line for each descripto
 enum class ByteFlow : std::uint8_t { none, in, out };
 ByteFlow flow_of(OpKind kind) noexcept;
 
-// A handler that runs.
+// A handler that runs. What a post of the library's own does may be to run the program's handler inside of it,
+// such as that of a channel's message.
 struct HandlerRun {
     std::uint8_t kind = 0;  // OpKind or kind_…
     bool last = false;      // no further one of this operation
@@ -85,6 +86,9 @@ struct HandlerRun {
     std::uint64_t handed_ns = 0;
     std::uint64_t completed_ns = 0;
     std::uint64_t begun_ns = 0;
+    std::uint64_t watched_ns = 0;  // the same by the clock of the watch for slow ones
+    std::uint64_t inner_ns = 0;    // of that, how long inner ones took
+    HandlerRun* outer = nullptr;
 };
 
 // Where posts that wait were made: as many, in the same order, as the loop's queue of posts has.
@@ -140,7 +144,7 @@ struct Insight {
     std::uint32_t handed(const OpList& submissions) noexcept;
     void wait_begins(std::uint32_t handed_count, Nanoseconds timeout) noexcept;
     void wait_ends(const CompletionBatch& batch) noexcept;
-    void handler_begins(const HandlerRun& run) noexcept;
+    void handler_begins(HandlerRun& run) noexcept;
     void handler_ends() noexcept;
     void dropped(const OpRecord& record) noexcept;
     void cancel_asked(const OpRecord& record) noexcept;
@@ -170,12 +174,12 @@ struct Insight {
     FastClock clock;
     PostSites post_sites;
     std::uint64_t collected_ns = 0;  // when the last answers of the backend were taken
-    HandlerRun running;              // while `in_handler`
-    bool in_handler = false;
-    Insight* outer = nullptr;  // whose turn this thread's present turn lies in
+    HandlerRun* running = nullptr;   // the innermost
+    Insight* outer = nullptr;        // whose turn this thread's present turn lies in
 
   private:
     Error open_recorder() noexcept;
+    std::uint64_t watch_ns(std::uint64_t time_ns) const noexcept;
     void count_bytes(const OpRecord& record, std::int32_t result) noexcept;
 };
 
@@ -184,7 +188,7 @@ extern __thread Insight* insight_here __attribute__((tls_model("initial-exec")))
 
 // From the begin of a handler to its end, however it ends.
 struct HandlerSpan {
-    HandlerSpan(Insight& owner, const HandlerRun& run) noexcept : insight(owner) {
+    HandlerSpan(Insight& owner, HandlerRun& run) noexcept : insight(owner) {
         insight.handler_begins(run);
     }
     HandlerSpan(const HandlerSpan&) = delete;

@@ -6,6 +6,7 @@
 #include "conformance/support.hpp"
 #include "conformance/tcp_tools.hpp"
 
+#include <whorl/channel.hpp>
 #include <whorl/remote.hpp>
 
 #include <algorithm>
@@ -142,6 +143,43 @@ TEST_P(RecorderTest, a_post_is_followed_from_one_loop_to_another) {
     ASSERT_EQ(taken.size(), 1u);
     EXPECT_EQ(sent[0].id, taken[0].id);
     EXPECT_NE(sender.header.loop, receiver.header.loop);
+}
+
+// A channel's wake is a post of the library's own, whose handler the receiving handler runs in.
+TEST_P(RecorderTest, a_handler_within_a_handler_ends_before_it) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_recorded();
+    Result<Channel<int>> channel = Channel<int>::create(16);
+    ASSERT_TRUE(channel);
+    int got = 0;
+    const auto take = [&](Loop&, Receive<int>::Done done) {
+        while (done.next()) ++got;
+    };
+    const Result<Operation> receiving =
+        loop.submit(Receive<int>{std::move(channel->receiver)}, take);
+    ASSERT_TRUE(receiving);
+    ASSERT_FALSE(loop.poll());
+    ASSERT_FALSE(loop.post([&](Loop&) { EXPECT_FALSE(channel->sender.send(1)); }));
+    run_until(loop, [&] { return got == 1; });
+    channel->sender.close();
+    run_until(loop, [&] { return !loop.alive(*receiving); });
+    const Dump dump = dump_of(loop);
+    std::vector<recorder::Record> open;
+    std::size_t within = 0;
+    for (const recorder::Record& record : dump.records) {
+        if (record.event == static_cast<int>(Event::handler_begin)) {
+            within += open.size();
+            open.push_back(record);
+        }
+        if (record.event != static_cast<int>(Event::handler_end)) continue;
+        ASSERT_FALSE(open.empty());
+        EXPECT_EQ(record.id, open.back().id);
+        EXPECT_EQ(record.kind, open.back().kind);
+        EXPECT_EQ(record.place, open.back().place);
+        open.pop_back();
+    }
+    EXPECT_TRUE(open.empty());
+    EXPECT_GT(within, 0u) << "otherwise this test shows nothing";
 }
 
 TEST_P(RecorderTest, lies_in_memory_where_a_reader_of_a_core_finds_it) {
