@@ -183,17 +183,21 @@ int serve(const Arguments& arguments) {
         !latency::serve(*loop, target, ended, where, why)) {
         return fail(failed, target.text + ": " + why);
     }
-    if (target.kind != latency::Kind::pipe) {
-        std::printf("serving %s on %s\n", where.c_str(), loop->backend_name());
-        if (std::fflush(stdout) != 0) {
-            return fail(usage, std::string("standard output: ") + std::strerror(errno));
-        }
-    }
+    int untold = 0;  // errno of what could not be written
+    const auto tell = [&](Loop& serving) {
+        std::printf("serving %s on %s\n", where.c_str(), serving.backend_name());
+        if (std::fflush(stdout) == 0) return;
+        untold = errno;
+        ended = true;
+    };
+    // From inside the loop: whoever reads it may send a signal, which is waited for by then.
+    if (target.kind != latency::Kind::pipe) (void)loop->post(tell);
     why = run(
         *loop, arguments.busy_poll, [&] { return ended; }, [&] { ended = true; });
     if (target.kind == latency::Kind::unix_stream) {
         (void)whorl::remove_socket_file(*loop, target.unix_address);
     }
+    if (untold != 0) return fail(usage, std::string("standard output: ") + std::strerror(untold));
     return why.empty() ? good : fail(failed, why);
 }
 
