@@ -64,10 +64,13 @@ std::string row_text(const Row& row) {
         short_time(row.p99_waiting_ns).c_str(), short_time(row.p99_handler_ns).c_str());
 }
 
+// A limit of 0 is none.
 std::string mark(const char* name, std::uint64_t now, std::uint64_t high, std::uint64_t limit) {
-    return format("%s %s, most %s of %s", name, short_number(static_cast<double>(now)).c_str(),
-                  short_number(static_cast<double>(high)).c_str(),
-                  short_number(static_cast<double>(limit)).c_str());
+    std::string text =
+        format("%s %s, most %s", name, short_number(static_cast<double>(now)).c_str(),
+               short_number(static_cast<double>(high)).c_str());
+    if (limit != 0) text += " of " + short_number(static_cast<double>(limit));
+    return text;
 }
 
 void add_limits(const Row& row, std::vector<Line>& lines) {
@@ -98,7 +101,7 @@ void add_limits(const Row& row, std::vector<Line>& lines) {
 
 void add_kinds(const Row& row, std::vector<Line>& lines) {
     lines.push_back(
-        {format("%-16s %7s  %-23s %-23s %-23s %-23s", "KIND", "/S", "QUEUED p50 p99 max",
+        {format("%-16s %7s  %-23s %-23s %-23s %-23s", "KIND", "SUBM/S", "QUEUED p50 p99 max",
                 "KERNEL p50 p99 max", "WAITING p50 p99 max", "HANDLER p50 p99 max"),
          true});
     for (const Row::Kind& kind : row.kinds) {
