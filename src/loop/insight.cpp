@@ -2,6 +2,7 @@
 // Floor: 4
 #include "loop/insight.hpp"
 
+#include "base/probe.hpp"
 #include "loop/core.hpp"
 #include "loop/latency.hpp"
 #include "loop/meter.hpp"
@@ -106,6 +107,9 @@ Insight::~Insight() {
 
 Error Insight::open() noexcept {
     simulated = core.options.world != nullptr;
+    for (unsigned kind = 0; kind < 256; ++kind) {
+        kind_names[kind] = name_of_kind(static_cast<std::uint8_t>(kind));
+    }
     if (Error error = entries.reserve(core.options.ops_max)) return error;
     if (Error error = handles.reserve(core.options.handles_max)) return error;
     if (core.options.operation_latency) {
@@ -186,6 +190,8 @@ void LoopCore::committed(OpRecord& record, Site site) noexcept {
 void Insight::submitted(OpRecord& record, Site site) noexcept {
     const std::uint64_t time_ns = now_ns();
     const Thunk own = record.thunk;
+    WHORL_PROBE6(submit, &core, core.handle_of(record), kind_names[kind_of(record)], site.file,
+                 site.line, own);
     std::uint32_t place = 0;
     if (recorder != nullptr) {
         place = recorder->place(site, reinterpret_cast<const void*>(own));
@@ -204,6 +210,7 @@ void Insight::submitted(OpRecord& record, Site site) noexcept {
 void Insight::posted(Site site) noexcept {
     const std::uint64_t time_ns = now_ns();
     const std::uint64_t number = post_sites.push(site, time_ns);
+    WHORL_PROBE4(post, &core, number, site.file, site.line);
     if (recorder == nullptr) return;
     recorder->record(Event::post, kind_post, time_ns, number, 0, recorder->place(site, nullptr));
 }
@@ -224,6 +231,7 @@ std::uint32_t Insight::handed(const OpList& submissions) noexcept {
         const OpRecord& record = core.operations.at(index);
         index = record.link;
         ++count;
+        WHORL_PROBE3(hand_over, &core, core.handle_of(record), kind_names[kind_of(record)]);
         if (recorder != nullptr) {
             recorder->record(Event::hand_over, kind_of(record), time_ns, core.handle_of(record), 0);
         }
@@ -235,6 +243,7 @@ std::uint32_t Insight::handed(const OpList& submissions) noexcept {
 
 void Insight::wait_begins(std::uint32_t handed_count, Nanoseconds timeout) noexcept {
     if (slow != nullptr) slow->waits();
+    WHORL_PROBE3(wait_begin, &core, handed_count, timeout.count());
     if (recorder == nullptr) return;
     const std::int64_t timeout_us = timeout < Nanoseconds::zero() ? -1 : timeout.count() / 1000;
     recorder->record(Event::wait_begin, 0, now_ns(), handed_count, timeout_us);
@@ -242,6 +251,7 @@ void Insight::wait_begins(std::uint32_t handed_count, Nanoseconds timeout) noexc
 
 void Insight::wait_ends(const CompletionBatch& batch) noexcept {
     if (slow != nullptr) slow->works();
+    WHORL_PROBE2(wait_end, &core, batch.count - batch.taken);
     if (batch.empty() && recorder == nullptr) return;
     const std::uint64_t time_ns = now_ns();
     if (!batch.empty()) collected_ns = time_ns;
@@ -254,6 +264,8 @@ void Insight::wait_ends(const CompletionBatch& batch) noexcept {
         if (record == nullptr) continue;
         InsightEntry* entry = find(*record);
         if (entry != nullptr) entry->completed_ns = time_ns;
+        WHORL_PROBE4(complete, &core, completion.operation, kind_names[kind_of(*record)],
+                     completion.result);
         if (record->descriptor != 0 && completion.result > 0) {
             count_bytes(*record, completion.result);
         }
@@ -275,6 +287,7 @@ void Insight::handler_begins(HandlerRun& run) noexcept {
     run.outer = running;
     running = &run;
     run.begun_ns = now_ns();
+    WHORL_PROBE4(handler_begin, &core, run.handle, kind_names[run.kind], run.code);
     if (slow != nullptr) {
         run.watched_ns = watch_ns(run.begun_ns);
         slow->handler_begins(run, run.watched_ns);
@@ -287,6 +300,7 @@ void Insight::handler_begins(HandlerRun& run) noexcept {
 void Insight::handler_ends() noexcept {
     const HandlerRun& run = *running;
     running = run.outer;
+    WHORL_PROBE3(handler_end, &core, run.handle, kind_names[run.kind]);
     if (recorder == nullptr && slow == nullptr && latency == nullptr) return;
     const std::uint64_t time_ns = now_ns();
     if (slow != nullptr) {
@@ -304,16 +318,19 @@ void Insight::handler_ends() noexcept {
 }
 
 void Insight::dropped(const OpRecord& record) noexcept {
+    WHORL_PROBE3(drop, &core, core.handle_of(record), kind_names[kind_of(record)]);
     if (recorder == nullptr) return;
     recorder->record(Event::drop, kind_of(record), now_ns(), core.handle_of(record), 0);
 }
 
 void Insight::cancel_asked(const OpRecord& record) noexcept {
+    WHORL_PROBE3(cancel, &core, core.handle_of(record), kind_names[kind_of(record)]);
     if (recorder == nullptr) return;
     recorder->record(Event::cancel, kind_of(record), now_ns(), core.handle_of(record), 0);
 }
 
 void Insight::remote_sent(const RemotePost& post) noexcept {
+    WHORL_PROBE2(remote_send, &core, &post);
     if (recorder == nullptr) return;
     recorder->record(Event::remote_send, kind_remote_post, now_ns(),
                      reinterpret_cast<std::uintptr_t>(&post), 0);
@@ -375,6 +392,7 @@ void Insight::run_post(PostSlot& slot) {
 
 void Insight::run_remote(RemotePost& post) {
     if (core.dropping) return post.run(nullptr, &post);
+    WHORL_PROBE2(remote_take, &core, &post);
     HandlerRun run;
     run.kind = kind_remote_post;
     run.last = true;

@@ -163,6 +163,7 @@ struct Insight {
 
     // Fixed after open().
     LoopCore& core;
+    const char* kind_names[256] = {};  // for probes
     bool simulated = false;
     SideTable<InsightEntry> entries;   // by the operation's index
     SideTable<InsightHandle> handles;  // by the descriptor's
