@@ -160,7 +160,7 @@ def measure_slice(server, arguments, connections, seconds, scheme):
 
 def measure(group, servers, arguments, connections, seconds, scheme):
     figures = []
-    for server in servers:
+    for server in servers if not arguments.tiny else []:
         wrk(server, arguments, connections, 1, scheme)
     for number in range(arguments.rounds):
         for server in servers if number % 2 == 0 else servers[::-1]:
