@@ -259,7 +259,12 @@ void SlowWatch::tell_stuck(std::uint64_t ran_ns) noexcept {
 
 // --- handlers
 
+// Its number is odd. One that begins inside of another takes its place.
 void SlowWatch::handler_begins(const HandlerRun& run, std::uint64_t time_ns) noexcept {
+    const std::uint64_t before = number_.load(std::memory_order_relaxed);
+    const std::uint64_t none = before + (before & 1);
+    number_.store(none, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     site_ = run.site;
     code_ = run.code;
     handle_ = run.handle;
@@ -267,7 +272,7 @@ void SlowWatch::handler_begins(const HandlerRun& run, std::uint64_t time_ns) noe
     kind_ = run.kind;
     begun_ns_ = time_ns;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    number_.store(number_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    number_.store(none + 1, std::memory_order_relaxed);
 }
 
 void SlowWatch::handler_ends(std::uint64_t time_ns) noexcept {

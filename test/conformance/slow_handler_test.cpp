@@ -5,9 +5,11 @@
 #include "conformance/recorder_tools.hpp"
 #include "conformance/support.hpp"
 
+#include <whorl/channel.hpp>
 #include <whorl/live_handles.hpp>
 #include <whorl/slow_handler.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <sstream>
@@ -107,6 +109,40 @@ TEST_P(SlowHandlerTest, of_every_kind) {
     EXPECT_EQ(reports.kind, "remote_post");
     EXPECT_EQ(reports.site.file, nullptr);
     EXPECT_EQ(reports.count, 3);
+}
+
+// A channel's wake is a post of the library's own, whose handler the receiving handler runs in. The outer
+// one may be told of as well: a busy machine makes anything slow.
+TEST_P(SlowHandlerTest, within_another_one_is_told_of) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_watched();
+    std::vector<std::string> kinds;
+    const auto take = [](void* context, const SlowHandler& slow) noexcept {
+        if (slow.stack_count != 0) {
+            static_cast<std::vector<std::string>*>(context)->push_back(slow.kind);
+        }
+    };
+    ASSERT_FALSE(on_slow_handler(loop, take, &kinds));
+    const auto told = [&](const char* kind) {
+        return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
+    };
+    Result<Channel<int>> channel = Channel<int>::create(16);
+    ASSERT_TRUE(channel);
+    bool got = false;
+    const auto receive = [&](Loop& inner, Receive<int>::Done done) {
+        while (done.next()) {
+            run_until_sampled(inner);
+            got = true;
+        }
+    };
+    ASSERT_TRUE(loop.submit(Receive<int>{std::move(channel->receiver)}, receive));
+    ASSERT_FALSE(loop.poll());
+    ASSERT_FALSE(loop.post([&](Loop&) { EXPECT_FALSE(channel->sender.send(1)); }));
+    run_until(loop, [&] { return got; });
+    EXPECT_TRUE(told("wait"));
+    const auto slow = [&](Loop& inner, Expired) { run_until_sampled(inner); };
+    ASSERT_TRUE(loop.after(0ns, slow));
+    run_until(loop, [&] { return told("timer"); });
 }
 
 TEST_P(SlowHandlerTest, a_quick_one_is_not) {
