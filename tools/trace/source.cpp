@@ -23,6 +23,8 @@ using whorl::Bytes;
 namespace {
 
 constexpr std::uint64_t page = 4096;
+// No recorder lies in a larger one: such are reservations, as of AddressSanitizer, which take hours to read.
+constexpr std::uint64_t stretch_max = std::uint64_t{64} << 30;
 constexpr std::uint64_t block = std::uint64_t{1} << 20;
 constexpr std::uint64_t recorder_most = std::uint64_t{1} << 30;  // bytes that are read of one
 
@@ -214,6 +216,7 @@ std::string process_stretches(int process, std::vector<Stretch>& stretches) {
             continue;
         }
         if (std::strcmp(rights, "rw-p") != 0 || end <= begin) continue;
+        if (end - begin > stretch_max) continue;
         const Stretch stretch{begin, end - begin, begin};
         if (line.find("whorl-recorder") != std::string::npos) stretches.push_back(stretch);
         else all.push_back(stretch);
