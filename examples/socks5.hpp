@@ -89,7 +89,8 @@ class Socks5 {
 
   private:
     enum class State { greeting, login, request, connecting, refused };
-    static constexpr std::size_t head_max = 513;  // the longest message: user and password
+    // The longest of each message, which a client may send at once.
+    static constexpr std::size_t head_max = (2 + 255) + (3 + 255 + 255) + (5 + 255 + 2);
 
     auto handler() {
         return [session = session_](whorl::Loop& loop, const whorl::Connected& connected) {

@@ -119,6 +119,20 @@ TEST(Socks5, asks_for_a_password_where_it_wants_one) {
     EXPECT_EQ(line.refused(), bytes({5, 0xFF}));
 }
 
+TEST(Socks5, takes_the_longest_messages_at_once) {
+    Socks5Options options;
+    options.user = std::string(255, 'u');
+    options.password = std::string(255, 'p');
+    const std::string name(255, 'n');
+    World world;
+    world.name(name, {Address::loopback_v4(0)});
+    Line line(world, options);
+    Peer server = world.accept(80);
+    line.client.send(bytes({5, 255}) + std::string(255, '\2') +
+                     login(options.user, options.password) + to_name(name) + "hello");
+    EXPECT_TRUE(world.run_until([&] { return server.received() == "hello"; }));
+}
+
 TEST(Socks5, tells_why_not) {
     const auto told = [](const std::string& sent, const Socks5Options& options = {}) {
         World world;
