@@ -23,16 +23,17 @@ class Acceptor;
 
 // A connection that was accepted.
 struct Accepted {
-    Loop& loop;
-    Socket socket;
+    Loop& loop;           // of its stream
+    Socket socket;        // connected; the stream's from when the callable returns
     Address peer;         // who connected; with a PROXY header, who connected to the proxy
     Address proxy;        // the proxy, else null
     Address destination;  // where the proxy was connected to, else null
 };
 
+// How to listen, what the streams are like, and who is let in.
 struct AcceptorOptions {
-    ListenOptions listen = {};
-    StreamOptions stream = {};
+    ListenOptions listen = {};  // used by serve() of an address only
+    StreamOptions stream = {};  // of every connection
     // Streams at once; 0: no limit. Further connections wait, a few accepted, the rest in the backlog.
     std::uint32_t connections_max = 0;
     // Of one IP address; 0: no limit. Further ones are reset and counted. Cost: a look-up.
@@ -40,17 +41,20 @@ struct AcceptorOptions {
     // Every connection begins with a PROXY header (proxy_header.hpp), or is closed: only for ports that
     // nobody but the proxy reaches. Limits per peer then count proxies.
     bool proxy_header = false;
+    // How long the header may take; the connection is closed then. Zero: for ever.
     Nanoseconds proxy_header_deadline = std::chrono::seconds(5);
 };
 
+// Counted since serve(); marks are of the whole time.
 struct AcceptorStatistics {
-    std::uint32_t open = 0;  // streams now
-    std::uint32_t open_high = 0;
-    std::uint64_t accepted = 0;
+    std::uint32_t open = 0;          // streams now
+    std::uint32_t open_high = 0;     // the most at once
+    std::uint64_t accepted = 0;      // taken from the backlog, refused ones included
     std::uint64_t refused_peer = 0;  // by per_peer_max
     std::uint64_t refused = 0;       // no memory, no slot, bad PROXY header
     std::uint64_t shortages = 0;     // of descriptors, memory or slots; accepting goes on by itself
     std::uint64_t pauses = 0;        // at connections_max, or over the budget
+    // Why the last shortage or refusal was; none before the first. It is not cleared.
     Error last_error;
 };
 
@@ -80,10 +84,13 @@ class WHORL_EXPORT Acceptor {
     Acceptor(const Acceptor&) = delete;
     Acceptor& operator=(const Acceptor&) = delete;
 
+    // The listener; stale once it was closed.
     Listener listener() const noexcept;
+    // Valid as long as the acceptor is. Cost: none.
     const AcceptorStatistics& statistics() const noexcept;
     // Nobody is accepted until resume(); connections wait in the backlog.
     void pause() noexcept;
+    // Goes on after pause(). The streams that are there are not touched by either.
     void resume() noexcept;
     // Stops listening. Its streams go on.
     void close() noexcept;

@@ -16,11 +16,14 @@ namespace whorl {
 
 // The text of an address, by value: ends with a zero byte, at most 63 bytes before it.
 struct AddressText {
-    char data[64] = {};
-    std::uint32_t size = 0;
+    char data[64] = {};      // the text, then zeros
+    std::uint32_t size = 0;  // bytes before the first zero
 
+    // Ends with a zero byte. This, view() and the conversion are valid as long as this object is.
     const char* c_str() const noexcept { return data; }
+    // Without the zero byte.
     std::string_view view() const noexcept { return {data, size}; }
+    // As view(): for what takes a std::string_view.
     operator std::string_view() const noexcept { return view(); }
 };
 
@@ -64,15 +67,20 @@ class Address {
 
     // This host, for itself: 127.0.0.1 and ::1. Port 0 lets bind() choose one.
     WHORL_EXPORT static Address loopback_v4(std::uint16_t port) noexcept;
+    // ::1.
     WHORL_EXPORT static Address loopback_v6(std::uint16_t port) noexcept;
     // This host, for everyone: 0.0.0.0 and ::.
     WHORL_EXPORT static Address any_v4(std::uint16_t port) noexcept;
+    // ::.
     WHORL_EXPORT static Address any_v6(std::uint16_t port) noexcept;
 
+    // Whether there is an address.
     explicit operator bool() const noexcept { return length_ != 0; }
     // AF_INET, AF_INET6 or AF_UNSPEC (0).
     WHORL_EXPORT int family() const noexcept;
+    // Whether its family is AF_INET; false for no address.
     WHORL_EXPORT bool is_v4() const noexcept;
+    // Whether its family is AF_INET6, a v4-mapped address included; false for no address.
     WHORL_EXPORT bool is_v6() const noexcept;
     // In host order. No address has port 0.
     WHORL_EXPORT std::uint16_t port() const noexcept;

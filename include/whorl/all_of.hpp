@@ -175,6 +175,7 @@ template <class... Ops>
 struct AllOf : detail::Gather<Ops...> {
     struct Done {
         Error error;
+        // In the order of the operations; see above.
         std::tuple<Result<detail::DoneOf<Ops>>...> results;
     };
     using Base = detail::Gather<Ops...>;
@@ -201,6 +202,7 @@ struct AnyOf : detail::Gather<Ops...> {
     struct Done {
         Error error;
         std::size_t winner;  // the number of operations for none
+        // In the order of the operations. A loser's is an error, as a rule cancelled.
         std::tuple<Result<detail::DoneOf<Ops>>...> results;
     };
     using Base = detail::Gather<Ops...>;
@@ -218,11 +220,13 @@ struct AnyOf : detail::Gather<Ops...> {
     }
 };
 
+// Makes an operation of several, to be submitted. Owns: the operations, moved in. Cost: none; see AllOf.
 template <class... Ops>
 AllOf<Ops...> all_of(Ops... operations) noexcept {
     static_assert(sizeof...(Ops) > 0);
     return AllOf<Ops...>(std::move(operations)...);
 }
+// Makes an operation that the first success ends. Owns: the operations, moved in. Cost: none; see AnyOf.
 template <class... Ops>
 AnyOf<Ops...> any_of(Ops... operations) noexcept {
     static_assert(sizeof...(Ops) > 0);

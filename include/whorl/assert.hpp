@@ -40,6 +40,7 @@ void panic_hook_set(void (*hook)() noexcept) noexcept;
 
 }  // namespace whorl::detail
 
+// Ends the program with a message unless the condition holds. In every build.
 #define WHORL_ASSERT(condition)         \
     (__builtin_expect(!!(condition), 1) \
          ? static_cast<void>(0)         \
@@ -48,7 +49,10 @@ void panic_hook_set(void (*hook)() noexcept) noexcept;
 #if defined(WHORL_VERIFY_ON)
 #define WHORL_VERIFY(condition) WHORL_ASSERT(condition)
 #else
+// The same in builds with WHORL_VERIFY_ON (debug, fuzz, simulator); elsewhere it is compiled, never
+// computed.
 #define WHORL_VERIFY(condition) static_cast<void>(sizeof(!!(condition)))
 #endif
 
+// Tells the reader what is sometimes true. Compiled, never computed.
 #define WHORL_MAYBE(condition) static_cast<void>(sizeof(!!(condition)))

@@ -22,7 +22,7 @@ struct BackendReport {
     int sysctl_io_uring_disabled = -1;       // kernel.io_uring_disabled; -1 when it cannot be read
     int seccomp_mode = -1;                   // Seccomp: of /proc/self/status; 0 none, 2 filter
     std::uint64_t memlock_bytes = 0;         // soft RLIMIT_MEMLOCK
-    char text[400] = {};
+    char text[400] = {};                     // one line, ends with a zero byte
 };
 
 }  // namespace whorl

@@ -87,12 +87,14 @@ class Broadcast {
         state_->queue.end_all(Error());
         return {};
     }
+    // Publishes a copy. Errors, cost: as above. Limits: a copy that throws ends the program.
     Error publish(const T& message) noexcept { return publish(T(message)); }
     // Nothing more will come. What was published can still be read.
     void close() noexcept {
         state_->closed = true;
         state_->queue.end_all(Error::channel_closed);
     }
+    // How many have been published since it was made.
     std::uint64_t published() const noexcept { return state_->published; }
 
   private:
@@ -123,6 +125,7 @@ class BroadcastReader {
     std::uint64_t lost() const noexcept { return lost_; }
     // Messages that it has still to read, those included that it will have lost.
     std::uint64_t behind() const noexcept { return state_->published - next_; }
+    // Whether it was closed and all that is left has been read or lost.
     bool ended() const noexcept { return state_->closed && behind() == 0; }
 
   private:
@@ -141,11 +144,12 @@ struct AwaitBroadcast {
     struct Done {
         Error error;
     };
+    // Looks at the reader now: what is published between this and the submission does not count as read.
     template <class T>
     explicit AwaitBroadcast(const BroadcastReader<T>& reader) noexcept
         : state(*reader.state_), something(reader.behind() != 0) {}
     detail::BroadcastState& state;
-    bool something;
+    bool something;  // there was something to read
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;

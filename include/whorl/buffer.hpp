@@ -31,6 +31,7 @@ namespace whorl {
 // buffers that share one owner live on one thread. An owner without `release` owns nothing, is never
 // written and may therefore be shared by all threads (static bytes, views).
 struct BufferOwner {
+    // Gives the memory back, and the owner with it. Called on the thread of the last buffer.
     using Release = void (*)(BufferOwner*) noexcept;
     Release release = nullptr;     // called once, when the last buffer goes; null: nothing owned
     std::byte* base = nullptr;     // first byte of the memory
@@ -100,18 +101,26 @@ class Buffer {
         return buffer;
     }
 
+    // Whether it has memory at all, be it of size 0.
     explicit operator bool() const noexcept { return owner_ != nullptr; }
     bool empty() const noexcept { return size_ == 0; }
+    // The first valid byte; null for a null buffer. Write only where writable() says so.
     std::byte* data() noexcept { return data_; }
+    // The same, to read.
     const std::byte* data() const noexcept { return data_; }
+    // Valid bytes from data() on.
     std::size_t size() const noexcept { return size_; }
+    // Bytes of room from data() on, the valid ones included.
     std::size_t capacity() const noexcept { return capacity_; }
+    // Bytes before data() that prepend() may make valid again.
     std::size_t headroom() const noexcept {
         return owner_ == nullptr || owner_->base == nullptr
                    ? 0
                    : static_cast<std::size_t>(data_ - owner_->base);
     }
+    // The valid bytes, as long as this buffer has them.
     Bytes bytes() const noexcept { return {data_, size_}; }
+    // The same as characters; any bytes, not only UTF-8.
     std::string_view text() const noexcept { return bytes().text(); }
 
     // False for static and for shared bytes: writing to them would be seen by others.
@@ -171,6 +180,7 @@ class Buffer {
         if (--owner->references == 0) owner->release(owner);
     }
 
+    // For writers of pools and adopters: what it names, still its own; null for a null buffer.
     BufferOwner* owner() const noexcept { return owner_; }
 
   private:

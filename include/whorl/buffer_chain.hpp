@@ -29,8 +29,10 @@ class WHORL_EXPORT BufferChain {
     // Gives all buffers back and keeps the room.
     void clear() noexcept;
 
+    // How many buffers, the empty ones included.
     std::uint32_t count() const noexcept { return count_; }
     bool empty() const noexcept { return count_ == 0; }
+    // One of them, by its place from 0. Limits: below count(), asserted.
     Buffer& operator[](std::uint32_t index) noexcept {
         WHORL_ASSERT(index < count_);
         return parts_[index];

@@ -25,21 +25,26 @@ class BufferPool;
 
 // One block of a pool. `tag` belongs to who took it (the loop notes the stream it was received on).
 struct PoolBlock : BufferOwner {
-    PoolBlock* next = nullptr;
-    BufferPool* pool = nullptr;
+    PoolBlock* next = nullptr;   // in its class's free list, while it is free
+    BufferPool* pool = nullptr;  // which it goes back to
+    // Whatever its user notes; 0 when taken.
     std::uint64_t tag = 0;
-    std::uint32_t size_class = 0;
-    std::uint32_t chunk = 0;  // the number of the mapping that it lies in
+    std::uint32_t size_class = 0;  // which it was mapped for, a place in class_size
+    std::uint32_t chunk = 0;       // the number of the mapping that it lies in
 };
 
 // Lifetime: made by create(), ended by close(), which waits for no one: blocks still out keep the
 // pool's memory until they return. Thread: one (asserted once set_thread() was called).
 class WHORL_EXPORT BufferPool {
   public:
+    // How many sizes of blocks there are.
     static constexpr std::uint32_t class_count = 5;
+    // Bytes of the blocks of each class.
     static constexpr std::size_t class_size[class_count] = {256, 1024, 4096, 16384, 65536};
+    // More than this comes from the heap.
     static constexpr std::size_t block_size_max = class_size[class_count - 1];
 
+    // Called on the pool's thread, when the block is free already: look at it, keep nothing of it.
     using Returned = void (*)(void* context, PoolBlock& block) noexcept;
 
     // Limits: bytes_max bounds the bytes mapped for blocks. Errors: null when memory is exhausted.
@@ -76,6 +81,7 @@ class WHORL_EXPORT BufferPool {
     // All of the mapping that a block lies in. Mappings are numbered from 0 on as they are made, stay
     // where they are while the pool lives, and are at most chunks_max(). Cost: looks at each.
     Bytes chunk_of(const PoolBlock& block) const noexcept;
+    // The most mappings that the limit leaves room for.
     std::size_t chunks_max() const noexcept { return bytes_max_ / chunk_bytes_min; }
 
     // Runs after each return of a block; the one listener is the loop.
@@ -83,9 +89,13 @@ class WHORL_EXPORT BufferPool {
     // From now on blocks are taken and returned on the calling thread only (asserted).
     void set_thread() noexcept;
 
+    // Blocks that somebody has now.
     std::uint32_t blocks_out() const noexcept { return blocks_out_; }
+    // The most of them at once, ever.
     std::uint32_t blocks_out_high() const noexcept { return blocks_out_high_; }
+    // What is mapped for blocks, free ones included; it never shrinks. The heap's share is not counted.
     std::size_t bytes_mapped() const noexcept { return bytes_mapped_; }
+    // The limit given to create().
     std::size_t bytes_max() const noexcept { return bytes_max_; }
 
     // The whole structure, checked the slow way.

@@ -25,8 +25,8 @@ namespace whorl {
 // What the handler gets. There is a value exactly when the callable has run, and no error then.
 template <class Result>
 struct CallDone {
-    Error error;
-    std::optional<Result> value;
+    Error error;                  // see Call
+    std::optional<Result> value;  // empty with an error
 };
 
 namespace detail {
@@ -99,11 +99,12 @@ struct Call {
     static_assert(std::is_nothrow_move_constructible_v<typename State::Value>,
                   "a result moves without throwing");
 
+    // `loop`: where to call, kept until the end. `given` is moved in, once more on submission.
     Call(Remote loop, Callable given) noexcept
         : target_loop(std::move(loop)), callable(std::move(given)) {}
 
-    Remote target_loop;
-    Callable callable;
+    Remote target_loop;  // where it is called
+    Callable callable;   // given up on submission
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;

@@ -23,6 +23,7 @@ namespace whorl {
 // its end. Thread: the loop's.
 class WHORL_EXPORT CancelSource {
   public:
+    // Cancels on this loop, and on no other.
     explicit CancelSource(Loop& loop) noexcept : core_(&loop.core()) {}
     CancelSource(const CancelSource&) = delete;
     CancelSource& operator=(const CancelSource&) = delete;
@@ -33,8 +34,11 @@ class WHORL_EXPORT CancelSource {
     // Errors: ENOMEM: it goes on unattached. Of a Result: also its own error; nothing was started then.
     // Cost: O(1) on average; 32 bytes at most for each that is alive.
     Error attach(Operation operation) noexcept { return attach_handle(operation.value()); }
+    // As above.
     Error attach(Timer timer) noexcept { return attach_handle(timer.value()); }
+    // As above.
     Error attach(Watch watch) noexcept { return attach_handle(watch.value()); }
+    // What submit(), after(), every() and the like have returned, at once; its error is passed on.
     template <class Started>
     Error attach(const Result<Started>& started) noexcept {
         return started ? attach(*started) : started.error();
@@ -43,6 +47,7 @@ class WHORL_EXPORT CancelSource {
     // Cancels all that is attached and has not ended. From everywhere, also from a handler of one of them,
     // and while it runs the source may be destroyed by a handler's end. Again: nothing.
     void cancel() noexcept;
+    // Whether cancel() has been called; it cannot be taken back.
     bool cancelled() const noexcept { return cancelled_; }
 
   private:

@@ -172,6 +172,7 @@ class Sender {
         if (!channel_->ring.try_write(std::move(message))) return Error::queue_full;
         return {};
     }
+    // Tells the receiver of what write() put in. Cost: none when nothing is new to it.
     void flush() noexcept {
         if (channel_ == nullptr) return;
         channel_->ring.publish_ordered();
@@ -195,6 +196,7 @@ class Sender {
         if (channel_ == nullptr || !channel_->ring.consumer_closed()) return 0;
         return channel_->ring.pushed() - channel_->delivered.load(std::memory_order_acquire);
     }
+    // Whether it is an end of a channel: false once moved from or closed.
     explicit operator bool() const noexcept { return channel_ != nullptr; }
 
   private:
@@ -232,9 +234,11 @@ class Receiver {
     }
     // The sender is gone. What it sent before may still be in the channel.
     bool ended() const noexcept { return channel_ == nullptr || channel_->ring.producer_closed(); }
+    // Nothing is received any more; what is left is destroyed. As the receiver's end does.
     void close() noexcept {
         if (channel_ != nullptr) std::exchange(channel_, nullptr)->end_receiver();
     }
+    // Whether it is an end of a channel: false once moved from or closed.
     explicit operator bool() const noexcept { return channel_ != nullptr; }
 
   private:
@@ -260,8 +264,8 @@ struct Channel {
         return made;
     }
 
-    Sender<T> sender;
-    Receiver<T> receiver;
+    Sender<T> sender;      // for one thread
+    Receiver<T> receiver;  // for one loop
 };
 
 // Receives messages on a loop, until the sender closes.
@@ -278,8 +282,9 @@ template <class T>
 struct Receive {
     class Done {
       public:
+        // None with `more`; otherwise why it ended.
         Error error;
-        bool more = false;
+        bool more = false;     // messages, and the operation goes on
         Receiver<T> receiver;  // in the final one
 
         // The next message; null when there is none for now. It is the handler's to use, and to move
@@ -313,11 +318,12 @@ struct Receive {
         bool held_ = false;
     };
 
+    // At most `most` messages to a call of the handler.
     explicit Receive(Receiver<T>&& given, std::uint32_t most = 256) noexcept
         : receiver(std::move(given)), messages_max(most) {}
 
-    Receiver<T> receiver;
-    std::uint32_t messages_max;
+    Receiver<T> receiver;        // comes back in Done
+    std::uint32_t messages_max;  // of one call, from 1 on
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;
@@ -352,6 +358,7 @@ class AwaitSpace {
     struct Done {
         Error error;
     };
+    // The sender is looked at here and not kept.
     template <class T>
     explicit AwaitSpace(const Sender<T>& sender) noexcept : channel_(sender.channel_) {}
 

@@ -44,8 +44,11 @@ class ChildStream {
     // This descriptor, duplicated at submission: it stays the caller's and may be closed at once.
     static constexpr ChildStream descriptor(int fd) noexcept { return {How::descriptor, fd}; }
 
+    // What the functions above choose between.
     enum class How : std::uint8_t { inherited, null, pipe, descriptor };
+    // Which of the functions has made it.
     constexpr How how() const noexcept { return how_; }
+    // The caller's descriptor; -1 unless `how` is descriptor.
     constexpr int fd() const noexcept { return fd_; }
 
   private:
@@ -56,14 +59,17 @@ class ChildStream {
 
 // A descriptor of the caller's, and the number by which the child knows it.
 struct ChildDescriptor {
-    int fd;
-    int as;
+    int fd;  // in the parent
+    int as;  // in the child, from 3 on
 };
 
 // What to run, and how. Strings and arrays are copied at submission.
 struct SpawnOptions {
+    // Of `user` and `group`: the parent's.
     static constexpr std::uint32_t unchanged = UINT32_MAX;
+    // Of `descriptors`.
     static constexpr std::uint32_t descriptors_max = 16;
+    // The highest that a descriptor may have in the child.
     static constexpr int descriptor_number_max = 1023;
 
     // A path, or a name without a slash, which is searched for in the parent's PATH.
@@ -72,10 +78,10 @@ struct SpawnOptions {
     const char* const* arguments = nullptr;
     // NAME=value, a null pointer last. Null: the parent's at submission.
     const char* const* environment = nullptr;
-    const char* directory = nullptr;  // null: the parent's
-    ChildStream input = ChildStream::inherited();
-    ChildStream output = ChildStream::inherited();
-    ChildStream error = ChildStream::inherited();
+    const char* directory = nullptr;                // null: the parent's
+    ChildStream input = ChildStream::inherited();   // its descriptor 0
+    ChildStream output = ChildStream::inherited();  // its descriptor 1
+    ChildStream error = ChildStream::inherited();   // its descriptor 2
     // More than the standard ones. Each is duplicated at submission and stays the caller's; in the child
     // it stands at its number from 3 to descriptor_number_max, whatever had that in the parent.
     const ChildDescriptor* descriptors = nullptr;
@@ -85,8 +91,8 @@ struct SpawnOptions {
     std::int32_t process_group = -1;
     // Real, effective and saved IDs. With either, the supplementary groups are dropped.
     std::uint32_t user = unchanged;
-    std::uint32_t group = unchanged;
-    bool kill_on_close = false;  // closing the handle kills it
+    std::uint32_t group = unchanged;  // as `user`
+    bool kill_on_close = false;       // closing the handle kills it
 };
 
 // Makes a child that runs a program.
@@ -114,15 +120,15 @@ struct SpawnOptions {
 //   disk; however large the parent is. With `user` or `group` the parent's page tables are copied.
 //   A buffer of the pool. Source: clone(2), execve(2).
 struct Spawn {
-    SpawnOptions options;
+    SpawnOptions options;  // copied at submission
 
     struct Done {
         Error error;
-        SpawnStep step;  // what failed; none without an error, and when it was cancelled
-        Child child;
-        Pipe input;   // to write to the child's input; null when it is no pipe
-        Pipe output;  // to read from
-        Pipe error_output;
+        SpawnStep step;     // what failed; none without an error, and when it was cancelled
+        Child child;        // null with an error
+        Pipe input;         // to write to the child's input; null when it is no pipe
+        Pipe output;        // to read from
+        Pipe error_output;  // to read from
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::spawn;
@@ -139,11 +145,11 @@ struct Spawn {
 // Errors: ECHILD (it has been reaped before: by another WaitChild, or by somebody else in this process).
 // Cost: a buffer of the pool; a poll, and one system call. Source: waitid(2).
 struct WaitChild {
-    Child child;
+    Child child;  // from Spawn
 
     struct Done {
         Error error;
-        ChildExit exit;
+        ChildExit exit;  // how it ended; with an error nothing
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::wait_child;

@@ -21,24 +21,26 @@
 
 namespace whorl {
 
+// How many connections, and how they are made.
 struct PoolOptions {
     std::uint32_t per_host_max = 8;    // connections to one host: lent, kept, being made; from 1 on
     std::uint32_t total_max = 100;     // to all of them; from 1 on
     std::uint32_t idle_max = 32;       // kept, to all of them; 0: none is kept
     std::uint32_t waiting_max = 1000;  // who wait for one; from 1 on
     Nanoseconds idle = std::chrono::seconds(15);  // how long one is kept; zero: for ever
-    ConnectorOptions connect = {};
-    StreamOptions stream = {};         // of all of them
-    HostResolver* resolver = nullptr;  // null: getaddrinfo(3); it outlives the pool
+    ConnectorOptions connect = {};                // how a new one is made
+    StreamOptions stream = {};                    // of all of them
+    HostResolver* resolver = nullptr;             // null: getaddrinfo(3); it outlives the pool
 };
 
+// Counted since create().
 struct PoolStatistics {
-    std::uint32_t lent = 0;  // now
-    std::uint32_t idle = 0;
-    std::uint32_t connecting = 0;
-    std::uint32_t waiting = 0;
-    std::uint64_t made = 0;
-    std::uint64_t reused = 0;  // lent again
+    std::uint32_t lent = 0;        // now
+    std::uint32_t idle = 0;        // kept
+    std::uint32_t connecting = 0;  // being made
+    std::uint32_t waiting = 0;     // who wait
+    std::uint64_t made = 0;        // connections, successful ones
+    std::uint64_t reused = 0;      // lent again
     std::uint64_t dropped =
         0;  // kept ones that the peer has closed, or for which the time was over
 };
@@ -72,6 +74,7 @@ class WHORL_EXPORT ConnectionPool {
     // Closes all that are kept.
     void clear() noexcept;
 
+    // As of now. Cost: a copy.
     PoolStatistics statistics() const noexcept;
 
   private:
@@ -93,14 +96,16 @@ class WHORL_EXPORT ConnectionPool {
 struct TakeConnection {
     struct Done {
         Error error;
+        // Lent; null with an error. Valid until it is given back or closes.
         Stream* stream = nullptr;
         bool reused = false;  // it was lent before: a server may close it at any time
     };
+    // The name is not kept beyond the submission.
     TakeConnection(ConnectionPool& from, std::string_view to, std::uint16_t number) noexcept
         : pool(from.state_), host(to), port(number) {}
     detail::PoolState* pool;
-    std::string_view host;
-    std::uint16_t port;
+    std::string_view host;  // a name or number, up to 253 bytes
+    std::uint16_t port;     // from 1 on
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;

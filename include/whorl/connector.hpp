@@ -14,8 +14,9 @@
 
 namespace whorl {
 
+// How long to wait, how often to try.
 struct ConnectorOptions {
-    ConnectOptions connect = {};
+    ConnectOptions connect = {};  // of every attempt
     // How long an address is given before the next is tried beside it; one that fails is followed at
     // once. Source: RFC 8305 section 5.
     Nanoseconds stagger = std::chrono::milliseconds(250);
@@ -23,15 +24,17 @@ struct ConnectorOptions {
     Nanoseconds total = std::chrono::seconds(30);          // bound of everything; 0: none
     std::uint32_t rounds = 1;                              // how often all addresses are tried
     Nanoseconds backoff = std::chrono::milliseconds(100);  // before the second round, then doubling
+    // Where the doubling of `backoff` ends.
     Nanoseconds backoff_max = std::chrono::seconds(30);
     // Half to all of the back-off is waited, as drawn from this and the clock, so that clients that
     // lost a server together do not come back together.
     std::uint64_t seed = 0;
 };
 
+// What a connector's handler is given.
 struct Connected {
-    Error error;
-    Socket socket;
+    Error error;                 // none, or of the last attempt
+    Socket socket;               // the handler's; null with an error
     Address address;             // the one that answered
     std::uint32_t attempts = 0;  // that were begun
 };

@@ -19,13 +19,14 @@ namespace whorl {
 struct ControlMessage {
     int level = 0;  // SOL_SOCKET, IPPROTO_IP, …
     int type = 0;   // SCM_RIGHTS, IP_PKTINFO, …
-    Bytes data;
+    Bytes data;     // without header and padding
 };
 
 // Reads the control messages out of bytes, whatever they hold: every length is checked, and no byte
 // outside is looked at. Lifetime: names bytes that are somebody else's. Cost: no allocation.
 class ControlReader {
   public:
+    // Of msg_control, as far as msg_controllen says. Any alignment will do.
     explicit ControlReader(Bytes bytes) noexcept : rest_(bytes) {}
 
     // The next message; false at the end, and where a length makes no sense.
@@ -41,11 +42,13 @@ class ControlReader {
 // Writes control messages into memory of the caller's. Cost: no allocation.
 class ControlBuilder {
   public:
+    // `data` stays the caller's, and need not be aligned.
     ControlBuilder(void* data, std::size_t capacity) noexcept
         : data_(static_cast<unsigned char*>(data)), capacity_(capacity) {}
 
     // Returns false, and changes nothing, when there is no room.
     WHORL_EXPORT bool add(int level, int type, const void* data, std::size_t size) noexcept;
+    // The bytes of a trivially copyable value, such as an int or an in_pktinfo.
     template <class Value>
     bool add(int level, int type, const Value& value) noexcept {
         return add(level, type, &value, sizeof value);

@@ -22,6 +22,7 @@
 
 namespace whorl {
 
+// How many loops there are, where they run, and what they are like.
 struct CoreSetOptions {
     // How many loops; 0 for Topology::useful(), one for each physical core that we may use and pay for, or
     // for as many as `cpus` has. More than there are processors share them.
@@ -30,7 +31,7 @@ struct CoreSetOptions {
     // and so on. Null for those of Topology in its order. Owns: nothing, start() reads it. Limits: not looked
     // at is what the control group's quota pays for: compare with Topology::quota().
     const std::uint32_t* cpus = nullptr;
-    std::uint32_t cpus_count = 0;
+    std::uint32_t cpus_count = 0;  // 0 when `cpus` is null
     // Binds each thread to its processor, in the order of Topology. Not for machines that are shared with
     // others, where the scheduler knows better.
     bool pin = true;
@@ -82,6 +83,7 @@ class WHORL_EXPORT CoreSet {
     }
     ~CoreSet();
 
+    // How many loops were started.
     std::uint32_t size() const noexcept;
     // The processor of a loop's thread; -1 when it is not bound to one.
     int cpu(std::uint32_t core) const noexcept;

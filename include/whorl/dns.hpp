@@ -24,49 +24,52 @@
 
 namespace whorl::dns {
 
+// What is asked before the servers are.
 enum class Hosts : std::uint8_t {
     none,         // servers alone
     file,         // /etc/hosts first
     environment,  // first the file that the variable CARES_HOSTS names, else /etc/hosts
 };
 
+// Which servers are asked, how long, and what of their answers is kept.
 struct Options {
     // Asked in this order. Port 0 is 53, a scope is refused. None: those of resolv.conf(5), and without
     // one this host.
     const Address* servers = nullptr;
-    std::size_t servers_count = 0;
+    std::size_t servers_count = 0;  // 0: none
     // Its search domains, ndots and options count for hosts in any case. Null: /etc/resolv.conf.
     const char* resolv_conf = nullptr;
-    Hosts hosts = Hosts::file;
+    Hosts hosts = Hosts::file;  // see Hosts
     Nanoseconds timeout =
         std::chrono::seconds(2);  // of a server's first try; then longer. From 1 ms on
     std::uint32_t tries = 3;      // of each server, from 1 on
     // Names for which servers are asked at once; further ones wait. More may be lost on the way.
     std::uint32_t under_way_max = 100;
-    std::uint32_t cache_max = 1000;  // answers that are kept; 0: none
-    std::size_t cache_bytes_max = std::size_t{1} << 20;
+    std::uint32_t cache_max = 1000;                      // answers that are kept; 0: none
+    std::size_t cache_bytes_max = std::size_t{1} << 20;  // of all kept answers; the oldest go first
     Nanoseconds ttl_min{0};  // what is kept shorter by its own word is kept as long as this
-    Nanoseconds ttl_max = std::chrono::hours(24);
+    Nanoseconds ttl_max = std::chrono::hours(24);  // what says more is kept no longer than this
     // How long it is kept that a name is not there, or has no such record; 0: not at all.
     Nanoseconds negative_ttl = std::chrono::seconds(10);
 };
 
+// Counted since the resolver was made.
 struct Statistics {
-    std::uint64_t asked = 0;    // questions that c-ares was given
-    std::uint64_t kept = 0;     // answered by what was kept
-    std::uint64_t joined = 0;   // that another one's answer was waited for
-    std::uint64_t evicted = 0;  // for want of room
-    std::uint32_t under_way = 0;
-    std::uint32_t entries = 0;  // kept now
-    std::size_t bytes = 0;      // of these
+    std::uint64_t asked = 0;      // questions that c-ares was given
+    std::uint64_t kept = 0;       // answered by what was kept
+    std::uint64_t joined = 0;     // that another one's answer was waited for
+    std::uint64_t evicted = 0;    // for want of room
+    std::uint32_t under_way = 0;  // names that servers are asked for now
+    std::uint32_t entries = 0;    // kept now
+    std::size_t bytes = 0;        // of these
 };
 
 // A host and port of a service (SRV).
 struct Service {
-    std::string_view host;
-    std::uint16_t port = 0;
-    std::uint16_t priority = 0;
-    std::uint16_t weight = 0;
+    std::string_view host;       // valid as long as its Records are
+    std::uint16_t port = 0;      // 1 to 65535; 0 comes through as the record has it
+    std::uint16_t priority = 0;  // the lowest first
+    std::uint16_t weight = 0;    // among those of one priority
 };
 
 namespace detail {
@@ -89,6 +92,7 @@ template <class Record>
 class Records {
   public:
     Records() noexcept = default;
+    // For the library.
     explicit Records(detail::Answer* answer) noexcept : answer_(answer) {}
     Records(Records&& other) noexcept : answer_(std::exchange(other.answer_, nullptr)) {}
     Records& operator=(Records&& other) noexcept {
@@ -100,6 +104,7 @@ class Records {
         return static_cast<const Record*>(detail::answer_records(answer_));
     }
     const Record* end() const noexcept { return begin() + size(); }
+    // How many records there are.
     std::size_t size() const noexcept { return detail::answer_count(answer_); }
     bool empty() const noexcept { return size() == 0; }
 
@@ -131,6 +136,7 @@ class WHORL_EXPORT Resolver final : public HostResolver {
 
     // Forgets all that is kept.
     void clear() noexcept;
+    // Valid as long as the resolver is where it is. Cost: none.
     const Statistics& statistics() const noexcept;
 
   private:
@@ -157,10 +163,11 @@ struct FindServices {
         Error error;
         Records<Service> services;  // at least one exactly when there is no error
     };
+    // The name is used during the submission alone.
     FindServices(Resolver& resolver, std::string_view service) noexcept
         : state(resolver.state_), name(service) {}
     detail::State* state;
-    std::string_view name;
+    std::string_view name;  // without search
 
     static constexpr whorl::detail::OpKind kind = whorl::detail::OpKind::wait;
     static constexpr bool opens = true;
@@ -184,10 +191,11 @@ struct FindTexts {
         Error error;
         Records<std::string_view> texts;  // at least one exactly when there is no error
     };
+    // The name is used during the submission alone.
     FindTexts(Resolver& resolver, std::string_view of) noexcept
         : state(resolver.state_), name(of) {}
     detail::State* state;
-    std::string_view name;
+    std::string_view name;  // without search
 
     static constexpr whorl::detail::OpKind kind = whorl::detail::OpKind::wait;
     static constexpr bool opens = true;

@@ -63,8 +63,9 @@ namespace whorl {
 // Four bytes, trivially copyable; true in a condition when it *is* an error.
 class [[nodiscard]] Error {
   public:
+    // Whorl's own errors. A number never changes its meaning; text() tells it.
     enum Code : std::int32_t {
-        ok = 0,
+        ok = 0,  // success
 #define WHORL_ERROR_ENUMERATOR(name, number, text) name = number,
         WHORL_ERROR_LIST(WHORL_ERROR_ENUMERATOR)
 #undef WHORL_ERROR_ENUMERATOR
@@ -88,8 +89,11 @@ class [[nodiscard]] Error {
         return error;
     }
 
+    // Whether it is an error.
     constexpr explicit operator bool() const noexcept { return value_ != 0; }
+    // 0, an errno value, or a Code; see from_value().
     constexpr std::int32_t value() const noexcept { return value_; }
+    // Whether it is an errno value, not success and not one of whorl's own.
     constexpr bool is_errno() const noexcept { return value_ > 0 && value_ < 4096; }
 
     // A short name such as "cancelled" or "ECONNRESET"; never null. Thread: any. Cost: a look-up.

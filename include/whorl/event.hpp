@@ -19,12 +19,14 @@ namespace whorl {
 // ends those who wait on that loop. Thread: the loop's.
 class Event {
   public:
+    // Whether set() was called last, and not reset().
     bool is_set() const noexcept { return set_; }
     // Ends everybody's waiting, in the order in which they came. Cost: O(1) for each.
     void set() noexcept {
         set_ = true;
         queue_.end_all(Error());
     }
+    // Those who begin to wait from now on wait. Those who were ended are not called back.
     void reset() noexcept { set_ = false; }
 
   private:
@@ -41,8 +43,9 @@ struct AwaitEvent {
     struct Done {
         Error error;
     };
+    // The event must outlive the submission; what waits is ended by its end.
     explicit AwaitEvent(Event& given) noexcept : event(given) {}
-    Event& event;
+    Event& event;  // what is waited for
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;

@@ -76,9 +76,11 @@ enum class Missed : std::uint8_t {
 
 // Directions to watch a foreign descriptor for; combine with |.
 enum class Interest : std::uint8_t { none = 0, readable = 1, writable = 2, priority = 4 };
+// Both directions.
 constexpr Interest operator|(Interest a, Interest b) noexcept {
     return static_cast<Interest>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
 }
+// Whether `bit`, or any of several, is in `set`.
 constexpr bool has(Interest set, Interest bit) noexcept {
     return (static_cast<std::uint8_t>(set) & static_cast<std::uint8_t>(bit)) != 0;
 }
@@ -86,13 +88,13 @@ constexpr bool has(Interest set, Interest bit) noexcept {
 // A watched descriptor is ready. An error or hang-up is reported as readiness of every direction that
 // was asked for, and by its own flag.
 struct Watched {
-    Watch watch;
-    Error error;  // it cannot be watched (EBADF, ENOMEM): final, the watch is gone
-    bool readable = false;
-    bool writable = false;
-    bool priority = false;
-    bool failed = false;   // POLLERR
-    bool hung_up = false;  // POLLHUP or POLLRDHUP
+    Watch watch;            // whose handler this is
+    Error error;            // it cannot be watched (EBADF, ENOMEM): final, the watch is gone
+    bool readable = false;  // POLLIN
+    bool writable = false;  // POLLOUT
+    bool priority = false;  // POLLPRI: out-of-band data and the like
+    bool failed = false;    // POLLERR
+    bool hung_up = false;   // POLLHUP or POLLRDHUP
 };
 
 // Where in a turn a hook runs.

@@ -42,16 +42,17 @@ namespace whorl {
 //   files that makes no difference.
 // Source: openat2(2).
 struct OpenFile {
-    std::string_view path;
+    std::string_view path;      // copied at submission, and back in `paths`
     int flags = 0;              // O_RDONLY, O_CREAT, …; O_CLOEXEC and others are added
     std::uint32_t mode = 0644;  // of a file that is created, less the umask
     std::uint64_t resolve = 0;  // RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, …
+    // What a relative path begins at: a directory that is open. Null: the process's working directory.
     File directory = {};
 
     struct Done {
         Error error;
-        File file;
-        Paths paths;
+        File file;    // the handler's; null with an error
+        Paths paths;  // the path, as given
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::open_file;
@@ -83,13 +84,13 @@ inline Error room_check(const Buffer& buffer) noexcept {
 //   invalid_argument. A file opened with O_DIRECT: see file_alignment(), else misaligned from submit.
 // Errors: EISDIR. Source: pread(2).
 struct ReadAt {
-    File file;
-    Buffer buffer;
-    std::uint64_t offset = 0;
+    File file;                 // open for reading
+    Buffer buffer;             // room for what is read
+    std::uint64_t offset = 0;  // where from, in bytes
 
     struct Done {
         Error error;
-        Buffer buffer;
+        Buffer buffer;  // the one that was given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::read_at;
@@ -112,13 +113,13 @@ struct ReadAt {
 // size tells how far it came.
 // Errors: end_of_file (the file ends before the buffer does); as ReadAt.
 struct ReadExactAt {
-    File file;
-    Buffer buffer;
-    std::uint64_t offset = 0;
+    File file;                 // open for reading
+    Buffer buffer;             // room for all that is wanted
+    std::uint64_t offset = 0;  // where from, in bytes
 
     struct Done {
         Error error;
-        Buffer buffer;
+        Buffer buffer;  // the one that was given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::read_exact_at;
@@ -141,14 +142,14 @@ struct ReadExactAt {
 // Limits: as ReadAt, by size() instead of capacity.
 // Errors: ENOSPC, EDQUOT, EFBIG, EPERM (sealed), EIO. Source: pwrite(2).
 struct WriteAt {
-    File file;
-    Buffer buffer;
-    std::uint64_t offset = 0;
+    File file;                 // open for writing
+    Buffer buffer;             // what is written
+    std::uint64_t offset = 0;  // where to, in bytes; may be beyond the end
 
     struct Done {
         Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        std::uint64_t bytes;  // written
+        Buffer buffer;        // the one that was given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::write_at;
@@ -170,14 +171,14 @@ struct WriteAt {
 // Writes a whole buffer, in as many rounds as it takes. With an error, `bytes` is what had been written.
 // Errors: as WriteAt.
 struct WriteAllAt {
-    File file;
-    Buffer buffer;
-    std::uint64_t offset = 0;
+    File file;                 // open for writing
+    Buffer buffer;             // what is written
+    std::uint64_t offset = 0;  // where to, in bytes; may be beyond the end
 
     struct Done {
         Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        std::uint64_t bytes;  // written
+        Buffer buffer;        // the one that was given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::write_all_at;
@@ -200,13 +201,13 @@ struct WriteAllAt {
 // holds. Errors: as WriteAt; on libev EOPNOTSUPP or ESPIPE for files that know no appending, as some of
 // /proc, to which io_uring just writes. Source: pwritev2(2), RWF_APPEND.
 struct Append {
-    File file;
-    Buffer buffer;
+    File file;      // open for writing
+    Buffer buffer;  // what is written
 
     struct Done {
         Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        std::uint64_t bytes;  // written
+        Buffer buffer;        // the one that was given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::append;
@@ -226,14 +227,14 @@ struct Append {
 // file ends; `bytes` and the buffers' sizes tell how far it came. Errors: as ReadAt; ENOMEM from submit;
 // invalid_argument (a buffer cannot be written). Source: preadv(2).
 struct ReadChainAt {
-    File file;
-    BufferChain chain;
-    std::uint64_t offset = 0;
+    File file;                 // open for reading
+    BufferChain chain;         // room for what is read
+    std::uint64_t offset = 0;  // where from, in bytes
 
     struct Done {
         Error error;
-        std::uint64_t bytes;
-        BufferChain chain;
+        std::uint64_t bytes;  // read, in all
+        BufferChain chain;    // the one that was given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::read_chain_at;
@@ -248,14 +249,14 @@ struct ReadChainAt {
 // Writes all buffers of a chain, gathered, in as many rounds as it takes.
 // Errors: as WriteAt; ENOMEM from submit. Source: pwritev(2).
 struct WriteChainAt {
-    File file;
-    BufferChain chain;
-    std::uint64_t offset = 0;
+    File file;                 // open for writing
+    BufferChain chain;         // what is written
+    std::uint64_t offset = 0;  // where to, in bytes; may be beyond the end
 
     struct Done {
         Error error;
-        std::uint64_t bytes;
-        BufferChain chain;
+        std::uint64_t bytes;  // written, in all
+        BufferChain chain;    // the one that was given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::write_chain_at;
@@ -271,8 +272,8 @@ struct WriteChainAt {
 // read the data again. It says nothing of the file's name: sync the directory, too.
 // Errors: EIO, ENOSPC, EDQUOT (delayed: what was written before is lost). Source: fsync(2).
 struct Sync {
-    File file;
-    bool data_only = false;
+    File file;               // or a directory
+    bool data_only = false;  // fdatasync(2)
 
     struct Done {
         Error error;
@@ -299,10 +300,10 @@ WHORL_EXPORT void range_store(OpRecord& record, std::uint64_t offset, std::uint6
 // Limits: offset and length together below 2^63, else invalid_argument; length 0: to the end.
 // Errors: EIO, ENOSPC, EINVAL (flags). Source: sync_file_range(2).
 struct SyncRange {
-    File file;
-    std::uint64_t offset = 0;
-    std::uint64_t length = 0;
-    std::uint32_t flags = 0;  // SYNC_FILE_RANGE_WRITE, …
+    File file;                 // open in any mode
+    std::uint64_t offset = 0;  // in bytes
+    std::uint64_t length = 0;  // in bytes; 0: to the end
+    std::uint32_t flags = 0;   // SYNC_FILE_RANGE_WRITE, …
 
     struct Done {
         Error error;
@@ -325,8 +326,8 @@ struct SyncRange {
 //   ETXTBSY (swapped to).
 // Limits: below 2^63, else invalid_argument. Source: ftruncate(2).
 struct Truncate {
-    File file;
-    std::uint64_t size = 0;
+    File file;               // a regular one, open for writing
+    std::uint64_t size = 0;  // in bytes
 
     struct Done {
         Error error;
@@ -347,10 +348,10 @@ struct Truncate {
 // Limits: as SyncRange. Errors: ENOSPC, EDQUOT, EFBIG, EOPNOTSUPP (not this file system), ENODEV (not a
 //   regular file), EINVAL (length 0), EPERM. Source: fallocate(2).
 struct Allocate {
-    File file;
-    std::uint64_t offset = 0;
-    std::uint64_t length = 0;
-    std::uint32_t flags = 0;
+    File file;                 // a regular one, open for writing
+    std::uint64_t offset = 0;  // in bytes
+    std::uint64_t length = 0;  // in bytes, not 0
+    std::uint32_t flags = 0;   // 0, or those above
 
     struct Done {
         Error error;
@@ -371,9 +372,9 @@ struct Allocate {
 // Says how a piece of the file is going to be read. Limits: as SyncRange.
 // Errors: EINVAL (no such advice). Source: posix_fadvise(2).
 struct Advise {
-    File file;
-    std::uint64_t offset = 0;
-    std::uint64_t length = 0;
+    File file;                 // open in any mode
+    std::uint64_t offset = 0;  // in bytes
+    std::uint64_t length = 0;  // in bytes; 0: to the end
     std::uint32_t advice = 0;  // POSIX_FADV_SEQUENTIAL, …
 
     struct Done {
@@ -394,36 +395,41 @@ struct Advise {
 
 // What a file is. Times are those of CLOCK_REALTIME.
 struct FileStatus {
+    // An instant on CLOCK_REALTIME, to the nanosecond.
     using Time = std::chrono::time_point<std::chrono::system_clock, Nanoseconds>;
-    std::uint64_t size = 0;
-    std::uint64_t allocated = 0;  // bytes taken on the device; less than size: there are holes
-    std::uint64_t inode = 0;
-    std::uint64_t device = 0;  // as st_dev
-    std::uint32_t mode = 0;    // type and permissions, as st_mode
-    std::uint32_t links = 0;
-    std::uint32_t user = 0;
-    std::uint32_t group = 0;
+    std::uint64_t size = 0;        // bytes up to the end, holes included
+    std::uint64_t allocated = 0;   // bytes taken on the device; less than size: there are holes
+    std::uint64_t inode = 0;       // its number on `device`
+    std::uint64_t device = 0;      // as st_dev
+    std::uint32_t mode = 0;        // type and permissions, as st_mode
+    std::uint32_t links = 0;       // names it has
+    std::uint32_t user = 0;        // the owner's number
+    std::uint32_t group = 0;       // the group's
     std::uint32_t block_size = 0;  // preferred for transfers
-    Time modified{};
-    Time accessed{};
-    Time changed{};
+    Time modified{};               // its bytes
+    Time accessed{};               // read; many mounts keep it only roughly (relatime)
+    Time changed{};                // its bytes, mode, owner or names
 
+    // Whether it is a file of bytes, on a disk or in memory.
     WHORL_EXPORT bool is_regular() const noexcept;
+    // Whether it is a directory.
     WHORL_EXPORT bool is_directory() const noexcept;
+    // Whether it is a symbolic link; only asked without `follow`.
     WHORL_EXPORT bool is_link() const noexcept;
 };
 
 // Asks what a name stands for, or with an empty path what the open file `directory` is.
 // Errors: ENOENT, EACCES, ENOTDIR, ELOOP, ENAMETOOLONG. Source: statx(2).
 struct Stat {
-    std::string_view path = {};
-    bool follow = true;  // a symbolic link to what it names
+    std::string_view path = {};  // copied at submission; empty: `directory` itself
+    bool follow = true;          // a symbolic link to what it names
+    // What a relative path begins at, or is asked about. Null: the process's working directory.
     File directory = {};
 
     struct Done {
         Error error;
-        FileStatus status;
-        Paths paths;
+        FileStatus status;  // without an error
+        Paths paths;        // the path, as given
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::stat;

@@ -33,12 +33,14 @@ enum class FileChange : std::uint8_t {
     written = 4,     // a descriptor open for writing was closed: the file is complete
     attributes = 8,  // mode, owner, times, number of names
     moved = 16,      // renamed
-    removed = 32,
-    all = 63,
+    removed = 32,    // deleted: this name of it
+    all = 63,        // each of these
 };
+// Both kinds of changes.
 constexpr FileChange operator|(FileChange a, FileChange b) noexcept {
     return static_cast<FileChange>(static_cast<std::uint8_t>(a) | static_cast<std::uint8_t>(b));
 }
+// Whether `bit`, or any of several, is in `set`.
 constexpr bool has(FileChange set, FileChange bit) noexcept {
     return (static_cast<std::uint8_t>(set) & static_cast<std::uint8_t>(bit)) != 0;
 }
@@ -51,16 +53,18 @@ struct ObservedFile {
     }
 };
 
+// Something that has happened. Valid until the handler returns.
 struct FileEvent {
+    // What has happened: to `path`, to what was given to add(), or to the observer.
     enum class Kind : std::uint8_t {
-        created,
-        modified,
-        written,
-        attributes,
+        created,     // as FileChange::created, and so the next three
+        modified,    // by write(2), truncate(2) and the like
+        written,     // and closed: complete
+        attributes,  // mode, owner, times, number of names
         moved,       // from `from` to `path`, both observed
         moved_away,  // `path` has gone to where nobody observes
         moved_here,  // `path` has come from where nobody observes
-        removed,
+        removed,     // `path` is gone
         // Of what was given to add(): `path` is empty.
         gone,       // removed, with the last name and descriptor; it is not observed any more
         renamed,    // it has another name now. A file or directory stays observed, a tree does not
@@ -71,20 +75,22 @@ struct FileEvent {
         failed,    // `error`: a directory of a tree (`path`) cannot be observed; or, with a null
                    // `observed`, the observer itself, which is closed and calls nothing more
     };
-    Kind kind;
-    bool directory = false;  // what `path` names is one
-    ObservedFile observed = {};
-    std::string_view path = {};  // relative to what was given to add(); empty: that itself
-    ObservedFile from_observed = {};
-    std::string_view from = {};  // of `moved`
-    Error error = {};
+    Kind kind;                        // what has happened
+    bool directory = false;           // what `path` names is one
+    ObservedFile observed = {};       // of which add(); null: of the observer
+    std::string_view path = {};       // relative to what was given to add(); empty: that itself
+    ObservedFile from_observed = {};  // of `moved`: of which add() `from` is
+    std::string_view from = {};       // of `moved`
+    Error error = {};                 // of `failed`
 };
 
+// What one add() observes.
 struct ObserveOptions {
-    FileChange changes = FileChange::all;
+    FileChange changes = FileChange::all;  // none is invalid_argument
     bool tree = false;  // a directory with all directories below it, those that are made later, too
 };
 
+// How an observer tells of moves.
 struct FileObserverOptions {
     // The kernel tells of the two halves of a move one after the other. When the second is not there yet,
     // the first waits so long for it before it is told as moved_away.
@@ -175,6 +181,7 @@ Result<FileObserver> observe_files(Loop& loop, const FileObserverOptions& option
         loop, options,
         new (std::nothrow) detail::FileHandler<Stored>(Stored(std::forward<Handler>(handler))));
 }
+// As above, with the default options.
 template <class Handler>
 Result<FileObserver> observe_files(Loop& loop, Handler&& handler) {
     return observe_files(loop, FileObserverOptions(), std::forward<Handler>(handler));

@@ -25,22 +25,25 @@
 
 namespace whorl {
 
+// The order of a number's bytes: big is the network's.
 enum class Endian : std::uint8_t { big, little };
 
 // A number of fixed size that says how long a frame is.
 struct LengthPrefix {
-    std::uint8_t bytes = 4;  // 1 to 8
-    Endian endian = Endian::big;
-    bool inclusive = false;  // the number counts itself, too
+    std::uint8_t bytes = 4;       // 1 to 8
+    Endian endian = Endian::big;  // of the number
+    bool inclusive = false;       // the number counts itself, too
 };
 
 // What stands around a frame's bytes when it is sent.
 struct FrameEdges {
-    char head[24];
-    char tail[8];
-    std::uint8_t head_size = 0;
-    std::uint8_t tail_size = 0;
+    char head[24];               // what goes first
+    char tail[8];                // what goes last
+    std::uint8_t head_size = 0;  // valid bytes of `head`
+    std::uint8_t tail_size = 0;  // valid bytes of `tail`
+    // What goes before the frame; valid as long as this object is.
     std::string_view before() const noexcept { return {head, head_size}; }
+    // What goes after the frame; valid as long as this object is.
     std::string_view after() const noexcept { return {tail, tail_size}; }
 };
 
@@ -48,6 +51,7 @@ struct FrameEdges {
 // and prefix. Lifetime: a value of 32 bytes. Thread: as any value.
 class Framing {
   public:
+    // What the functions below choose between.
     enum class Kind : std::uint8_t { line, crlf, delimiter, length, varint, netstring, fixed };
 
     // Ends with LF; a CR before it is dropped, too.
@@ -67,11 +71,15 @@ class Framing {
     // Every frame has this size. Limits: at least 1, asserted.
     WHORL_EXPORT static Framing fixed(std::size_t size) noexcept;
 
+    // Which of the functions has made it.
     Kind kind() const noexcept { return kind_; }
+    // The most bytes of a frame, without marks and prefix; of `fixed` the size itself.
     std::size_t max() const noexcept { return max_; }
     // The most that a framer has to join: a whole frame with its marks.
     std::size_t span_max() const noexcept;
+    // What ends a frame of `delimiter`; empty for other kinds. Valid as long as this object is.
     std::string_view mark() const noexcept { return {mark_, mark_size_}; }
+    // What a frame of `length` begins with; means nothing for other kinds.
     LengthPrefix prefix() const noexcept { return prefix_; }
 
     // What goes before and after `size` bytes. Errors: frame_too_large (above max, or not the fixed
@@ -117,6 +125,7 @@ class WHORL_EXPORT Framer {
     }
     // Bytes of a frame that has begun.
     std::size_t held() const noexcept { return joined_ ? 0 : own_.size(); }
+    // These bytes themselves, as held() counts them; valid until next() is called.
     Bytes held_bytes() const noexcept { return joined_ ? Bytes() : own_.bytes(); }
 
   private:

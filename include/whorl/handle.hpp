@@ -16,19 +16,25 @@ template <class Tag>
 class Handle {
   public:
     constexpr Handle() noexcept = default;
+    // For the library and for tables of handles: names a slot, whoever has that now.
     constexpr Handle(std::uint32_t index, std::uint32_t generation) noexcept
         : value_(static_cast<std::uint64_t>(generation) << 32 | index) {}
+    // From value(). Nothing is checked: a number that was never a handle's is stale.
     static constexpr Handle from_value(std::uint64_t value) noexcept {
         Handle handle;
         handle.value_ = value;
         return handle;
     }
 
+    // Whether it is not null. It may be stale: ask Loop::alive() or the call that takes it.
     constexpr explicit operator bool() const noexcept { return value_ != 0; }
+    // The slot's number; small, used again, so fit to index a table of the program's own.
     constexpr std::uint32_t index() const noexcept { return static_cast<std::uint32_t>(value_); }
+    // Which of the slot's inhabitants it names.
     constexpr std::uint32_t generation() const noexcept {
         return static_cast<std::uint32_t>(value_ >> 32);
     }
+    // Both in one number, for user data and maps; from_value() takes it back.
     constexpr std::uint64_t value() const noexcept { return value_; }
 
     friend constexpr bool operator==(Handle a, Handle b) noexcept { return a.value_ == b.value_; }

@@ -23,6 +23,7 @@ namespace whorl {
 
 // The room for a handler inside an operation's slot.
 inline constexpr std::size_t handler_size_max = 48;
+// And what it may be aligned to.
 inline constexpr std::size_t handler_align_max = 16;
 
 // Calls one member function of an object: `bind<&Client::connected>(this)`.
@@ -30,7 +31,9 @@ inline constexpr std::size_t handler_align_max = 16;
 template <auto Method, class Object>
 class Bound {
   public:
+    // Owns: nothing. Null is not allowed.
     constexpr explicit Bound(Object* object) noexcept : object_(object) {}
+    // Calls it with what the event brings.
     template <class... Arguments>
     auto operator()(Arguments&&... arguments) const
         -> std::invoke_result_t<decltype(Method), Object*, Arguments...> {
@@ -62,6 +65,7 @@ using BoundOf = std::conditional_t<PointsToTracked<Object*>::value, TrackedBound
                                    Bound<Method, Object>>;
 }  // namespace detail
 
+// Names the member function in angle brackets and the object in round ones.
 template <auto Method, class Object>
 constexpr detail::BoundOf<Method, Object> bind(Object* object) noexcept {
     return detail::BoundOf<Method, Object>(object);
@@ -71,12 +75,14 @@ constexpr detail::BoundOf<Method, Object> bind(Object* object) noexcept {
 template <class Callable>
 class Boxed {
   public:
+    // Takes it over. Cost: one allocation.
     explicit Boxed(Callable&& callable) : callable_(new Callable(std::move(callable))) {}
     Boxed(Boxed&& other) noexcept : callable_(std::exchange(other.callable_, nullptr)) {}
     Boxed& operator=(Boxed&&) = delete;
     Boxed(const Boxed&) = delete;
     Boxed& operator=(const Boxed&) = delete;
     ~Boxed() { delete callable_; }
+    // Calls it with what the event brings. Not once moved from.
     template <class... Arguments>
     auto operator()(Arguments&&... arguments) -> std::invoke_result_t<Callable&, Arguments...> {
         return (*callable_)(std::forward<Arguments>(arguments)...);

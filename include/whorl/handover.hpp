@@ -58,11 +58,13 @@ class WHORL_EXPORT DetachedStream {
     static Result<DetachedStream> of(Loop& loop, Socket socket,
                                      const StreamOptions& options = {}) noexcept;
 
+    // Whether there is a stream in it; false once moved from, attached, or by default.
     explicit operator bool() const noexcept { return state_ != nullptr; }
     // All of these: not of an empty one (asserted).
     std::size_t held() const noexcept;    // bytes that have arrived and wait to be delivered
     std::size_t queued() const noexcept;  // bytes that wait to be sent
     bool peer_ended() const noexcept;     // the peer has ended its side
+    // Of its whole life, in all loops.
     const StreamCounters& counters() const noexcept;
     // Those that it had, without groups: what attach() gives it when it is given no others.
     const StreamOptions& options() const noexcept;
@@ -72,8 +74,9 @@ class WHORL_EXPORT DetachedStream {
     detail::DetachedState* state_ = nullptr;
 };
 
+// What the handler of detach() is given.
 struct DetachDone {
-    Error error;
+    Error error;            // none, or why the stream stays or has ended
     DetachedStream stream;  // without an error
 };
 
@@ -153,6 +156,7 @@ Result<Stream*> attach(Loop& loop, DetachedStream&& from, P&& protocol,
     detail::stream_take(**stream, from);
     return *stream;
 }
+// As above, with the options that it had.
 template <class P>
 Result<Stream*> attach(Loop& loop, DetachedStream&& from, P&& protocol) noexcept {
     const StreamOptions options = from ? from.options() : StreamOptions();

@@ -18,6 +18,7 @@
 
 namespace whorl {
 
+// How much is told apart, and in how much memory.
 struct HistogramOptions {
     // Larger values count as this one, and as clipped. Default: an hour in nanoseconds.
     std::uint64_t highest = 3'600'000'000'000;  // 2 to 2^63
@@ -69,6 +70,7 @@ class WHORL_EXPORT Histogram {
 
     // --- What was counted. Zero, all of them, when nothing was.
 
+    // How many values were recorded, clipped and corrected ones included.
     std::uint64_t count() const noexcept { return count_; }
     std::uint64_t clipped() const noexcept { return clipped_; }            // values above `highest`
     std::uint64_t min() const noexcept { return count_ == 0 ? 0 : min_; }  // exact
@@ -85,9 +87,13 @@ class WHORL_EXPORT Histogram {
 
     // --- Buckets, 0 to buckets() - 1, in the order of their values
 
+    // As in the options.
     std::uint64_t highest() const noexcept { return highest_; }
+    // As in the options.
     std::uint32_t bits() const noexcept { return bits_; }
+    // How many buckets there are.
     std::uint32_t buckets() const noexcept { return buckets_; }
+    // How many values are in one of them. Limits: below buckets(), asserted.
     std::uint64_t count_in(std::uint32_t bucket) const noexcept {
         WHORL_ASSERT(bucket < buckets_);
         return counts_[bucket];
@@ -104,6 +110,7 @@ class WHORL_EXPORT Histogram {
         const std::uint32_t shift = (bucket >> bits_) - 1;
         return static_cast<std::uint64_t>(bucket - (shift << bits_)) << shift;
     }
+    // The largest; of the last bucket it may be above highest().
     std::uint64_t last_of(std::uint32_t bucket) const noexcept {
         const std::uint32_t shift = bucket >> (bits_ + 1) == 0 ? 0 : (bucket >> bits_) - 1;
         return first_of(bucket) + ((std::uint64_t{1} << shift) - 1);
@@ -139,7 +146,7 @@ class WHORL_EXPORT Histogram {
 
 // One row of the percentile distribution.
 struct PercentileRow {
-    std::uint64_t value;
+    std::uint64_t value;  // the largest of its bucket
     double share;         // 0 to 1: this row's place
     std::uint64_t count;  // of values in this row's bucket and below
 };
@@ -148,6 +155,7 @@ struct PercentileRow {
 // are values, and a last one for the largest. The histogram must outlive it and stay as it is.
 class WHORL_EXPORT PercentileRows {
   public:
+    // Zero ticks are one.
     explicit PercentileRows(const Histogram& histogram, std::uint32_t ticks = 5) noexcept
         : histogram_(&histogram), ticks_(ticks == 0 ? 1 : ticks) {}
     // False: there are no more. Cost: O(buckets) for all of them.
@@ -163,6 +171,7 @@ class WHORL_EXPORT PercentileRows {
     bool ended_ = false;
 };
 
+// How the text is written.
 struct HgrmOptions {
     double unit = 1;          // values are divided by it: 1000 prints nanoseconds as microseconds
     std::uint32_t ticks = 5;  // rows for each halving of what is left to 100 %

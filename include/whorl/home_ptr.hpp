@@ -84,6 +84,7 @@ class HomePtr {
         detail::home_send(home_, *std::exchange(block_, nullptr));
         home_ = Remote();
     }
+    // Whether it owns an object. Thread: as the owner, not only the home's.
     explicit operator bool() const noexcept { return block_ != nullptr; }
 
   private:

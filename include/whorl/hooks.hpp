@@ -19,6 +19,7 @@
 
 namespace whorl {
 
+// How much a message wants to be looked at.
 enum class LogLevel : std::uint8_t {
     info,     // what an operator wants to know once: a loop runs on the fallback, and why
     warning,  // what should not be: memory was leaked because the kernel did not let go of it
@@ -45,6 +46,7 @@ struct Hooks {
     //   OpenSSL and the C library take.
     // Default: malloc(3) and free(3).
     void* (*allocate)(void* context, std::size_t size, std::size_t alignment) noexcept = nullptr;
+    // Takes back what `allocate` gave; never null. Called on any thread, also after the last loop has gone.
     void (*release)(void* context, void* memory, std::size_t size,
                     std::size_t alignment) noexcept = nullptr;
 
@@ -64,6 +66,7 @@ struct Hooks {
     // counts within a pool or CoreSet, from 0.
     // Signals: of the pool's threads all are blocked.
     void (*thread_begins)(void* context, ThreadRole role, std::uint32_t index) noexcept = nullptr;
+    // As thread_begins, on the same thread; nothing of the library runs there afterwards.
     void (*thread_ends)(void* context, ThreadRole role, std::uint32_t index) noexcept = nullptr;
 };
 

@@ -74,6 +74,7 @@ WHORL_EXPORT Result<Listener> listen_restart(Loop& loop, const UnixAddress& addr
 
 // --- the process that serves
 
+// How an offer is made.
 struct RestartOfferOptions {
     // How long a successor may take from its first word to ready(), 1 ns or more.
     Nanoseconds ready_within = std::chrono::seconds(30);
@@ -85,6 +86,7 @@ struct Succeeded {
     PeerCredentials successor;  // its process, for service::main_process()
 };
 
+// Counted since offer_restart().
 struct RestartOfferStatistics {
     std::uint32_t offered = 0;        // successors that were given the listeners
     std::uint32_t busy = 0;           // refused: another one had them
@@ -92,7 +94,7 @@ struct RestartOfferStatistics {
     std::uint32_t other_version = 0;  // refused: another version of this protocol
     std::uint32_t malformed = 0;      // what came was no word of this protocol
     std::uint32_t failed = 0;         // of those offered: ended before they were ready, or too late
-    Error last_error;
+    Error last_error;                 // why one failed or could not ask; stays
 };
 
 // Lifetime: the loop's. A pointer to it is valid until its handler has returned, or close() has.
@@ -111,6 +113,7 @@ class WHORL_EXPORT RestartOffer {
     }
     // Offers no more, closes the restart socket and removes its file. The handler is destroyed uncalled.
     void close() noexcept;
+    // Valid as long as the offer is. Cost: none.
     const RestartOfferStatistics& statistics() const noexcept;
 
   protected:
@@ -188,13 +191,14 @@ class Succession {
 
 // What was taken over. With an error everything else is empty.
 struct TakenOver {
-    Error error;
+    Error error;                       // none, or why nothing was taken over
     InheritedDescriptors descriptors;  // with the names they were offered under, in that order
     Listener restart;                  // the restart socket, for offer_restart()
-    PeerCredentials predecessor;
-    Succession succession;
+    PeerCredentials predecessor;       // who serves until ready()
+    Succession succession;             // of this process, to be kept until ready()
 };
 
+// How long to wait for the predecessor.
 struct TakeOverOptions {
     // From the call to the last descriptor; 1 ns or more.
     Nanoseconds within = std::chrono::seconds(10);

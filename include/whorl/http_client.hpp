@@ -22,32 +22,35 @@
 
 namespace whorl::http {
 
+// What a client asks with, and how many connections it keeps.
 struct ClientOptions {
+    // Of an answer, all of which is kept in memory.
     Limits limits = {8192, 32768, Message::fields_room, std::uint64_t{64} << 20, 4096};
     Nanoseconds total =
         std::chrono::seconds(30);     // of a question with its redirects; zero: for ever
     std::uint32_t redirects_max = 5;  // of GET and HEAD; 0: they are answers
     std::uint32_t idle_max = 8;       // connections that are kept
     Nanoseconds idle = std::chrono::seconds(15);  // and for how long
-    ConnectorOptions connect = {};
-    HostResolver* resolver = nullptr;  // null: getaddrinfo(3); it outlives the client
+    ConnectorOptions connect = {};                // of each connection
+    HostResolver* resolver = nullptr;             // null: getaddrinfo(3); it outlives the client
 };
 
+// A question.
 struct Ask {
-    std::string_view url;  // "http://host:port/path?query"; copied
-    Method method = Method::get;
+    std::string_view url;           // "http://host:port/path?query"; copied
+    Method method = Method::get;    // not connect or other: invalid_argument
     std::string_view type = {};     // Content-Type of `body`
     const Field* fields = nullptr;  // further ones; copied, and not sent to another host
-    std::size_t fields_count = 0;
-    Buffer body = {};
+    std::size_t fields_count = 0;   // of `fields`
+    Buffer body = {};               // sent with Content-Length; GET and HEAD may have none
 };
 
 // What the handler gets. Lifetime: during the call; the body may be moved away.
 struct Fetched {
     Error error;                       // then there is no message
     const Message* message = nullptr;  // of any status
-    Buffer body;
-    std::uint32_t redirects = 0;
+    Buffer body;                       // whole; empty with an error
+    std::uint32_t redirects = 0;       // that were followed
 };
 
 // Parts of a URL: views of it. Fragments are dropped.
@@ -55,7 +58,7 @@ struct Url {
     std::string_view host;       // without brackets
     std::string_view authority;  // "host:port" as written
     std::string_view target;     // "/path?query"; empty stands for "/"
-    std::uint16_t port = 80;
+    std::uint16_t port = 80;     // the scheme's own when none is written
 };
 // Errors: invalid_argument (not http, no host, a user before the host, signs that may not be in a URL).
 WHORL_EXPORT Result<Url> parse_url(std::string_view text) noexcept;
@@ -105,6 +108,7 @@ class WHORL_EXPORT Client {
                         [](void* object) noexcept { delete static_cast<Stored*>(object); }});
         return error;
     }
+    // A GET without further fields. Owns, calls, errors, cost: as fetch().
     template <class Handler>
     Error get(std::string_view url, Handler&& handler) noexcept {
         return fetch(Ask{url}, std::forward<Handler>(handler));

@@ -28,76 +28,85 @@
 
 namespace whorl::http {
 
+// The methods of RFC 9110 section 9, and PATCH of RFC 5789.
 enum class Method : std::uint8_t {
-    get,
-    head,
-    post,
-    put,
-    patch,
-    remove,
-    options,
-    trace,
-    connect,
-    other
+    get,      // GET
+    head,     // HEAD: GET without the body
+    post,     // POST
+    put,      // PUT
+    patch,    // PATCH
+    remove,   // DELETE
+    options,  // OPTIONS
+    trace,    // TRACE
+    connect,  // CONNECT
+    other     // whatever else is sent: Message::method_text has it
 };
 
 // What a message may be at most. Bytes, with line ends.
 struct Limits {
-    std::uint32_t line_max = 8192;   // the request or status line
-    std::uint32_t head_max = 16384;  // all of the head; at most 65535
-    std::uint16_t fields_max = 64;   // at most Message::fields_room
-    std::uint64_t body_max = std::uint64_t{1} << 20;
-    std::uint32_t trailer_max = 4096;  // what follows the last chunk
+    std::uint32_t line_max = 8192;                    // the request or status line
+    std::uint32_t head_max = 16384;                   // all of the head; at most 65535
+    std::uint16_t fields_max = 64;                    // at most Message::fields_room
+    std::uint64_t body_max = std::uint64_t{1} << 20;  // of one message, without its framing
+    std::uint32_t trailer_max = 4096;                 // what follows the last chunk
 };
 
+// A line of a head.
 struct Field {
-    std::string_view name;
+    std::string_view name;   // as it was sent; compare with equal_caseless()
     std::string_view value;  // without white space around it
 };
 
 // The head of a request or a response. Lifetime: views of the bytes that were given, or of the parser's
 // own, until the parser is restarted or destroyed.
 struct Message {
+    // Fields that a message has room for.
     static constexpr std::uint16_t fields_room = 96;
 
     Method method = Method::other;  // of requests, up to `host`
-    std::string_view method_text;
-    std::string_view target;  // as it was sent
-    std::string_view path;    // of it, still encoded: "/a%20b"; "*" and "host:port" as they are
-    std::string_view query;   // what follows '?', else empty
-    std::string_view host;    // empty: HTTP/1.0 without one
+    std::string_view method_text;   // as it was sent, of requests
+    std::string_view target;        // as it was sent
+    std::string_view path;   // of it, still encoded: "/a%20b"; "*" and "host:port" as they are
+    std::string_view query;  // what follows '?', else empty
+    std::string_view host;   // empty: HTTP/1.0 without one
 
     std::uint16_t status = 0;  // of responses
-    std::string_view reason;
+    std::string_view reason;   // of responses; may be empty
 
     std::uint8_t minor = 1;        // HTTP/1.minor: 0 or 1
     bool keep_alive = true;        // as version and Connection say
     bool upgrade = false;          // Connection: upgrade
     bool expect_continue = false;  // Expect: 100-continue
-    bool chunked = false;
-    bool has_length = false;
-    bool has_body = false;     // a body follows, and be it an empty one in chunks
-    std::uint64_t length = 0;  // with has_length
+    bool chunked = false;          // Transfer-Encoding: chunked
+    bool has_length = false;       // Content-Length was given
+    bool has_body = false;         // a body follows, and be it an empty one in chunks
+    std::uint64_t length = 0;      // with has_length
 
-    std::uint16_t fields = 0;
+    std::uint16_t fields = 0;  // how many there are
+    // A field by its place, from 0; an empty one from `fields` on. Lifetime: as of the message.
     WHORL_EXPORT Field field(std::uint16_t index) const noexcept;
     // The value of the first field of this name, in any case; empty without one. Cost: linear.
     WHORL_EXPORT std::string_view find(std::string_view name) const noexcept;
 
     // Where the fields stand, from `base` on.
     struct Span {
-        std::uint16_t name_at, name_size, value_at, value_size;
+        std::uint16_t name_at,  // bytes from `base` on
+            name_size,          // bytes
+            value_at,           // bytes from `base` on
+            value_size;         // bytes, without white space around it
     };
-    const char* base = nullptr;
-    Span spans[fields_room];
+    const char* base = nullptr;  // of the head
+    Span spans[fields_room];     // the first `fields` of them
 };
 
+// What next() has found: see above. After `more` it wants more bytes, after `failed` none.
 enum class Step : std::uint8_t { more, head, body, end, failed };
 
 // What is wrong with a message: the status with which a server answers it, and why.
 struct Fault {
     std::uint16_t status = 0;  // 400, 413, 414, 417, 431, 500, 501 or 505
-    const char* why = "";
+    const char* why = "";      // a sentence in English; static
+    // Whether something is wrong.
     explicit operator bool() const noexcept { return status != 0; }
 };
 
@@ -110,9 +119,11 @@ class WHORL_EXPORT Parser {
     // The peer has ended its side. `end`: a body that ends with the connection is whole. `more`:
     // nothing had begun. `failed`: inside of a message.
     Step finish() noexcept;
+    // From Step::head on, until restart().
     const Message& message() const noexcept { return message_; }
     // After Step::body, until the next call.
     Bytes piece() const noexcept { return piece_; }
+    // After Step::failed; else nothing is wrong.
     Fault fault() const noexcept { return fault_; }
     // Whether a message has begun and is not at its end.
     bool inside() const noexcept { return part_ != Part::head || lines_ != 0 || line_size_ != 0; }
@@ -126,7 +137,9 @@ class WHORL_EXPORT Parser {
     void restart() noexcept;
 
   protected:
+    // What it reads.
     enum class Role : std::uint8_t { request, response };
+    // For the two below. Limits that are larger than what there is room for are cut to it.
     Parser(Role role, const Limits& limits) noexcept;
     bool to_head_ = false;  // of responses: the answer to a HEAD request, without a body
 
@@ -208,14 +221,17 @@ class WHORL_EXPORT Parser {
     Message message_;
 };
 
+// Reads requests, as a server does.
 class WHORL_EXPORT RequestParser final : public Parser {
   public:
+    // Cost: no allocation.
     explicit RequestParser(const Limits& limits = {}) noexcept : Parser(Role::request, limits) {}
 };
 
 // Interim responses (1xx) are messages of their own, without a body.
 class WHORL_EXPORT ResponseParser final : public Parser {
   public:
+    // Cost: no allocation.
     explicit ResponseParser(const Limits& limits = {}) noexcept : Parser(Role::response, limits) {}
     // What is read next answers a HEAD request.
     void expect_head(bool head) noexcept { to_head_ = head; }
@@ -227,10 +243,13 @@ WHORL_EXPORT bool list_has(std::string_view list, std::string_view token) noexce
 WHORL_EXPORT bool equal_caseless(std::string_view a, std::string_view b) noexcept;
 // What may stand in a field that is sent: a token, and a value without control characters.
 WHORL_EXPORT bool valid_name(std::string_view name) noexcept;
+// Of the value alone. Both: cost linear.
 WHORL_EXPORT bool valid_value(std::string_view value) noexcept;
 // "Not Found" for 404; never null.
 WHORL_EXPORT const char* reason_of(std::uint16_t status) noexcept;
+// Of a name as it is sent, in capitals; `other` for what is not in Method.
 WHORL_EXPORT Method method_of(std::string_view name) noexcept;
+// As it is sent: "GET"; "?" for `other`.
 WHORL_EXPORT std::string_view name_of(Method method) noexcept;
 
 }  // namespace whorl::http

@@ -33,12 +33,14 @@
 
 namespace whorl::http {
 
+// The bit of a method in ServerOptions::methods.
 constexpr std::uint32_t bit_of(Method method) noexcept {
     return std::uint32_t{1} << static_cast<unsigned>(method);
 }
 
+// What a server lets in, and how long it waits.
 struct ServerOptions {
-    Limits limits = {};
+    Limits limits = {};  // of requests
     // Zero is for ever.
     Nanoseconds idle = std::chrono::seconds(60);  // between requests: closed without a word
     Nanoseconds head = std::chrono::seconds(10);  // from its first byte until a head is whole: 408
@@ -63,8 +65,8 @@ struct Answer {
     std::uint16_t status = 200;     // 200 to 599
     std::string_view type = {};     // Content-Type
     const Field* fields = nullptr;  // further ones
-    std::size_t fields_count = 0;
-    bool close = false;  // the connection ends with it
+    std::size_t fields_count = 0;   // of `fields`
+    bool close = false;             // the connection ends with it
 };
 
 class Exchange;
@@ -89,8 +91,11 @@ class Later {
     Later& operator=(const Later&) = delete;
     ~Later() { leave(); }
 
+    // Whether there still is an exchange to be answered.
     explicit operator bool() const noexcept { return exchange_ != nullptr; }
+    // Limits: not null; no more checked than a pointer is.
     Exchange& operator*() const noexcept { return *exchange_; }
+    // As above.
     Exchange* operator->() const noexcept { return exchange_; }
 
   private:
@@ -133,7 +138,9 @@ class WHORL_EXPORT Exchange {
   public:
     // The head. Its views are valid until the answer has ended, or the exchange is gone.
     const Message& request() const noexcept { return parser_.message(); }
+    // The loop of its connection.
     Loop& loop() noexcept { return stream_->loop(); }
+    // A handle for answering outside of the callbacks.
     Later later() noexcept;
 
     // Answers all at once. False: an answer has begun already or the connection is ending, and nothing
@@ -146,11 +153,13 @@ class WHORL_EXPORT Exchange {
     // Begins an answer whose body comes with write(): of exactly `length` bytes, or in chunks, which for
     // HTTP/1.0 is until the connection ends. Returns as respond().
     bool begin(const Answer& answer, std::uint64_t length) noexcept;
+    // In chunks.
     bool begin(const Answer& answer) noexcept;
     // A piece of it. Returns false when it is time to hold back until `writable`, or `gone`, is called;
     // it was taken all the same. What is beyond the length, or not wanted (HEAD, 204, 304), is dropped.
     // Owns: the buffer, always.
     bool write(Buffer&& piece) noexcept;
+    // A copy of the text.
     bool write(std::string_view piece) noexcept;
     // The answer has ended. One that is shorter than its length aborts the connection.
     void end() noexcept;
@@ -175,8 +184,10 @@ class WHORL_EXPORT Exchange {
 
     // No pieces of the body until resume(): the peer is held back.
     void pause() noexcept;
+    // Pieces come again, from dispatch.
     void resume() noexcept;
 
+    // Whether an answer has begun, also one that has ended.
     bool begun() const noexcept { return begun_; }
     // No body goes out, whatever is written: HEAD, 204 and 304.
     bool bodiless() const noexcept { return bodiless_; }
@@ -274,10 +285,15 @@ class Serving {
     Serving(Handler&& handler, const ServerOptions& options) noexcept
         : handler_(std::move(handler)), exchange_(options) {}
 
+    // The callbacks of a protocol, for the stream: they are not called by the program.
     void opened(Stream& stream) { exchange_.opened(stream, table, &handler_); }
+    // As above.
     void received(Stream&, Buffer buffer) { exchange_.received(std::move(buffer)); }
+    // As above.
     void writable(Stream&) { exchange_.writable(); }
+    // As above.
     void peer_closed(Stream&) { exchange_.peer_closed(); }
+    // As above.
     void closed(Stream&, Closed) { exchange_.closed(); }
 
   private:

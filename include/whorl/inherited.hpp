@@ -24,7 +24,9 @@ class System;
 // than the loop's world. Thread: one at a time. Cost: one allocation for all.
 class InheritedDescriptors {
   public:
+    // Of a name, in bytes.
     static constexpr std::size_t name_max = 255;
+    // Of descriptors at once.
     static constexpr std::uint32_t count_max = 4096;
 
     InheritedDescriptors() noexcept = default;
@@ -34,6 +36,7 @@ class InheritedDescriptors {
     InheritedDescriptors& operator=(const InheritedDescriptors&) = delete;
     WHORL_EXPORT ~InheritedDescriptors();
 
+    // How many there were, those that have been taken included.
     std::uint32_t count() const noexcept { return count_; }
     // Limits of the three: index < count(), asserted.
     WHORL_EXPORT std::string_view name(std::uint32_t index) const noexcept;
@@ -49,6 +52,7 @@ class InheritedDescriptors {
 
     // For the functions of whorl itself. ENOMEM, or invalid_argument beyond `count_max`.
     WHORL_EXPORT Error reserve(std::uint32_t most, detail::System& system) noexcept;
+    // Adds one; it is owned here from now on. Limits: not beyond what was reserved, asserted.
     WHORL_EXPORT void add(int number, std::string_view name) noexcept;
 
   private:
@@ -70,8 +74,10 @@ class InheritedDescriptors {
 //   ENOTSOCK, EBADF (it was taken), slots_exhausted, loop_closed. Source: socket(7) SO_ACCEPTCONN, SO_TYPE.
 WHORL_EXPORT Result<Listener> adopt_listener(Loop& loop, InheritedDescriptors& from,
                                              std::uint32_t index, int family = 0) noexcept;
+// A datagram socket.
 WHORL_EXPORT Result<UdpSocket> adopt_udp(Loop& loop, InheritedDescriptors& from,
                                          std::uint32_t index, int family = 0) noexcept;
+// A Unix datagram socket.
 WHORL_EXPORT Result<UnixDatagram> adopt_unix_datagram(Loop& loop, InheritedDescriptors& from,
                                                       std::uint32_t index) noexcept;
 

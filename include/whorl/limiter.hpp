@@ -39,6 +39,7 @@ class Permit {
 
     // Gives it back; who has waited longest gets it, and is called in the next dispatch. Again: nothing.
     void release() noexcept;
+    // Whether it has a permit: not after release(), or when try_enter() had none.
     explicit operator bool() const noexcept { return limiter_ != nullptr; }
 
   private:
@@ -69,7 +70,9 @@ class Limiter {
         --free_;
         return Permit(this);
     }
+    // Permits that nobody has; 0 while anybody waits.
     std::uint32_t available() const noexcept { return free_; }
+    // Operations that wait, `waiting_max` at most.
     std::uint32_t waiting() const noexcept { return waiting_; }
 
   private:
@@ -112,12 +115,14 @@ inline void Permit::release() noexcept {
 // Errors: as Loop::submit; queue_full from submit: all permits are out, and waiting_max wait.
 // Cost: no allocation.
 struct Enter {
+    // A permit, or why there is none.
     struct Done {
-        Error error;
-        Permit permit;
+        Error error;    // none with a permit
+        Permit permit;  // the handler's, to keep as long as it runs
     };
+    // One permit of `given`.
     explicit Enter(Limiter& given) noexcept : limiter(given) {}
-    Limiter& limiter;
+    Limiter& limiter;  // it is asked in submit
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;

@@ -25,8 +25,8 @@ namespace whorl {
 
 // A place in at most one List. Derive from it. Copying a linked node is a mistake of the caller.
 struct ListNode {
-    ListNode* next = nullptr;
-    ListNode* prev = nullptr;
+    ListNode* next = nullptr;  // null when it is in no list
+    ListNode* prev = nullptr;  // the same
 };
 
 static_assert(sizeof(ListNode) == 2 * sizeof(void*), "a node is two pointers");
@@ -40,12 +40,14 @@ class List {
     List(const List&) = delete;  // Nodes point at the head, so a list stays where it is.
     List& operator=(const List&) = delete;
 
+    // Whether it is in a list, whichever.
     static bool is_linked(const ListNode& node) noexcept { return node.next != nullptr; }
 
     bool empty() const noexcept { return head_.next == &head_; }
 
     // Cost: O(1), all four.
     void push_back(ListNode& node) noexcept { link(node, *head_.prev, head_); }
+    // Before all others. Limits: a node that is in no list (asserted).
     void push_front(ListNode& node) noexcept { link(node, head_, *head_.next); }
     static void remove(ListNode& node) noexcept;  // From whichever list it is in.
     ListNode* pop_front() noexcept;               // nullptr when the list is empty.
@@ -57,6 +59,7 @@ class List {
     // clang's analyzer does not see that remove() has taken a node out that was freed after it.
     // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDelete)
     ListNode* front() const noexcept { return empty() ? nullptr : head_.next; }
+    // The one behind a node of this list; null behind the last.
     ListNode* after(const ListNode& node) const noexcept {
         return node.next == &head_ ? nullptr : node.next;
     }

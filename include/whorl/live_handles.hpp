@@ -14,31 +14,31 @@
 
 namespace whorl {
 
-inline constexpr Nanoseconds age_unknown{-1};
+inline constexpr Nanoseconds age_unknown{-1};  // an age without LoopOptions::insight
 
 // A descriptor that the loop owns.
 struct LiveHandle {
-    std::uint64_t handle = 0;  // as Handle::value()
-    int fd = -1;               // -1 while it has none
-    const char* kind = "";     // socket, listener, file, signals, child
-    const char* state = "";    // open, connecting, closing
-    Nanoseconds age = age_unknown;
-    std::uint64_t bytes_in = 0;  // by completed operations of this loop, with insight; else 0
-    std::uint64_t bytes_out = 0;
+    std::uint64_t handle = 0;       // as Handle::value()
+    int fd = -1;                    // -1 while it has none
+    const char* kind = "";          // socket, listener, file, signals, child
+    const char* state = "";         // open, connecting, closing
+    Nanoseconds age = age_unknown;  // since it was made or adopted
+    std::uint64_t bytes_in = 0;     // by completed operations of this loop, with insight; else 0
+    std::uint64_t bytes_out = 0;    // likewise
     std::uint32_t operations = 0;   // that name it
     std::uint32_t buffers_out = 0;  // received buffers that the program holds
 };
 
 // An operation, timer, watch or hook that has not ended.
 struct LiveOperation {
-    std::uint64_t handle = 0;  // as Operation::value(), Timer::value() or Watch::value()
-    const char* kind = "";     // as in operation_list.hpp
-    const char* state = "";    // listed, queued, kernel, … as in op_record.hpp
-    int fd = -1;               // a watch's
-    std::uint64_t bytes = 0;   // moved so far
-    bool background = false;   // does not keep run() going
-    bool cancelled = false;    // its end has been asked for, or its deadline has passed
-    Nanoseconds age = age_unknown;
+    std::uint64_t handle = 0;       // as Operation::value(), Timer::value() or Watch::value()
+    const char* kind = "";          // as in operation_list.hpp
+    const char* state = "";         // listed, queued, kernel, … as in op_record.hpp
+    int fd = -1;                    // a watch's
+    std::uint64_t bytes = 0;        // moved so far
+    bool background = false;        // does not keep run() going
+    bool cancelled = false;         // its end has been asked for, or its deadline has passed
+    Nanoseconds age = age_unknown;  // since it was submitted
     Site site;                      // where it was submitted
     const void* handler = nullptr;  // address that names the handler's type: handler_name()
 };

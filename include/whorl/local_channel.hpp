@@ -79,7 +79,8 @@ std::optional<T> local_unwrap(Carried* message) noexcept {
 template <class T>
 class LocalChannel {
   public:
-    static constexpr std::size_t unbounded = SIZE_MAX;
+    static constexpr std::size_t unbounded =
+        SIZE_MAX;  // as a capacity: full when there is no memory
     static_assert(std::is_nothrow_move_constructible_v<T>, "a message moves without throwing");
     static_assert(alignof(T) <= alignof(std::max_align_t));
 
@@ -120,9 +121,9 @@ class LocalChannel {
         receivers_.end_all(Error::channel_closed);
     }
 
-    std::size_t size() const noexcept { return size_; }  // messages that nobody has taken
-    std::size_t capacity() const noexcept { return capacity_; }
-    bool closed() const noexcept { return closed_; }
+    std::size_t size() const noexcept { return size_; }          // messages that nobody has taken
+    std::size_t capacity() const noexcept { return capacity_; }  // messages; `unbounded` by default
+    bool closed() const noexcept { return closed_; }  // by close(); there may be messages in it
 
   private:
     template <class>
@@ -172,14 +173,16 @@ class LocalChannel {
 // Errors: as Loop::submit; then the message is still the operation's. Cost: as LocalChannel::send.
 template <class T>
 struct SendLocal {
+    // The message is in the channel, or comes back.
     struct Done {
-        Error error;
-        std::optional<T> message;
+        Error error;               // none when it was sent
+        std::optional<T> message;  // with an error: the message; else nothing
     };
+    // This message, which is moved in, to this channel.
     SendLocal(LocalChannel<T>& given, T given_message) noexcept
         : channel(given), message(std::move(given_message)) {}
-    LocalChannel<T>& channel;
-    T message;
+    LocalChannel<T>& channel;  // its end ends the operation with channel_closed
+    T message;                 // to send; moved from when submit has succeeded
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;
@@ -212,12 +215,14 @@ struct SendLocal {
 // Errors: as Loop::submit. Cost: no allocation.
 template <class T>
 struct ReceiveLocal {
+    // A message, or why there is none.
     struct Done {
-        Error error;
-        std::optional<T> message;
+        Error error;               // none with a message
+        std::optional<T> message;  // there is one exactly when there is no error
     };
+    // From this channel.
     explicit ReceiveLocal(LocalChannel<T>& given) noexcept : channel(given) {}
-    LocalChannel<T>& channel;
+    LocalChannel<T>& channel;  // its end ends the operation with channel_closed
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;
@@ -256,6 +261,8 @@ class OneShot {
     }
     // There will be no value. As its end does.
     void give_up() noexcept { channel_.close(); }
+    // The operation that waits for it; at once where it was set before. One of several gets the value, the
+    // others channel_closed.
     ReceiveLocal<T> await() noexcept { return ReceiveLocal<T>(channel_); }
 
   private:

@@ -85,6 +85,7 @@ class WHORL_EXPORT Loop {
         return submit_with(std::forward<Op>(operation), nullptr, std::forward<Handler>(handler),
                            site);
     }
+    // The same with options: within(), until(), following().
     template <class Op, class Handler>
     Result<Operation> submit(Op&& operation, const SubmitOptions& options, Handler&& handler,
                              Site site = Site::here()) noexcept {
@@ -116,6 +117,7 @@ class WHORL_EXPORT Loop {
                         Site site = Site::here()) noexcept {
         return every(interval, Missed::skip, std::forward<Handler>(handler), site);
     }
+    // The same, saying what becomes of times that the loop was too busy for.
     template <class Handler>
     Result<Timer> every(Nanoseconds interval, Missed missed, Handler&& handler,
                         Site site = Site::here()) noexcept {
@@ -170,6 +172,7 @@ class WHORL_EXPORT Loop {
                       "close takes a Socket, Listener or File; use cancel");
         return close_descriptor(handle.value(), nullptr);
     }
+    // The same, and `handler` hears when the descriptor is closed.
     template <class Tag, class Handler>
     Error close(Handle<Tag> handle, Handler&& handler, Site site = Site::here()) noexcept;
 
@@ -216,7 +219,9 @@ class WHORL_EXPORT Loop {
     // The clock reading of this turn, made when it is first asked for; not for deadlines of new timers.
     // Cost: none, or one clock reading in a turn that has no timers.
     Instant now() const noexcept;
+    // Whether an operation has not had its final completion yet.
     bool alive(Operation operation) const noexcept;
+    // The counters, brought up to date by this call. The reference is the loop's.
     const Statistics& statistics() const noexcept;
     // With LoopOptions::statistics_page: a reader of this loop's page, to be moved to another thread
     // (statistics_page.hpp). Errors: invalid_argument (the option is off), ENOMEM.
@@ -230,14 +235,16 @@ class WHORL_EXPORT Loop {
     void reset_latency() noexcept;
     // Writes the page now, whenever it was written last. Errors: invalid_argument (the option is off).
     Error publish_statistics() noexcept;
+    // Which backend it has, with which features, and why not another. The reference is the loop's.
     const BackendReport& backend_report() const noexcept;
     // "io_uring" or "libev".
     const char* backend_name() const noexcept;
 
-    // Writes the flight recorder (recorder_format.hpp) to an open descriptor, or to a new file that only
-    // the owner may read. Errors: invalid_argument (LoopOptions::recorder_events is 0), of open(2), of
-    //   write(2). Cost: it waits for the disk; the symbols of handlers seen for the first time are read.
+    // Writes the flight recorder (recorder_format.hpp) to an open descriptor. Errors: invalid_argument
+    //   (LoopOptions::recorder_events is 0), of write(2). Cost: it waits for the disk; the symbols of
+    //   handlers seen for the first time are read.
     Error dump_recorder(int fd) noexcept;
+    // The same to a new file that only the owner may read. Errors: those and of open(2).
     Error dump_recorder(const char* path) noexcept;
 
     // For operations and modules of whorl itself.

@@ -22,6 +22,7 @@ enum class Backend : std::uint8_t {
     simulator,  // a simulated world instead of a kernel, for tests: testing.hpp
 };
 
+// The backend's own name, as it stands above.
 constexpr const char* name_of(Backend backend) noexcept {
     switch (backend) {
         case Backend::automatic:
@@ -47,12 +48,14 @@ constexpr const char* name_of(Backend backend) noexcept {
     X(registered_ring, "the ring is entered by a registered index (Linux 5.18)")   \
     X(no_iowait, "an idle loop is not counted as waiting for a disk (Linux 6.15)")
 
+// The features of the list above, numbered from 0.
 enum class Feature : std::uint8_t {
 #define WHORL_FEATURE_ENUMERATOR(name, text) name,
     WHORL_FEATURE_LIST(WHORL_FEATURE_ENUMERATOR)
 #undef WHORL_FEATURE_ENUMERATOR
 };
 
+// For LoopOptions::features_off and BackendReport::features.
 constexpr std::uint32_t feature_bit(Feature feature) noexcept {
     return 1u << static_cast<std::uint32_t>(feature);
 }
@@ -64,14 +67,15 @@ enum class RingLimit : std::uint8_t {
     none,        // anything
     used,        // what whorl uses: sockets, polls, cancellations; a sandbox
     linux_5_15,  // the same, and nothing newer than that Linux, optional features included: to test
-    linux_6_1,   //   on a new kernel what a program does on an old one
-    linux_6_18,
+                 // on a new kernel what a program does on an old one
+    linux_6_1,   // the same with Linux 6.1
+    linux_6_18,  // the same with Linux 6.18
 };
 
 // Every limit of a loop. The defaults suit a server with tens of thousands of connections; memory is
 // taken as it is needed, so large limits cost address space only.
 struct LoopOptions {
-    Backend backend = Backend::automatic;
+    Backend backend = Backend::automatic;  // WHORL_BACKEND may replace `automatic`
     std::uint32_t features_off = 0;  // feature_bit()s; features not to be used even when present
     // A seccomp filter does not see what goes through a ring: a process that must not open files can
     // still open them with io_uring. With `used` this ring cannot, and whorl's own operations on files are
@@ -125,8 +129,8 @@ struct LoopOptions {
 
     // Fairness: at most so much of each before everything else gets its turn.
     std::uint32_t completions_per_turn = 256;
-    std::uint32_t posts_per_turn = 128;
-    std::uint32_t timers_per_turn = 1024;
+    std::uint32_t posts_per_turn = 128;    // 1 or more
+    std::uint32_t timers_per_turn = 1024;  // 1 or more
 
     // How long a loop that is about to sleep looks for completions first, without letting go of its
     // processor: messages that come soon after one another are met awake. It begins anew with every turn
@@ -172,7 +176,7 @@ struct LoopOptions {
     // Reports handlers that run longer than the first, and at once those that run longer than the second;
     // each 0 (off), or 1 ms or more. slow_handler.hpp says how, and what it costs.
     Nanoseconds slow_handler{0};
-    Nanoseconds stuck_handler{0};
+    Nanoseconds stuck_handler{0};  // it needs no slow_handler
     // At most one report of a slow handler in this time; the others are counted.
     Nanoseconds slow_handler_pause{std::chrono::seconds(1)};
     // The real-time signal that looks into handlers, nobody else's in the process, and not blocked by the

@@ -154,6 +154,7 @@ class MailSender {
     }
     // Whether sending makes no sense any more. False may be out of date by the time it is read.
     bool closed() const noexcept { return state_ == nullptr || state_->refuses(); }
+    // Whether it names a mailbox, be that closed or not.
     explicit operator bool() const noexcept { return state_ != nullptr; }
 
   private:
@@ -195,6 +196,7 @@ class Mailbox {
     }
     ~Mailbox() { close(); }
 
+    // A sender to this mailbox; of a closed one, a sender that is closed. Thread: as the mailbox.
     MailSender<T> sender() const noexcept {
         if (state_ != nullptr) state_->add_reference();
         return MailSender<T>(state_);
@@ -210,6 +212,7 @@ class Mailbox {
         state_->close();
         std::exchange(state_, nullptr)->drop_reference();
     }
+    // Whether it is open: not after close(), or when it was moved from.
     explicit operator bool() const noexcept { return state_ != nullptr; }
 
   private:
@@ -227,13 +230,15 @@ class Mailbox {
 //   received from). Cost: no allocation.
 template <class T>
 struct ReceiveMail {
+    // A message, or the end.
     struct Done {
-        Error error;
-        bool more = false;
+        Error error;               // none with `more`, else why it ended
+        bool more = false;         // the handler will be called again
         std::optional<T> message;  // with `more`
     };
+    // From this mailbox, which is looked at in submit and in no later call.
     explicit ReceiveMail(Mailbox<T>& given) noexcept : mailbox(given) {}
-    Mailbox<T>& mailbox;
+    Mailbox<T>& mailbox;  // it may go while the operation is under way
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;

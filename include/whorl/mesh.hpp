@@ -42,7 +42,8 @@ class MeshPort {
         delete[] receivers_;
     }
 
-    std::uint32_t core() const noexcept { return core_; }
+    std::uint32_t core() const noexcept { return core_; }  // whose port it is, from 0
+    // Loops in the mesh; 0: it has been moved from.
     std::uint32_t size() const noexcept { return size_; }
     // The sender to another loop. Limits: core < size(), and another than core() (asserted).
     Sender<T>& to(std::uint32_t core) noexcept {
@@ -127,7 +128,7 @@ class Mesh {
     }
     ~Mesh() { delete[] ports_; }
 
-    std::uint32_t size() const noexcept { return size_; }
+    std::uint32_t size() const noexcept { return size_; }  // loops; 0: it has been moved from
     // The ends of one loop. Errors: invalid_argument (there is no such core, or its port has been taken).
     Result<MeshPort<T>> take(std::uint32_t core) noexcept {
         if (core >= size_ || ports_[core].size_ == 0) return Error::invalid_argument;

@@ -23,9 +23,16 @@
 
 namespace whorl {
 
-enum class LatencyPhase : std::uint8_t { queued, kernel, waiting, handler };
-inline constexpr std::uint32_t latency_phases = 4;
+// A stretch of an operation's way, as above.
+enum class LatencyPhase : std::uint8_t {
+    queued,   // from submit() or post() to the backend, or to a post's handler
+    kernel,   // from the backend to the turn that has collected the answer
+    waiting,  // from there to the handler
+    handler,  // in the handler
+};
+inline constexpr std::uint32_t latency_phases = 4;  // numbers of LatencyPhase, from 0
 
+// The phase's own name, as it stands above.
 constexpr const char* name_of(LatencyPhase phase) noexcept {
     switch (phase) {
         case LatencyPhase::queued:

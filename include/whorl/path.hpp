@@ -26,6 +26,7 @@ namespace whorl {
 class Paths {
   public:
     Paths() noexcept = default;
+    // For operations: takes over the memory that detail::paths_open() filled.
     explicit Paths(Buffer memory) noexcept : memory_(std::move(memory)) {}
 
     // The path, or the older one of two. Empty for an operation on an open file.
@@ -40,6 +41,7 @@ class Paths {
 // A line such as "open /etc/x: ENOENT: No such file or directory". Cut at its capacity.
 class Message {
   public:
+    // Ends with a zero byte; lasts as long as this object.
     const char* text() const noexcept { return text_; }
 
   private:
@@ -51,6 +53,7 @@ class Message {
 // What to print for an operation that has ended with `error`. Cost: the second asks the system for the
 // file's present path (readlink(2) of /proc/self/fd), which does not wait for a disk.
 WHORL_EXPORT Message message_of(const char* operation, Error error, const Paths& paths) noexcept;
+// The same of an operation on an open file.
 WHORL_EXPORT Message message_of(Loop& loop, const char* operation, Error error, File file) noexcept;
 
 namespace detail {

@@ -40,11 +40,13 @@ WHORL_EXPORT Result<Pipe> adopt_pipe(Loop& loop, int fd) noexcept;
 // adopt_pipe. Source: fcntl(2) F_DUPFD_CLOEXEC.
 WHORL_EXPORT Result<Pipe> duplicate_pipe(Loop& loop, int fd) noexcept;
 
-// A new pipe. Errors: EMFILE, ENFILE, slots_exhausted, loop_closed. Source: pipe(2).
+// Both ends of a pipe. Each is closed on its own.
 struct PipeEnds {
-    Pipe reading;
-    Pipe writing;
+    Pipe reading;  // ends when `writing` and all its duplicates are closed
+    Pipe writing;  // refuses with EPIPE when `reading` is closed
 };
+// A new pipe. Calls: nothing. Thread: loop thread only (asserted).
+// Errors: EMFILE, ENFILE, slots_exhausted, loop_closed. Source: pipe(2).
 WHORL_EXPORT Result<PipeEnds> make_pipe(Loop& loop) noexcept;
 
 // Reads once, from data() on into the whole capacity of a buffer, whose size becomes the number of bytes
@@ -54,12 +56,13 @@ WHORL_EXPORT Result<PipeEnds> make_pipe(Loop& loop) noexcept;
 //   other side is closed), EINVAL (a descriptor that cannot be read so, or a buffer too small for it: an
 //   eventfd takes 8 bytes). Source: read(2).
 struct Read {
-    Pipe pipe;
-    Buffer buffer;
+    Pipe pipe;      // to read from
+    Buffer buffer;  // what was in it is overwritten
 
+    // What was read.
     struct Done {
-        Error error;
-        Buffer buffer;
+        Error error;    // none, also at the end
+        Buffer buffer;  // the one given, always; empty at the end
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::read;
@@ -85,13 +88,14 @@ struct Read {
 // Cost: three system calls and a wait; SIGPIPE is blocked in the loop's thread during the call, and
 //   what was raised is taken back. Source: write(2), pipe(7), sigtimedwait(2).
 struct Write {
-    Pipe pipe;
-    Buffer buffer;
+    Pipe pipe;      // to write to
+    Buffer buffer;  // not to be changed through other references meanwhile
 
+    // What was written.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        Error error;          // none, also when fewer bytes were written than given
+        std::uint64_t bytes;  // written: taken by the kernel, not by who reads
+        Buffer buffer;        // the one given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::write;
@@ -110,13 +114,14 @@ struct Write {
 // Writes a whole buffer, in as many rounds as it takes. With an error, `bytes` is what had been written.
 // Errors: as Write.
 struct WriteAll {
-    Pipe pipe;
-    Buffer buffer;
+    Pipe pipe;      // to write to
+    Buffer buffer;  // not to be changed through other references meanwhile
 
+    // What was written.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        Error error;          // none when all of it was written
+        std::uint64_t bytes;  // written: taken by the kernel, not by who reads
+        Buffer buffer;        // the one given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::write_all;

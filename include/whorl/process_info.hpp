@@ -24,29 +24,31 @@ struct SignalInfo {
 // How a child ended, and what it had used: it and those of its children that it waited for.
 // Source: waitid(2), getrusage(2).
 struct ChildExit {
+    // By itself or by a signal.
     enum class How : std::uint8_t {
         exited,  // `status` is what it returned, 0 to 255
         killed,  // `status` is the signal
         dumped,  // the same, and a core was dumped
     };
-    How how = How::exited;
-    std::int32_t status = 0;
-    Nanoseconds user_time{};
-    Nanoseconds system_time{};
-    std::uint64_t memory_max = 0;    // bytes, the largest resident set
-    std::uint64_t faults_minor = 0;  // of pages that were in memory
-    std::uint64_t faults_major = 0;  // of pages that were read
-    std::uint64_t blocks_read = 0;   // of 512 bytes
-    std::uint64_t blocks_written = 0;
-    std::uint64_t switches_voluntary = 0;
-    std::uint64_t switches_forced = 0;
+    How how = How::exited;                 // what `status` means
+    std::int32_t status = 0;               // an exit status or a signal
+    Nanoseconds user_time{};               // of the processor, in the program
+    Nanoseconds system_time{};             // of the processor, in the kernel
+    std::uint64_t memory_max = 0;          // bytes, the largest resident set
+    std::uint64_t faults_minor = 0;        // of pages that were in memory
+    std::uint64_t faults_major = 0;        // of pages that were read
+    std::uint64_t blocks_read = 0;         // of 512 bytes
+    std::uint64_t blocks_written = 0;      // of 512 bytes
+    std::uint64_t switches_voluntary = 0;  // it waited for something
+    std::uint64_t switches_forced = 0;     // others had their turn
 
+    // It has returned 0.
     bool success() const noexcept { return how == How::exited && status == 0; }
 };
 
 // What a Spawn was doing when it failed, in the order in which it is done.
 enum class SpawnStep : std::uint8_t {
-    none,
+    none,         // it has not failed
     prepare,      // pipes and slots, before there is a process
     process,      // making the process
     session,      // setsid(2)
@@ -57,6 +59,7 @@ enum class SpawnStep : std::uint8_t {
     program,      // execve(2)
 };
 
+// The step's own name, as it stands above.
 constexpr const char* name_of(SpawnStep step) noexcept {
     switch (step) {
         case SpawnStep::none:

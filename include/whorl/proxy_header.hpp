@@ -15,18 +15,19 @@ namespace whorl {
 // What a proxy says about the connection that it passes on, before the first byte of it: the PROXY
 // protocol, versions 1 (a line) and 2 (binary).
 struct ProxyHeader {
+    // How far the bytes are a header.
     enum class State : std::uint8_t {
         complete,  // and what follows is the connection's own
         more,      // the bytes so far may be the beginning of one
         invalid,   // they are not
     };
-    State state = State::more;
-    std::uint8_t version = 0;
-    bool local = false;    // the proxy's own connection (v2 LOCAL, v1 UNKNOWN): no addresses
-    std::size_t size = 0;  // bytes of the header
-    Address source;        // null when local, or of a family that is not the Internet's
-    Address destination;
-    Bytes extensions;  // v2: the TLVs, not interpreted; part of the bytes that were given
+    State state = State::more;  // the other fields mean something when it is `complete`
+    std::uint8_t version = 0;   // 1 or 2
+    bool local = false;         // the proxy's own connection (v2 LOCAL, v1 UNKNOWN): no addresses
+    std::size_t size = 0;       // bytes of the header
+    Address source;             // null when local, or of a family that is not the Internet's
+    Address destination;        // that the client connected to, at the proxy; null as `source`
+    Bytes extensions;           // v2: the TLVs, not interpreted; part of the bytes that were given
 };
 
 // The largest version 2 header that is taken; those of version 1 have 107 bytes at most.

@@ -15,6 +15,7 @@ struct Rate {
     std::uint64_t bytes_per_second = 0;  // 0: no limit; at most 1 TB/s
     std::uint64_t burst = 0;             // 0: what passes in 100 ms
 
+    // Whether there is a limit.
     explicit operator bool() const noexcept { return bytes_per_second != 0; }
 };
 
@@ -24,12 +25,15 @@ struct Rate {
 class TokenBucket {
   public:
     TokenBucket() noexcept = default;
+    // Full at the beginning. Limits: at most 1 TB/s (asserted).
     WHORL_EXPORT explicit TokenBucket(const Rate& rate) noexcept;
 
     // Pays for `bytes` that were moved at `now`. Returns when the next may be: `now`, or later.
     // Cost: a division.
     WHORL_EXPORT Instant pay(std::uint64_t bytes, Instant now) noexcept;
+    // Whether there is a limit; without one pay() answers `now`.
     explicit operator bool() const noexcept { return static_cast<bool>(rate_); }
+    // Bytes, with the default filled in; 0 without a limit.
     std::uint64_t burst() const noexcept { return rate_.burst; }
 
   private:
@@ -50,7 +54,9 @@ class WHORL_EXPORT RateGroup {
     RateGroup& operator=(const RateGroup& other) noexcept;
     ~RateGroup();
 
+    // Whether there is a group, and so a limit.
     explicit operator bool() const noexcept { return shared_ != nullptr; }
+    // The bucket that is shared; null without a limit. Lifetime: that of the group.
     TokenBucket* bucket() const noexcept { return shared_ != nullptr ? &shared_->bucket : nullptr; }
 
   private:

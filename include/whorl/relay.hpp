@@ -11,6 +11,7 @@
 
 namespace whorl {
 
+// How relay() passes bytes on.
 struct RelayOptions {
     // Of both streams. Each side reads only as long as the other's queue is below its high watermark.
     StreamOptions stream = {};
@@ -18,10 +19,10 @@ struct RelayOptions {
 
 // How a relay ended.
 struct Relayed {
-    Closed first;
-    Closed second;
+    Closed first;                       // why the first side ended
+    Closed second;                      // and the second
     std::uint64_t first_to_second = 0;  // bytes that were delivered
-    std::uint64_t second_to_first = 0;
+    std::uint64_t second_to_first = 0;  // likewise
 };
 
 namespace detail {

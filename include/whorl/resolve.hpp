@@ -31,9 +31,9 @@ class HostResolver;
 struct ResolveQuery {
     std::string_view host;          // a name, or numbers; empty: this host
     std::string_view service = {};  // "https", "443"; empty: `port`
-    std::uint16_t port = 0;
-    int family = 0;           // AF_INET, AF_INET6, or both
-    int type = 1;             // SOCK_STREAM or SOCK_DGRAM: what a service's name means
+    std::uint16_t port = 0;         // of the addresses, when there is no service
+    int family = 0;                 // AF_INET, AF_INET6, or both
+    int type = 1;                   // SOCK_STREAM or SOCK_DGRAM: what a service's name means
     bool passive = false;     // without a host: the addresses to listen on, not the loopback ones
     bool configured = false;  // only families that this host has an address of (AI_ADDRCONFIG)
     std::uint32_t addresses_max = 32;  // 1 to 1024
@@ -47,12 +47,14 @@ struct ResolveQuery {
 class AddressList {
   public:
     AddressList() noexcept = default;
+    // For resolvers: a buffer that holds nothing but Address objects.
     explicit AddressList(Buffer memory) noexcept : memory_(std::move(memory)) {}
+    // The first to try.
     const Address* begin() const noexcept {
         return std::launder(reinterpret_cast<const Address*>(memory_.data()));
     }
     const Address* end() const noexcept { return begin() + size(); }
-    std::size_t size() const noexcept { return memory_.size() / sizeof(Address); }
+    std::size_t size() const noexcept { return memory_.size() / sizeof(Address); }  // addresses
     bool empty() const noexcept { return memory_.empty(); }
     // Limits: index < size(), asserted.
     const Address& operator[](std::size_t index) const noexcept {
@@ -64,8 +66,9 @@ class AddressList {
     Buffer memory_;
 };
 
+// What was found.
 struct ResolveDone {
-    Error error;
+    Error error;             // none with addresses; see resolve()
     AddressList addresses;   // at least one exactly when there is no error
     bool truncated = false;  // there were more than addresses_max
 };
@@ -102,6 +105,7 @@ class ResolveHandler final : public ResolveListener {
 class WHORL_EXPORT HostResolver {
   public:
     virtual ~HostResolver();
+    // Begins to look for query.host, a name. The texts of the query last for the call. Errors: as resolve().
     virtual Result<Operation> find(Loop& loop, const ResolveQuery& query,
                                    detail::ResolveListener* listener) = 0;
 

@@ -16,12 +16,15 @@ namespace whorl {
 template <class T>
 class [[nodiscard]] Result {
   public:
+    // Limits: an error, not success (asserted).
     Result(Error error) noexcept : error_(error) {  // NOLINT(google-explicit-constructor)
         WHORL_ASSERT(error);
     }
+    // The same of a code: `return Error::invalid_argument;`.
     Result(Error::Code code) noexcept
         : Result(Error(code)) {}  // NOLINT(google-explicit-constructor)
-    Result(T value) noexcept {    // NOLINT(google-explicit-constructor)
+    // With a value, which is moved in.
+    Result(T value) noexcept {  // NOLINT(google-explicit-constructor)
         ::new (static_cast<void*>(&storage_)) T(std::move(value));
     }
     Result(Result&& other) noexcept : error_(other.error_) {
@@ -39,8 +42,8 @@ class [[nodiscard]] Result {
         if (!error_) address()->~T();
     }
 
-    explicit operator bool() const noexcept { return !error_; }
-    bool has_value() const noexcept { return !error_; }
+    explicit operator bool() const noexcept { return !error_; }  // whether there is a value
+    bool has_value() const noexcept { return !error_; }          // the same
     // Success (zero) when there is a value.
     Error error() const noexcept { return error_; }
 
@@ -49,20 +52,28 @@ class [[nodiscard]] Result {
         WHORL_ASSERT(!error_);
         return *address();
     }
+    // The same.
     const T& value() const& noexcept {
         WHORL_ASSERT(!error_);
         return *address();
     }
+    // The same, to be moved out of a temporary.
     T&& value() && noexcept {
         WHORL_ASSERT(!error_);
         return std::move(*address());
     }
+    // As value().
     T& operator*() & noexcept { return value(); }
+    // As value().
     const T& operator*() const& noexcept { return value(); }
+    // As value().
     T&& operator*() && noexcept { return std::move(*this).value(); }
+    // As value().
     T* operator->() noexcept { return &value(); }
+    // As value().
     const T* operator->() const noexcept { return &value(); }
 
+    // The value, moved out, or a T made of `fallback`.
     template <class U>
     T value_or(U&& fallback) && noexcept {
         return error_ ? T(std::forward<U>(fallback)) : std::move(*address());

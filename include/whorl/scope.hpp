@@ -51,6 +51,7 @@ class Scoped {
 // Operations end in it as they would without it: each has its final completion before the scope has closed.
 class WHORL_EXPORT Scope {
   public:
+    // For operations of this loop. Cost: none before the first submit.
     explicit Scope(Loop& loop) noexcept : loop_(&loop) {}
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
@@ -64,6 +65,7 @@ class WHORL_EXPORT Scope {
     Result<Operation> submit(Op&& operation, Handler&& handler) noexcept {
         return submit(std::forward<Op>(operation), SubmitOptions(), std::forward<Handler>(handler));
     }
+    // The same with options: a deadline, in the background, or after another one.
     template <class Op, class Handler>
     Result<Operation> submit(Op&& operation, const SubmitOptions& options,
                              Handler&& handler) noexcept {
@@ -81,6 +83,7 @@ class WHORL_EXPORT Scope {
     void cancel() noexcept;
     // Operations that have not had their end.
     std::uint32_t size() const noexcept { return size_; }
+    // A CloseScope was submitted: for good, also when that was cancelled.
     bool closing() const noexcept { return closing_; }
 
   private:
@@ -116,11 +119,13 @@ Scoped<Handler>::~Scoped() {
 //   Cancelled or timed out itself, it stops waiting; the scope stays closing.
 // Errors: as Loop::submit. Limits: submitted to the scope's own loop.
 struct CloseScope {
+    // Nothing of the scope is left, or waiting has ended early.
     struct Done {
-        Error error;
+        Error error;  // none when all handlers have returned
     };
+    // Of this scope, which must be there when the completion comes.
     explicit CloseScope(Scope& given) noexcept : scope(given) {}
-    Scope& scope;
+    Scope& scope;  // to be closed
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;

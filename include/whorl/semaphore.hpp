@@ -19,6 +19,7 @@ namespace whorl {
 // Thread: the loop's.
 class Semaphore {
   public:
+    // With so many permits at the beginning; release() may add to them.
     explicit Semaphore(std::uint64_t permits) noexcept
         : queue_([](void* self) noexcept { static_cast<Semaphore*>(self)->serve(); }, this),
           permits_(permits) {}
@@ -57,13 +58,15 @@ class Semaphore {
 // Errors: as Loop::submit. Limits: more permits than will ever be there are waited for in vain.
 // Cost: no allocation.
 struct Acquire {
+    // The permits were given, or why not.
     struct Done {
-        Error error;
+        Error error;  // none: they are the handler's
     };
+    // So many permits of `given`, all at once.
     explicit Acquire(Semaphore& given, std::uint64_t permits = 1) noexcept
         : semaphore(given), count(permits) {}
-    Semaphore& semaphore;
-    std::uint64_t count;
+    Semaphore& semaphore;  // it is asked in submit
+    std::uint64_t count;   // permits, taken together
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;

@@ -24,7 +24,10 @@ namespace whorl::service {
 
 // The environment's variables after they have been read. Children then do not take them for theirs; who
 // removes them must be the only thread that looks at the environment.
-enum class Environment : std::uint8_t { keep, remove };
+enum class Environment : std::uint8_t {
+    keep,    // they stay
+    remove,  // LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES are gone afterwards
+};
 
 // Takes the descriptors that the manager passed: from 3 on, LISTEN_FDS of them, with the names of
 // LISTEN_FDNAMES ("unknown" without it), made close-on-exec. None when LISTEN_PID is another process, or

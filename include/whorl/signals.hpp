@@ -40,6 +40,7 @@ namespace whorl {
 class SignalSet {
   public:
     constexpr SignalSet() noexcept = default;
+    // Of these numbers; each as add().
     constexpr SignalSet(std::initializer_list<int> numbers) noexcept {
         for (const int number : numbers) add(number);
     }
@@ -49,6 +50,7 @@ class SignalSet {
         if (number < 1 || number > 64) mask_ = ~std::uint64_t{0};
         else mask_ |= std::uint64_t{1} << (number - 1);
     }
+    // Whether the signal is in it; false for what is no signal's number.
     constexpr bool has(int number) const noexcept {
         return number >= 1 && number <= 64 && (mask_ >> (number - 1) & 1) != 0;
     }
@@ -70,11 +72,12 @@ WHORL_EXPORT Result<Signals> open_signals(Loop& loop, const SignalSet& set) noex
 // Takes one signal. What a cancelled one has not taken stays pending.
 // Errors: none of its own.
 struct WaitSignal {
-    Signals signals;
+    Signals signals;  // the set to take it from; stays open
 
+    // The signal, or why there is none.
     struct Done {
-        Error error;
-        SignalInfo signal;
+        Error error;        // none with a signal
+        SignalInfo signal;  // all zero with an error
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::wait_signal;
@@ -90,12 +93,13 @@ struct WaitSignal {
 // Takes signals until it is cancelled or the set closed: a multishot, at most one signal in a turn.
 // Final: `cancelled` or `timed_out`, without a signal. A signal that was taken is always delivered.
 struct SignalStream {
-    Signals signals;
+    Signals signals;  // the set to take them from; stays open when the stream ends
 
+    // Each signal, and the end.
     struct Done {
-        Error error;
-        SignalInfo signal;
-        bool more;
+        Error error;        // none with a signal; the final one's is why it ended
+        SignalInfo signal;  // all zero in the final one
+        bool more;          // the handler will be called again; false exactly once, the last time
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::signal_stream;

@@ -14,22 +14,27 @@
 namespace whorl::testing {
 
 // Which Linux's io_uring a simulated ring plays: what that version does not know it refuses.
-enum class RingLevel : std::uint8_t { linux_5_15, linux_6_1, linux_6_18 };
+enum class RingLevel : std::uint8_t {
+    linux_5_15,  // neither buffer rings nor accepts and receives that go on
+    linux_6_1,   // both, and sending without a copy
+    linux_6_18,  // all that whorl uses
+};
 
+// What a world is like. One that is made runs by a copy: World::options() changes that.
 struct SimulationOptions {
-    std::uint64_t seed = 1;
+    std::uint64_t seed = 1;  // any; equal ones make equal runs
 
     // The clock's first reading, and how much of it a call that asks for the time, or looks without
     // waiting, takes. Zero keeps the clock still until the world waits; a program that spins on the
     // clock then never ends.
     Nanoseconds time_start{std::chrono::seconds(1000)};
-    Nanoseconds time_per_call{0};
+    Nanoseconds time_per_call{0};  // for each such call
 
     // The network. Each segment takes a time drawn from latency_min to latency_max, and its length
     // divided by bytes_per_second on top (0: no limit). Segments of one direction stay in order.
     Nanoseconds latency_min{0};
-    Nanoseconds latency_max{0};
-    std::uint64_t bytes_per_second = 0;
+    Nanoseconds latency_max{0};           // at least latency_min
+    std::uint64_t bytes_per_second = 0;   // of each direction
     std::size_t send_buffer = 65536;      // of each socket, until it is set by option
     std::size_t receive_buffer = 131072;  // likewise
     // An unanswered connect fails with ETIMEDOUT after so long.
@@ -48,7 +53,7 @@ struct SimulationOptions {
     double cancel_loses = 0;      // a cancel finds its operation already under way
     // How likely it fails an operation or call with an error that its manual page names.
     double operation_error = 0;
-    double call_error = 0;
+    double call_error = 0;  // of a system call; the line above: of what was submitted
 
     // Whether World::lose_power() may be called: the disk then remembers what it may lose. A file or
     // directory that is removed counts as gone, for those who observe it, only when it is forgotten.
@@ -57,7 +62,7 @@ struct SimulationOptions {
     // The simulated ring under Backend::io_uring. How likely io_uring_enter takes fewer submissions
     // than it was offered or none at all (EAGAIN, EBUSY), or wakes up for nothing (EINTR).
     RingLevel ring_level = RingLevel::linux_6_18;
-    double ring_refusal = 0;
+    double ring_refusal = 0;                  // 0 to 1
     std::size_t locked_bytes_max = SIZE_MAX;  // RLIMIT_MEMLOCK, for memory registered with a ring
     // Breaks the contract on purpose, for tests of tests: each n-th completion is lost. 0: none is.
     std::uint64_t lose_every = 0;

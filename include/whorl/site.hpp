@@ -12,9 +12,10 @@ namespace whorl {
 // string literal of the program, null when the place is unknown.
 // Cost: two registers. Source: GCC manual, __builtin_FILE and __builtin_LINE; clang has them as well.
 struct Site {
-    const char* file = nullptr;
-    std::uint32_t line = 0;
+    const char* file = nullptr;  // as the compiler was given it: often with a path
+    std::uint32_t line = 0;      // from 1; 0 when the place is unknown
 
+    // The place of the call that it is the default argument of, else its own.
     static constexpr Site here(const char* file = __builtin_FILE(),
                                std::uint32_t line = __builtin_LINE()) noexcept {
         Site site;

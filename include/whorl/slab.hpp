@@ -37,8 +37,8 @@ WHORL_EXPORT void address_release(void* start, std::size_t bytes) noexcept;
 
 // What a type must begin with to live in a slab. While the slot is live, `link` is the owner's.
 struct SlabSlot {
-    std::uint32_t generation;
-    std::uint32_t link;
+    std::uint32_t generation;  // odd while it is live; the slab's
+    std::uint32_t link;        // of a free slot the next one, and then the slab's
 };
 
 // Lifetime: slots live until release(); the slab's end takes all memory and runs no destructors.
@@ -103,6 +103,7 @@ class Slab {
         T* slot = slots_ + index;
         return slot->generation == generation ? slot : nullptr;
     }
+    // The same by the value of a handle, as handle_of() makes it.
     T* find(std::uint64_t handle) noexcept {
         return find(static_cast<std::uint32_t>(handle), static_cast<std::uint32_t>(handle >> 32));
     }
@@ -112,16 +113,22 @@ class Slab {
         WHORL_ASSERT(index != 0 && index < used_);
         return slots_[index];
     }
+    // Its index: 1 to slots_max(). Limits: a slot of this slab.
     std::uint32_t index_of(const T* slot) const noexcept {
         return static_cast<std::uint32_t>(slot - slots_);
     }
+    // What names this use of the slot: the generation in the upper half, the index in the lower.
     std::uint64_t handle_of(const T* slot) const noexcept {
         return static_cast<std::uint64_t>(slot->generation) << 32 | index_of(slot);
     }
 
+    // Slots claimed and not released.
     std::uint32_t live() const noexcept { return live_; }
+    // The most there have been at once.
     std::uint32_t live_high() const noexcept { return live_high_; }
+    // Slots lost for good (2 above).
     std::uint32_t retired() const noexcept { return retired_; }
+    // As reserve() was told; 0 before.
     std::uint32_t slots_max() const noexcept { return slots_max_; }
 
     // Calls visit(T&) for every live slot; slots claimed meanwhile may or may not be visited.

@@ -28,7 +28,7 @@ namespace whorl {
 
 class Loop;
 
-inline constexpr std::size_t slow_stack_max = 48;
+inline constexpr std::size_t slow_stack_max = 48;  // addresses of a stack, at most
 
 // Lifetime: the length of the call that gets it.
 struct SlowHandler {
@@ -39,23 +39,27 @@ struct SlowHandler {
     // Return addresses, innermost first, as backtrace(3) finds them; none when no tick fell into it. The
     // innermost ones are the signal's own. They were taken when it had run for `sampled`.
     void* const* stack = nullptr;
-    std::size_t stack_count = 0;
-    Nanoseconds sampled{0};
+    std::size_t stack_count = 0;  // addresses, slow_stack_max at most
+    Nanoseconds sampled{0};       // how long the handler had run when the stack was taken
     // Slow handlers since the last report that were not reported, because of LoopOptions::slow_handler_pause.
     std::uint64_t suppressed = 0;
 };
 
+// A report of a slow handler, or of a stuck one. `context` is what was given with it; `slow` lasts for the
+// call.
+using SlowReport = void (*)(void* context, const SlowHandler& slow) noexcept;
+
 // What is called for a slow handler. Without one a report is printed to stderr. Calls: `report(context,
 // …)` on the loop's thread, after the handler has returned or thrown and before the next one begins. It
-// must not call the loop. Errors: invalid_argument (LoopOptions::slow_handler is 0).
-using SlowReport = void (*)(void* context, const SlowHandler& slow) noexcept;
+// must not call the loop. Errors: invalid_argument (LoopOptions::slow_handler is 0, or no report).
 WHORL_EXPORT Error on_slow_handler(Loop& loop, SlowReport report, void* context) noexcept;
 
 // What is called for a stuck one, once for each, instead of the report on stderr. Calls: in the signal
 // handler, on the loop's thread, inside the handler that is stuck: only what is async-signal-safe
-// (signal-safety(7)). Errors: invalid_argument (LoopOptions::stuck_handler is 0).
+// (signal-safety(7)). Errors: invalid_argument (LoopOptions::stuck_handler is 0, or no report).
 WHORL_EXPORT Error on_stuck_handler(Loop& loop, SlowReport report, void* context) noexcept;
 
+// Since the loop was made.
 struct SlowHandlerCounts {
     std::uint64_t slow = 0;        // handlers over the threshold
     std::uint64_t suppressed = 0;  // of those, not reported

@@ -16,33 +16,42 @@
 namespace whorl {
 
 // The options. A type is both what set_option takes and what get_option<Type> answers.
-struct NoDelay {  // TCP_NODELAY: send small messages at once
-    bool on = true;
+
+// TCP_NODELAY.
+struct NoDelay {
+    bool on = true;  // small messages are sent at once, instead of with what follows
 };
-struct KeepAlive {  // SO_KEEPALIVE with TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT
-    bool on = true;
-    std::chrono::seconds idle{60};  // 1 to 32767
-    std::chrono::seconds interval{10};
-    int probes = 6;  // 1 to 127
+// SO_KEEPALIVE with TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT: is the peer of an idle connection there?
+struct KeepAlive {
+    bool on = true;                     // off: the others are not looked at
+    std::chrono::seconds idle{60};      // before the first probe, 1 to 32767
+    std::chrono::seconds interval{10};  // between probes, 1 to 32767
+    int probes = 6;                     // that go unanswered until it is ETIMEDOUT, 1 to 127
 };
-struct ReceiveBuffer {  // SO_RCVBUF; the kernel doubles what is set, and answers the double
-    int bytes = 0;
+// SO_RCVBUF.
+struct ReceiveBuffer {
+    int bytes = 0;  // the kernel doubles what is set, and answers the double
 };
-struct SendBuffer {  // SO_SNDBUF; doubled likewise
-    int bytes = 0;
+// SO_SNDBUF.
+struct SendBuffer {
+    int bytes = 0;  // doubled likewise
 };
-struct Linger {  // SO_LINGER; on with zero seconds makes close send a reset
-    bool on = false;
-    std::chrono::seconds time{0};
+// SO_LINGER: what becomes of unsent data when the socket is closed.
+struct Linger {
+    bool on = false;               // off: the kernel sends it in the background
+    std::chrono::seconds time{0};  // on: so long, then a reset; zero: a reset at once
 };
-struct UserTimeout {  // TCP_USER_TIMEOUT: how long sent data may stay unacknowledged; 0: default
-    std::chrono::milliseconds time{0};
+// TCP_USER_TIMEOUT.
+struct UserTimeout {
+    std::chrono::milliseconds time{0};  // how long sent data may stay unacknowledged; 0: default
 };
-struct ReuseAddress {  // SO_REUSEADDR
-    bool on = true;
+// SO_REUSEADDR.
+struct ReuseAddress {
+    bool on = true;  // bind although old connections linger in TIME_WAIT
 };
-struct ReusePort {  // SO_REUSEPORT
-    bool on = true;
+// SO_REUSEPORT.
+struct ReusePort {
+    bool on = true;  // several sockets of one user share the port; set it before bind(2)
 };
 
 // X(Type): the options that exist for sockets and listeners.
@@ -71,12 +80,14 @@ WHORL_SOCKET_OPTION_LIST(WHORL_SOCKET_OPTION_DECLARE)
 #undef WHORL_SOCKET_OPTION_DECLARE
 }  // namespace detail
 
+// Sets an option of a Socket or Listener: `set_option(loop, socket, whorl::NoDelay{true})`.
 template <class Tag, class Option>
 Error set_option(Loop& loop, Handle<Tag> handle, const Option& option) noexcept {
     Result<detail::SystemFd> fd = detail::descriptor_number(loop, handle.value());
     return fd ? detail::option_set(*fd, option) : fd.error();
 }
 
+// What the kernel says of an option: `get_option<whorl::SendBuffer>(loop, socket)`.
 template <class Option, class Tag>
 Result<Option> get_option(Loop& loop, Handle<Tag> handle) noexcept {
     Result<detail::SystemFd> fd = detail::descriptor_number(loop, handle.value());
@@ -88,6 +99,7 @@ Result<Option> get_option(Loop& loop, Handle<Tag> handle) noexcept {
 
 // The address this end is bound to; tells the port that the system chose for port 0.
 WHORL_EXPORT Result<Address> local_address(Loop& loop, Listener listener) noexcept;
+// The same of a connection: our side of it.
 WHORL_EXPORT Result<Address> local_address(Loop& loop, Socket socket) noexcept;
 // The other end. Errors: ENOTCONN.
 WHORL_EXPORT Result<Address> peer_address(Loop& loop, Socket socket) noexcept;

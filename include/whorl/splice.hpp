@@ -30,13 +30,14 @@ constexpr Pipe as_pipe(Socket socket) noexcept { return Pipe::from_value(socket.
 //   EBADF (from submit: not open for it); stale_handle; as Read and Write.
 // Cost: a poll of either end and a system call for each round; two slots. Source: splice(2).
 struct Splice {
-    Pipe from;
-    Pipe to;
-    std::uint64_t size = 0;
+    Pipe from;               // read from
+    Pipe to;                 // written to; another one than `from`
+    std::uint64_t size = 0;  // bytes, at most
 
+    // What was moved.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
+        Error error;          // none when all of it was moved, or `from` has ended
+        std::uint64_t bytes;  // moved; fewer than `size` without an error: `from` has ended
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::splice;
@@ -52,13 +53,14 @@ struct Splice {
 // much as is there and fits. No error and no bytes: `from` has ended.
 // Errors, limits, cost: as Splice; EINVAL unless both are pipes. Source: tee(2).
 struct Tee {
-    Pipe from;
-    Pipe to;
-    std::uint64_t size = 0;
+    Pipe from;               // read from, and kept as it is
+    Pipe to;                 // written to; another pipe than `from`
+    std::uint64_t size = 0;  // bytes, at most
 
+    // What was copied.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
+        Error error;          // none, also when `from` has ended
+        std::uint64_t bytes;  // copied; 0 without an error: `from` has ended
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::tee;
@@ -74,13 +76,14 @@ struct Tee {
 // PIPE_BUF (4096 bytes) and 64 buffers arrives in one piece.
 // Errors: as Write; ENOMEM from submit. Source: writev(2), pipe(7).
 struct WriteChain {
-    Pipe pipe;
-    BufferChain chain;
+    Pipe pipe;          // to write to
+    BufferChain chain;  // the buffers in the order in which they are written
 
+    // What was written.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        BufferChain chain;
+        Error error;          // none when all of it was written
+        std::uint64_t bytes;  // written, of all buffers together
+        BufferChain chain;    // the one given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::write_chain;

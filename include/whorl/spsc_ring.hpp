@@ -265,6 +265,7 @@ class SpscSlotRing : public detail::RingBase<SpscSlotRing<T, Streak>, T, detail:
         slot.sequence.store(++producer.tail, std::memory_order_release);
         return true;
     }
+    // Says how far the producer is, to who looks at the index. Cost: a store.
     void publish() noexcept { this->tail_.store(this->producer_.tail, std::memory_order_release); }
     // Publishes, before whatever seq_cst access comes next (4 above).
     void publish_ordered() noexcept {
@@ -317,6 +318,7 @@ class SpscIndexRing : public detail::RingBase<SpscIndexRing<T>, T, detail::Plain
         ++producer.tail;
         return true;
     }
+    // Makes visible what was written. Cost: a store.
     void publish() noexcept { this->tail_.store(this->producer_.tail, std::memory_order_release); }
     // Publishes, before whatever seq_cst access comes next (4 above).
     void publish_ordered() noexcept {

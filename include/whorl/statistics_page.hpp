@@ -23,50 +23,56 @@ namespace whorl {
 // Of one phase of the operations of one kind, over the loop's whole life, in nanoseconds (see
 // operation_latency.hpp). All zero: not measured, or none yet.
 struct LatencyFigures {
-    std::uint64_t count;
-    std::uint64_t sum;
-    std::uint64_t p50;
-    std::uint64_t p99;
-    std::uint64_t max;
+    std::uint64_t count;  // operations measured; at most a second old, as the others
+    std::uint64_t sum;    // ns, of all of them
+    std::uint64_t p50;    // ns: half of them took no longer, to 3 %
+    std::uint64_t p99;    // ns: 99 of 100 took no longer, to 3 %
+    std::uint64_t max;    // ns, the longest
 };
 
+// Of the operations of one kind, or of timers, or posts.
 struct KindFigures {
     std::uint64_t submitted;    // accepted by submit(), after() and so on
     LatencyFigures latency[4];  // by LatencyPhase
 };
 
-enum class LoopState : std::uint64_t { running, waiting, ended };
+// What the loop did when its page was written.
+enum class LoopState : std::uint64_t {
+    running,  // it was in a turn
+    waiting,  // it was about to sleep
+    ended,    // it was destroyed: the page does not change any more
+};
 
 // Everything that a page says, as of `published_ns`. Times are nanoseconds; instants are on
 // CLOCK_MONOTONIC, or a simulated world's clock.
 struct LoopFigures {
-    static constexpr std::uint32_t batch_rows = 16;
-    static constexpr std::uint32_t kinds_max = 64;
+    static constexpr std::uint32_t batch_rows = 16;  // of `batches`
+    static constexpr std::uint32_t kinds_max = 64;   // of `kinds`
 
     // Who it is.
-    std::uint64_t process;  // as the process itself sees it (inside its PID namespace)
-    std::uint64_t thread;   // 0 before the first turn
-    std::uint64_t number;   // among the loops of the process that have a page, from 1
-    std::uint64_t created_ns;
-    char name[32];
-    char backend[16];
+    std::uint64_t process;     // as the process itself sees it (inside its PID namespace)
+    std::uint64_t thread;      // 0 before the first turn
+    std::uint64_t number;      // among the loops of the process that have a page, from 1
+    std::uint64_t created_ns;  // when the loop was made
+    char name[32];             // LoopOptions::name, ends with a zero byte
+    char backend[16];          // "io_uring", "libev", "simulator"
 
-    std::uint64_t published_ns;
-    std::uint64_t publications;
-    LoopState state;  // waiting: the loop slept, or was about to, when this was published
+    std::uint64_t published_ns;  // when this was written
+    std::uint64_t publications;  // times it was written, this one included
+    LoopState state;             // when this was published
 
-    Statistics statistics;
+    Statistics statistics;  // as Loop::statistics() then
 
     // The limits of the marks in `statistics`, as given in LoopOptions.
-    std::uint64_t operations_max;
-    std::uint64_t handles_max;
-    std::uint64_t posts_max;
-    std::uint64_t works_max;
-    std::uint64_t buffer_bytes_max;
-    std::uint64_t completions_batch_max;
+    std::uint64_t operations_max;         // LoopOptions::ops_max
+    std::uint64_t handles_max;            // LoopOptions::handles_max
+    std::uint64_t posts_max;              // LoopOptions::posts_max
+    std::uint64_t works_max;              // LoopOptions::work_max
+    std::uint64_t buffer_bytes_max;       // LoopOptions::buffer_bytes_max
+    std::uint64_t completions_batch_max;  // LoopOptions::completions_per_turn
     // Waiting now.
     std::uint64_t posts;
-    std::uint64_t timers;
+    std::uint64_t timers;  // armed
 
     // Where the time of its turns went; what lies between turns, such as a guest's host, is in none.
     std::uint64_t wait_ns;  // in the backend: asleep, looking, and the kernel's work on submissions
@@ -81,7 +87,7 @@ struct LoopFigures {
     std::uint64_t batches[batch_rows];
     // By kind of operation; StatisticsPage::kind_name() names the rows.
     std::uint64_t kinds_count;
-    KindFigures kinds[kinds_max];
+    KindFigures kinds[kinds_max];  // kinds_count of them are in use
 };
 
 static_assert(sizeof(LoopFigures) % 8 == 0, "a page is made of words");
@@ -98,6 +104,7 @@ class WHORL_EXPORT StatisticsPage {
     // Pages of another version of the library are refused.
     static constexpr std::uint32_t version = 1;
 
+    // Where a page is: /proc/PID/fd/NUMBER.
     struct Place {
         char path[64];  // for open()
     };

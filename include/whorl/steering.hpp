@@ -11,13 +11,15 @@
 
 namespace whorl {
 
+// What a listener is chosen by.
 enum class SteerBy : std::uint8_t {
     cpu,   // the processor that the connection's first packet was received on
     hash,  // the packet's hash, as the network card or the kernel has computed it
 };
 
+// How new connections are spread over the listeners of a group.
 struct Steering {
-    SteerBy by = SteerBy::cpu;
+    SteerBy by = SteerBy::cpu;  // hash needs no `cpus`
     // How many listeners the group has. Limits: 1 to 1024.
     std::uint32_t listeners = 0;
     // By cpu: the processor that each listener is for, in the listeners' order; connections of others go by

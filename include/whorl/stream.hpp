@@ -44,21 +44,22 @@ struct StreamDeadlines {
     Nanoseconds close = std::chrono::seconds(5);  // close(): flush, end, and the peer's end
 };
 
+// What a stream may hold, how fast it may be, and what stands between it and its socket.
 struct StreamOptions {
-    StreamDeadlines deadlines = {};
+    StreamDeadlines deadlines = {};  // set_deadlines() changes them later
     // Bytes in the write queue. From `high` on write() answers false, and the stream stops reading, so
     // that a peer that sends and does not read cannot fill the memory; at `low` and below it goes on
     // and `writable` is called.
     std::size_t high = std::size_t{256} << 10;
-    std::size_t low = std::size_t{64} << 10;
-    bool pause_at_high = true;  // false: who writes looks after it alone
+    std::size_t low = std::size_t{64} << 10;  // at most `high`, and that at most `queue_max`
+    bool pause_at_high = true;                // false: who writes looks after it alone
     // Beyond it the stream ends with write_overflow: who writes did not listen to false.
     std::size_t queue_max = std::size_t{16} << 20;
     // Of this stream alone, and of all streams that share a group.
     Rate read_rate = {};
-    Rate write_rate = {};
-    RateGroup read_group = {};
-    RateGroup write_group = {};
+    Rate write_rate = {};        // of what is sent
+    RateGroup read_group = {};   // a bucket for the received bytes of all who have it
+    RateGroup write_group = {};  // and for the sent ones
     // From the first byte on; `opened` is called when it is ready, after its handshake. It must live
     // as long as streams are made with these options. Null: none.
     StreamLayer* layer = nullptr;
@@ -68,10 +69,11 @@ struct StreamOptions {
 // stream reads what would be added and acceptors accept nobody; below three quarters of it they go on.
 // A write that would go beyond `max` ends its stream with over_budget.
 struct StreamBudget {
-    std::size_t high = std::size_t{64} << 20;
-    std::size_t max = std::size_t{128} << 20;
+    std::size_t high = std::size_t{64} << 20;  // bytes, above 0
+    std::size_t max = std::size_t{128} << 20;  // bytes, at least `high`
 };
 
+// Who or what has ended a stream, and which error comes with it.
 enum class ClosedBy : std::uint8_t {
     us,         // close(), with its reason; abort(), with its reason
     peer,       // it ended its side first, and everything was flushed
@@ -84,33 +86,33 @@ enum class ClosedBy : std::uint8_t {
 
 // Why a stream has ended.
 struct Closed {
-    ClosedBy by = ClosedBy::us;
-    Error error;
+    ClosedBy by = ClosedBy::us;  // says what `error` may be
+    Error error;                 // none when it ended in order
 };
 
 // With a layer, bytes are those of the connection, its overhead included.
 struct StreamCounters {
-    std::uint64_t bytes_received = 0;
-    std::uint64_t bytes_sent = 0;
-    std::uint64_t receives = 0;  // buffers
-    std::uint64_t sends = 0;     // calls to the kernel, each with what was gathered
-    std::uint64_t writes = 0;    // calls of write()
-    std::uint64_t pauses = 0;    // times it stopped reading
-    std::size_t queued_high = 0;
+    std::uint64_t bytes_received = 0;  // from the socket
+    std::uint64_t bytes_sent = 0;      // taken by the kernel
+    std::uint64_t receives = 0;        // buffers
+    std::uint64_t sends = 0;           // calls to the kernel, each with what was gathered
+    std::uint64_t writes = 0;          // calls of write()
+    std::uint64_t pauses = 0;          // times it stopped reading
+    std::size_t queued_high = 0;       // bytes, the longest the write queue has been
 };
 
 // Of all streams of a loop.
 struct StreamStatistics {
-    std::uint32_t streams = 0;  // now
-    std::uint32_t streams_high = 0;
-    std::uint64_t opened = 0;
-    std::uint64_t closed = 0;
-    std::uint64_t detached = 0;   // handed over to other loops (handover.hpp)
-    std::uint64_t shed = 0;       // ended with over_budget
-    std::uint64_t overloads = 0;  // times `high` was reached
-    std::size_t bytes = 0;        // held now
-    std::size_t bytes_high = 0;
-    bool overloaded = false;
+    std::uint32_t streams = 0;       // now
+    std::uint32_t streams_high = 0;  // most at once
+    std::uint64_t opened = 0;        // made by attach(), acceptors and connectors
+    std::uint64_t closed = 0;        // ended, for whatever reason
+    std::uint64_t detached = 0;      // handed over to other loops (handover.hpp)
+    std::uint64_t shed = 0;          // ended with over_budget
+    std::uint64_t overloads = 0;     // times `high` was reached
+    std::size_t bytes = 0;           // held now
+    std::size_t bytes_high = 0;      // most at once
+    bool overloaded = false;  // from `high` down to three quarters of it: nobody reads or accepts
 };
 
 namespace detail {
@@ -138,6 +140,7 @@ class WHORL_EXPORT Stream {
     bool write(Buffer&& buffer) noexcept;
     // The same with a copy of the bytes.
     bool write(Bytes bytes) noexcept;
+    // The same of a text.
     bool write(std::string_view text) noexcept { return write(Bytes(text)); }
 
     // Ends our side when the queue is empty; receiving goes on until the peer ends its side, and then
@@ -153,6 +156,7 @@ class WHORL_EXPORT Stream {
 
     // Nothing is delivered until resume(); what has arrived is kept, and the peer is held back.
     void pause() noexcept;
+    // Undoes pause(): what has arrived meanwhile is delivered, from the loop's dispatch.
     void resume() noexcept;
     // Delivers these bytes again, before what comes next: what a protocol leaves to its successor.
     // Owns: the buffer.
@@ -176,12 +180,12 @@ class WHORL_EXPORT Stream {
     // From now on these deadlines count.
     void set_deadlines(const StreamDeadlines& deadlines) noexcept;
 
-    Loop& loop() noexcept;
-    Socket socket() const noexcept;  // null for pipes; for options, addresses; not for sending
-    bool paused() const noexcept;    // by pause()
-    bool closing() const noexcept;   // by close(), abort() or an error
-    std::size_t queued() const noexcept;
-    const StreamCounters& counters() const noexcept;
+    Loop& loop() noexcept;                // the one that it was attached to
+    Socket socket() const noexcept;       // null for pipes; for options, addresses; not for sending
+    bool paused() const noexcept;         // by pause()
+    bool closing() const noexcept;        // by close(), abort() or an error
+    std::size_t queued() const noexcept;  // bytes of the write queue, not yet with the kernel
+    const StreamCounters& counters() const noexcept;  // lasts as long as the stream
 
   protected:
     Stream() noexcept = default;
@@ -194,9 +198,10 @@ class WHORL_EXPORT Stream {
     const detail::StreamState& state() const noexcept;
 };
 
-// What the streams of a loop may hold, and do hold.
+// What the streams of a loop may hold together. Thread: the loop's.
 // Errors: invalid_argument (high above max, or 0), ENOMEM.
 WHORL_EXPORT Error set_stream_budget(Loop& loop, const StreamBudget& budget) noexcept;
+// And what they do hold; zeros where there was no stream yet. Thread: the loop's.
 WHORL_EXPORT StreamStatistics stream_statistics(Loop& loop) noexcept;
 
 namespace detail {

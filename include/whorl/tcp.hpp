@@ -32,6 +32,7 @@ struct SocketOptions {
     std::int32_t keepalive_seconds = 0;  // idle time before the first probe; then 9 every 1/3 of it
 };
 
+// How a listener is opened. Source: listen(2), bind(2), ip(7), ipv6(7).
 struct ListenOptions {
     SocketOptions accepted;       // set on the listener: accepted sockets inherit them
     std::int32_t backlog = 4096;  // cut by net.core.somaxconn
@@ -40,9 +41,10 @@ struct ListenOptions {
     bool v6_only = true;          // an IPv6 listener takes no IPv4 connections
 };
 
+// How a new socket connects.
 struct ConnectOptions {
-    SocketOptions socket;
-    Address local;  // bind to this first; a default Address does not bind
+    SocketOptions socket;  // set before it connects
+    Address local;         // bind to this first; a default Address does not bind
 };
 
 // Opens a listening socket. Calls: nothing. Thread: loop thread only (asserted).
@@ -56,12 +58,13 @@ WHORL_EXPORT Result<Listener> listen(Loop& loop, const Address& address,
 // Errors: ECONNREFUSED, ETIMEDOUT (the kernel's, after minutes; use within()), ENETUNREACH,
 //   EHOSTUNREACH, EADDRNOTAVAIL (no local port), EADDRINUSE, EMFILE. Source: connect(2).
 struct Connect {
-    Address address;
-    ConnectOptions options = {};
+    Address address;              // of the peer; a default one is invalid_argument from submit
+    ConnectOptions options = {};  // of the new socket
 
+    // The end of connecting.
     struct Done {
-        Error error;
-        Socket socket;
+        Error error;    // none, or why it is not connected
+        Socket socket;  // the connection, yours to close; null with an error
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::connect;
@@ -79,11 +82,12 @@ struct Connect {
 // Errors: EMFILE, ENFILE, ENOBUFS, ENOMEM (nothing was accepted), slots_exhausted (the connection is
 //   closed), EINVAL (not listening). Source: accept(2).
 struct Accept {
-    Listener listener;
+    Listener listener;  // stays open, whatever the outcome
 
+    // One connection, or why there is none.
     struct Done {
-        Error error;
-        Socket socket;
+        Error error;    // none, or why nothing was accepted
+        Socket socket;  // the connection, yours to close; null with an error
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::accept;
@@ -103,12 +107,13 @@ struct Accept {
 // io_uring a lowered RLIMIT_NOFILE counts from the next time the operation is armed.
 // Errors with more == true: EMFILE, ENFILE, ENOBUFS, ENOMEM, slots_exhausted. Final: EINVAL.
 struct AcceptStream {
-    Listener listener;
+    Listener listener;  // stays open when the stream ends
 
+    // Each connection, each pause, and the end.
     struct Done {
-        Error error;
-        Socket socket;
-        bool more;
+        Error error;  // none with a connection; with more == true why it pauses, else why it ended
+        Socket socket;  // the connection, yours to close; null with an error
+        bool more;      // the handler will be called again; false exactly once, the last time
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::accept_stream;
@@ -127,13 +132,14 @@ struct AcceptStream {
 // Limits: the buffer must be writable and have room, else invalid_argument.
 // Errors: ECONNRESET, ETIMEDOUT (keepalive or user timeout), ENOTCONN. Source: recv(2).
 struct Recv {
-    Socket socket;
-    Buffer buffer;
+    Socket socket;  // to receive from
+    Buffer buffer;  // what was in it is overwritten
     int flags = 0;  // MSG_PEEK, MSG_WAITALL
 
+    // What was received.
     struct Done {
-        Error error;
-        Buffer buffer;
+        Error error;    // none, also at the peer's end
+        Buffer buffer;  // the one given, always; empty at the peer's end
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::recv;
@@ -159,12 +165,13 @@ struct Recv {
 // Errors: as Recv; ENOMEM (no memory for a buffer, and none is out that could come home; data stays
 //   with the kernel).
 struct RecvStream {
-    Socket socket;
+    Socket socket;  // to receive from; stays open when the stream ends
 
+    // Each buffer, and the end.
     struct Done {
-        Error error;
-        Buffer buffer;
-        bool more;
+        Error error;    // none with data and at the peer's end, else why it ended
+        Buffer buffer;  // of the pool, now yours; empty in the final one
+        bool more;      // the handler will be called again; false exactly once, the last time
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::recv_stream;
@@ -180,14 +187,15 @@ struct RecvStream {
 // Sends once; `bytes` may be fewer than the buffer holds. The buffer comes back unchanged.
 // Errors: EPIPE (our side was shut down or the peer is gone), ECONNRESET. Source: send(2).
 struct Send {
-    Socket socket;
-    Buffer buffer;
+    Socket socket;  // to send on
+    Buffer buffer;  // not to be changed through other references meanwhile
     int flags = 0;  // MSG_MORE, MSG_OOB
 
+    // What was sent.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        Error error;          // none, also when fewer bytes were sent than given
+        std::uint64_t bytes;  // sent: taken by the kernel, not by the peer
+        Buffer buffer;        // the one given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::send;
@@ -206,14 +214,15 @@ struct Send {
 // Sends a whole buffer, in as many rounds as it takes. With an error, `bytes` is what had been sent.
 // Errors: as Send.
 struct SendAll {
-    Socket socket;
-    Buffer buffer;
+    Socket socket;  // to send on
+    Buffer buffer;  // not to be changed through other references meanwhile
     int flags = 0;  // MSG_MORE
 
+    // What was sent.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        Error error;          // none when all of it was sent
+        std::uint64_t bytes;  // sent: taken by the kernel, not by the peer
+        Buffer buffer;        // the one given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::send_all;
@@ -232,14 +241,15 @@ struct SendAll {
 // Sends all buffers of a chain, gathered, in as many rounds as it takes; any number of buffers.
 // Errors: as Send; ENOMEM from submit.
 struct SendChain {
-    Socket socket;
-    BufferChain chain;
-    int flags = 0;  // MSG_MORE
+    Socket socket;      // to send on
+    BufferChain chain;  // the buffers in the order in which they are sent
+    int flags = 0;      // MSG_MORE
 
+    // What was sent.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        BufferChain chain;
+        Error error;          // none when all of it was sent
+        std::uint64_t bytes;  // sent, of all buffers together
+        BufferChain chain;    // the one given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::send_chain;
@@ -251,16 +261,22 @@ struct SendChain {
     WHORL_EXPORT static Done finish(detail::OpRecord& record, detail::Delivery& delivery) noexcept;
 };
 
-enum class ShutdownSide : std::uint8_t { receive, send, both };
+// Which direction a Shutdown ends.
+enum class ShutdownSide : std::uint8_t {
+    receive,  // SHUT_RD: who waits to receive sees an end
+    send,     // SHUT_WR: the peer sees our end, and may go on sending
+    both,     // SHUT_RDWR
+};
 
 // Ends one or both directions, after what was submitted for sending before it: a half-close that
 // loses nothing. Errors: ENOTCONN. Source: shutdown(2).
 struct Shutdown {
-    Socket socket;
-    ShutdownSide side = ShutdownSide::send;
+    Socket socket;                           // stays open: close it as well
+    ShutdownSide side = ShutdownSide::send;  // the direction to end
 
+    // The direction has ended, or why not.
     struct Done {
-        Error error;
+        Error error;  // none when it has
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::shutdown;
@@ -275,8 +291,9 @@ struct Shutdown {
 
 // Does nothing, by way of the kernel: measures and wakes.
 struct Nop {
+    // It has been through the kernel.
     struct Done {
-        Error error;
+        Error error;  // none, or cancelled, timed_out
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::nop;

@@ -43,14 +43,17 @@ template <class Returned, class... Arguments>
 class Script<Returned(Arguments...)> {
   public:
     Script() noexcept = default;
+    // Moves the callable to the heap. Implicit: lambdas are given where scripts are taken.
     template <class Callable,
               class = std::enable_if_t<!std::is_same_v<std::decay_t<Callable>, Script>>>
     Script(Callable&& callable)  // NOLINT(google-explicit-constructor)
         : held_(new Held<std::decay_t<Callable>>(std::forward<Callable>(callable))) {}
 
+    // Calls it. Limits: there is one.
     Returned operator()(Arguments... arguments) const {
         return held_->call(std::forward<Arguments>(arguments)...);
     }
+    // Whether there is one.
     explicit operator bool() const noexcept { return held_ != nullptr; }
 
   private:
@@ -71,9 +74,9 @@ class Script<Returned(Arguments...)> {
 
 // What went wrong in a world, and how to see it again.
 struct Failure {
-    std::string what;
-    std::uint64_t seed = 0;
-    Instant time{};
+    std::string what;                // World::fail()'s text, or the invariant's name
+    std::uint64_t seed = 0;          // of the world
+    Instant time{};                  // by the world's clock
     std::vector<std::string> trace;  // the last lines before it
 
     // All of it, for printing.
@@ -100,16 +103,19 @@ class WHORL_EXPORT Peer {
     void reset_after(std::uint64_t bytes);
     // Reads nothing more until read_on(): the other side's sends pile up and stop.
     void stop_reading();
+    // Undoes stop_reading().
     void read_on();
 
     // All that has arrived, from the beginning or since take().
     const std::string& received() const noexcept;
+    // The same, and received() begins anew.
     std::string take();
     bool connected() const noexcept;  // it was connected once
     bool ended() const noexcept;      // the other side has ended its direction in order
     bool was_reset() const noexcept;  // the connection broke
     bool sent_all() const noexcept;   // the outbox is empty
     Error error() const noexcept;     // why connecting or the connection failed
+    // What it waits at, after accept(): with the port that was chosen; or has connected to.
     Address address() const noexcept;
 
   private:
@@ -123,8 +129,11 @@ class WHORL_EXPORT Peer {
 class WHORL_EXPORT Connection {
   public:
     Connection() noexcept = default;
+    // Whether it is there and connected.
     bool alive() const noexcept;
+    // This side's address; null when it is gone.
     Address local() const noexcept;
+    // The other side's; null when it is gone.
     Address peer() const noexcept;
     std::uint64_t bytes_sent() const noexcept;  // given to the kernel so far
     // Breaks it for both sides.
@@ -133,6 +142,7 @@ class WHORL_EXPORT Connection {
     void reset_after(std::uint64_t bytes);
     // Nothing that this side has sent arrives before release(); nothing is lost. A stalled link.
     void hold();
+    // Ends hold(): what was held arrives, and what comes later as usual.
     void release();
 
   private:
@@ -158,6 +168,7 @@ struct ChildScript {
 // When the library asserts inside a world, the message names the seed.
 class WHORL_EXPORT World {
   public:
+    // A world with these options; without any a kind one.
     explicit World(const SimulationOptions& options = {});
     // A harsh world: SimulationOptions::harsh(seed).
     explicit World(std::uint64_t seed);
@@ -180,7 +191,7 @@ class WHORL_EXPORT World {
     // --- Time. Nothing happens, and the clock stands still, outside of these calls and of the waiting
     // of loops that the caller runs.
 
-    Instant now() const noexcept;
+    Instant now() const noexcept;    // simulated time
     Instant epoch() const noexcept;  // the clock's first reading
     // Runs all added loops, in turns whose order is drawn from the seed, until `done` holds. When there
     // is nothing to do at this instant the clock jumps to the next thing that happens.
@@ -194,6 +205,7 @@ class WHORL_EXPORT World {
     bool run_idle(Nanoseconds bound = std::chrono::hours(1));
     // Lets exactly so much time pass, with everything that happens in it in the order of its time.
     void advance(Nanoseconds time);
+    // The same up to an instant; one that has passed changes nothing.
     void advance_to(Instant when);
     // When the next thing happens: an arrival, a timer, a script. Not after now() while something can
     // be done at once; instant_never when nothing can ever happen.
@@ -203,31 +215,40 @@ class WHORL_EXPORT World {
     // `idle(next)` is called whenever nothing is left to do at this instant, before the clock jumps to
     // `next` (instant_never: it will not). It may submit, script and send.
     void on_idle(Script<void(Instant next)> idle);
+    // Nothing is called any more.
     void clear_on_idle() noexcept;
-    bool has_on_idle() const noexcept;
+    bool has_on_idle() const noexcept;  // something is
 
     // --- Scripts: what is to happen at a time; in order of time, and first come, first served.
 
+    // Runs `script` at this time; a time that has passed is now. Returns its number for cancel_script().
     std::uint64_t at(Instant when, Script<void()> script);
+    // The same, so long from now.
     std::uint64_t after(Nanoseconds delay, Script<void()> script);
+    // It does not run; one that has run or is unknown changes nothing.
     void cancel_script(std::uint64_t number) noexcept;
 
     // --- Faults. options() may be changed at any time; what it says from then on counts.
 
+    // The world's own, to be read and changed.
     SimulationOptions& options() noexcept;
     // A connection that `socket` of an added or made loop has.
     Connection connection(Loop& loop, Socket socket);
     // All with a port at either end, both sides of each, oldest first.
     std::vector<Connection> connections(std::uint16_t port);
+    // Breaks it for both sides.
     void reset(Loop& loop, Socket socket) { connection(loop, socket).reset(); }
+    // Breaks it for both sides when this side has sent `bytes` more.
     void reset_after(Loop& loop, Socket socket, std::uint64_t bytes) {
         connection(loop, socket).reset_after(bytes);
     }
     // Nothing arrives anywhere, and nobody answers a connect, until heal(). Nothing is lost.
     void partition();
+    // Undoes partition(): what was sent meanwhile arrives.
     void heal();
     // RLIMIT_NOFILE of the world: beyond it EMFILE. `spare` more than are open now.
     void descriptors_spare(std::uint32_t spare) noexcept;
+    // Undoes descriptors_spare(); SimulationOptions::descriptors_max counts again.
     void descriptors_unlimited() noexcept;
 
     // The machine loses power and comes up again: the world's loops are destroyed, no handler is called,
@@ -252,10 +273,12 @@ class WHORL_EXPORT World {
 
     // Connects to an address of the world, 127.0.0.1:port for the short form.
     Peer connect(const Address& address);
+    // To 127.0.0.1 and this port.
     Peer connect(std::uint16_t port) { return connect(Address::loopback_v4(port)); }
     // Takes the next connection to this address; port 0 chooses one: peer.address().
     // Limits: nobody else listens there (asserted).
     Peer accept(const Address& address);
+    // At 127.0.0.1 and this port.
     Peer accept(std::uint16_t port = 0) { return accept(Address::loopback_v4(port)); }
 
     // --- Signals and children
@@ -267,10 +290,11 @@ class WHORL_EXPORT World {
     void program(std::string name, const ChildScript& script);
     // Children that run, and those that have ended and were not reaped.
     std::uint32_t children_alive() const noexcept;
-    std::uint32_t zombies() const noexcept;
+    std::uint32_t zombies() const noexcept;  // ended and not reaped
 
-    // --- Choices of the test itself: part of the seed, and shrunk with it. From 0 to bound - 1, and
-    // zero is the one that shrinking prefers.
+    // --- Choices of the test itself: part of the seed, and shrunk with it
+
+    // From 0 to bound - 1; zero is the one that shrinking prefers. Limits: bound above 0 (asserted).
     std::uint32_t draw(std::uint32_t bound);
 
     // --- What must hold
@@ -279,19 +303,20 @@ class WHORL_EXPORT World {
     void invariant(std::string name, Script<bool()> holds);
     // Fails the world: run_until() and its kin return false at once. The first failure counts.
     void fail(std::string_view what);
+    // Fails the world unless `holds`.
     void check(bool holds, std::string_view what) {
         if (!holds) fail(what);
     }
-    bool failed() const noexcept;
+    bool failed() const noexcept;             // by fail(), check() or an invariant
     const Failure& failure() const noexcept;  // `what` is empty when nothing failed
 
     // --- What happened
 
-    std::uint64_t seed() const noexcept;
-    std::uint64_t events() const noexcept;  // things that happened
-    std::uint64_t faults() const noexcept;  // unkind choices among them
-    std::uint64_t steps() const noexcept;   // turns of added loops
-    std::uint32_t descriptors() const noexcept;
+    std::uint64_t seed() const noexcept;         // of SimulationOptions
+    std::uint64_t events() const noexcept;       // things that happened
+    std::uint64_t faults() const noexcept;       // unkind choices among them
+    std::uint64_t steps() const noexcept;        // turns of added loops
+    std::uint32_t descriptors() const noexcept;  // open now, the peers' too
     // A line of the test's own in the trace.
     void note(std::string_view line);
     // Of all lines so far: equal for equal runs.
@@ -316,7 +341,7 @@ class WHORL_EXPORT World {
 struct Exploration {
     // The environment's WHORL_SEED replaces both by one seed, WHORL_SEEDS replaces the count.
     std::uint64_t first_seed = 1;
-    std::uint64_t count = 1000;
+    std::uint64_t count = 1000;  // seeds that are tried: first_seed and those that follow
     // The world of a seed.
     SimulationOptions (*options)(std::uint64_t seed) noexcept = &SimulationOptions::harsh;
     // How many runs making a failure short may take; 0 leaves it as it is.
@@ -327,16 +352,17 @@ struct Exploration {
 
 // What explore() found.
 struct Found {
-    bool failed = false;
-    std::uint64_t seeds = 0;   // run
-    std::uint64_t faults = 0;  // in all of them
-    std::uint64_t events = 0;
+    bool failed = false;              // a seed has; it was the last that was run
+    std::uint64_t seeds = 0;          // run
+    std::uint64_t faults = 0;         // in all of them
+    std::uint64_t events = 0;         // things that happened, in all of them
     std::uint64_t seed = 0;           // that failed
     Failure failure;                  // of the shortened run
     std::size_t choices = 0;          // that the failing run made
     std::size_t choices_left = 0;     // of these, not the kind one in the shortened run
     std::vector<std::uint32_t> tape;  // the shortened run's; for replay()
 
+    // What explore() prints of it: the failure, and how far it was shortened.
     WHORL_EXPORT std::string text() const;
 };
 

@@ -59,7 +59,7 @@ namespace whorl {
 
 // A place in a TimerWheel. It must not move while it is linked. The wheel changes all but user.
 struct TimerNode : ListNode {
-    static constexpr std::uint32_t slot_none = ~std::uint32_t{0};
+    static constexpr std::uint32_t slot_none = ~std::uint32_t{0};  // in no wheel
 
     std::uint64_t tick = 0;          // The deadline.
     std::uint32_t slot = slot_none;  // Which slot holds it.
@@ -75,23 +75,23 @@ static_assert(sizeof(TimerNode) == 32, "two timers a cache line");
 // touched.
 class TimerWheel {
   public:
-    static constexpr std::uint64_t tick_none = ~std::uint64_t{0};
-
-    // A slot with at most this many timers may be filed again in one go (10 us out of cache).
+    static constexpr std::uint64_t tick_none = ~std::uint64_t{0};  // no deadline
+    // A slot with at most so many timers may be filed again in one go (10 us out of cache).
     static constexpr std::uint32_t crowd_max = 64;
 
+    // Empty; time begins at `now`.
     explicit TimerWheel(std::uint64_t now) noexcept : base_(now), now_(now) {}
-    TimerWheel(const TimerWheel&) =
-        delete;  // Timers point into the wheel, so it stays where it is.
+    TimerWheel(const TimerWheel&) = delete;  // Timers point into the wheel, so it stays put.
     TimerWheel& operator=(const TimerWheel&) = delete;
 
+    // Whether it is in a wheel, whichever.
     static bool is_linked(const TimerNode& node) noexcept {
         return node.slot != TimerNode::slot_none;
     }
 
     // Arms an unlinked timer. A tick that has passed becomes the latest time seen: the timer is due
-    // at once, behind all that are due already.
-    // Limits: any tick. Cost: O(1), 20 to 40 ns when the neighbours are out of cache.
+    // at once, behind all that are due already. Limits: any tick.
+    // Cost: O(1), 20 to 40 ns when the neighbours are out of cache.
     void insert(TimerNode& node, std::uint64_t tick) noexcept;
 
     // Takes a linked timer out. Cost: O(1).
@@ -104,8 +104,8 @@ class TimerWheel {
 
     // Takes out and returns the next timer with a tick at or before now; nullptr when none is due.
     // By tick, and among equal ticks in the order of arming. Timers may be inserted, removed and
-    // moved between two calls; what is inserted as due is returned, too, so the caller bounds its
-    // rounds. An earlier now than the latest seen counts as that.
+    // moved between two calls; what is inserted as due is returned, too: bound your rounds.
+    // An earlier now than the latest seen counts as that.
     // Cost: O(occupied slots passed), not O(ticks); each timer is filed again at most 7 times.
     TimerNode* expire_one(std::uint64_t now) noexcept;
 
@@ -126,7 +126,7 @@ class TimerWheel {
     // before blocking. Cost: O(budget), 10 ns a timer in cache and 100 to 200 ns out of it.
     void prepare(std::uint32_t budget) noexcept;
 
-    std::size_t size() const noexcept { return size_; }
+    std::size_t size() const noexcept { return size_; }  // timers in it
 
     // The invariants above, each in the dumbest way. Cost: O(slots + timers).
     bool check() const noexcept;

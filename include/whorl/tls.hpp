@@ -43,41 +43,54 @@ struct ClientState;
 
 // PEM, from a file or from memory.
 struct Pem {
-    const char* file = nullptr;
-    Bytes bytes = {};
+    const char* file = nullptr;  // its path; it is read when the context is made
+    Bytes bytes = {};            // the text itself, where there is no file; need not live longer
+    // Whether there is any.
     constexpr bool given() const noexcept { return file != nullptr || !bytes.empty(); }
 };
 
-enum class Version : std::uint8_t { tls_1_2, tls_1_3 };
-enum class ClientCertificate : std::uint8_t { not_asked, optional, required };
+// Versions of TLS. What is older is not spoken.
+enum class Version : std::uint8_t {
+    tls_1_2,  // RFC 5246
+    tls_1_3,  // RFC 8446
+};
 
+// Whether a server asks its clients for a certificate.
+enum class ClientCertificate : std::uint8_t {
+    not_asked,  // anybody may connect
+    optional,   // who shows none may connect; one that is not believed is refused
+    required,   // who shows none is refused
+};
+
+// What a server shows, whom it believes, and what it speaks.
 struct ServerOptions {
     Pem certificates;  // ours, then those between it and the authority
     Pem key;           // without a password
     // Of clients. One that is shown is verified against `trust`, without which nobody can be.
     ClientCertificate client = ClientCertificate::not_asked;
-    Pem trust;
+    Pem trust;  // authorities of clients' certificates
     // What we speak, by preference: "h2,http/1.1". A client that offers only other protocols is refused;
     // one that offers none is not.
     const char* alpn = nullptr;
-    Version version_min = Version::tls_1_2;
+    Version version_min = Version::tls_1_2;  // the oldest that is spoken
     bool resumption = true;  // by tickets, nothing is kept; they end with their context
 };
 
+// What a client believes, shows and speaks.
 struct ClientOptions {
     Pem trust;  // authorities; none: those of the system
     // False: whoever answers is believed. For tests and for what is verified otherwise.
     bool verify = true;
-    Pem certificates;  // ours, if the server asks
-    Pem key;
-    const char* alpn = nullptr;  // what is offered, by preference
-    Version version_min = Version::tls_1_2;
-    bool resumption = true;
+    Pem certificates;                        // ours, if the server asks
+    Pem key;                                 // of the certificate; both or none
+    const char* alpn = nullptr;              // what is offered, by preference
+    Version version_min = Version::tls_1_2;  // the oldest that is spoken
+    bool resumption = true;                  // a Client keeps the tickets it is given
 };
 
 // What OpenSSL says of a context that could not be made.
 struct Report {
-    char text[256] = {};
+    char text[256] = {};  // ends with a zero byte; empty when the context was made
 };
 
 // Certificates, keys and rules. Copies are the same one; it lives as long as one of them, or a
@@ -88,6 +101,8 @@ class WHORL_EXPORT Context {
     // clients' certificates, bad ALPN; `report` has OpenSSL's reason), ENOMEM. Cost: reads files; do it
     // before the loop runs, or in work().
     static Result<Context> server(const ServerOptions& options, Report* report = nullptr) noexcept;
+    // The same for clients. Errors: as server(). Without authorities, in a bare container, no server is
+    // believed: that is told by the handshake.
     static Result<Context> client(const ClientOptions& options = {},
                                   Report* report = nullptr) noexcept;
 
@@ -99,6 +114,7 @@ class WHORL_EXPORT Context {
     }
     ~Context();
 
+    // For the library.
     detail::ContextState* state() const noexcept { return state_; }
 
   private:
@@ -106,6 +122,7 @@ class WHORL_EXPORT Context {
     detail::ContextState* state_;
 };
 
+// Of a Server or a Client.
 struct LayerOptions {
     // How long a handshake may take; the stream ends with timed_out. 0: for ever.
     Nanoseconds handshake = std::chrono::seconds(10);
@@ -124,6 +141,7 @@ class WHORL_EXPORT Server {
     }
     ~Server();
 
+    // For StreamOptions::layer and Stream::secure(). Null when it was moved from.
     StreamLayer* layer() const noexcept;
 
     // New connections use this context: certificates are renewed without a restart. Those that are open
@@ -155,6 +173,7 @@ class WHORL_EXPORT Client {
     }
     ~Client();
 
+    // For StreamOptions::layer and Stream::secure(). Null when it was moved from.
     StreamLayer* layer() const noexcept;
 
   private:
@@ -164,12 +183,12 @@ class WHORL_EXPORT Client {
 
 // What was agreed; the texts are valid until the stream's `closed` has returned.
 struct Info {
-    const char* version = "";  // "TLSv1.3"
-    const char* cipher = "";
+    const char* version = "";      // "TLSv1.3"
+    const char* cipher = "";       // OpenSSL's name: "TLS_AES_256_GCM_SHA384"
     std::string_view alpn;         // the protocol agreed, or empty
     std::string_view server_name;  // that the client asked for, or empty
-    bool resumed = false;
-    bool certificate = false;  // the peer has shown one, now or when the session began
+    bool resumed = false;          // an earlier session goes on: no certificate was sent
+    bool certificate = false;      // the peer has shown one, now or when the session began
 };
 
 // All of these: from `opened` to `closed`. Thread: loop thread only.

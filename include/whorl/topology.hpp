@@ -11,6 +11,7 @@
 
 namespace whorl {
 
+// A processor, as the scheduler counts them.
 struct Cpu {
     std::uint32_t number;   // as in taskset(1)
     std::uint32_t core;     // physical core: siblings (hyper-threads) have the same
@@ -21,7 +22,7 @@ struct Cpu {
 // What the machine has for us. A value. Thread: any.
 class WHORL_EXPORT Topology {
   public:
-    static constexpr std::uint32_t cpus_max = 1024;
+    static constexpr std::uint32_t cpus_max = 1024;  // processors that are looked at
 
     // Reads sched_getaffinity(2), /sys/devices/system/cpu and node, and the quota of the control group.
     // What sysfs does not tell (a container without it) is taken as one core each, package and node 0.
@@ -38,7 +39,9 @@ class WHORL_EXPORT Topology {
     // then the siblings.
     const Cpu* begin() const noexcept { return cpus_; }
     const Cpu* end() const noexcept { return cpus_ + count_; }
+    // Processors that the affinity mask allows.
     std::uint32_t count() const noexcept { return count_; }
+    // In the order of begin(). Limits: index < count().
     const Cpu& operator[](std::uint32_t index) const noexcept { return cpus_[index]; }
     // Physical cores among them.
     std::uint32_t cores() const noexcept { return cores_; }

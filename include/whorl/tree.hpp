@@ -30,7 +30,9 @@
 
 namespace whorl {
 
+// What a walk has found, or a removal could not remove.
 struct TreeEvent {
+    // What a handler is told.
     enum class Kind : std::uint8_t {
         entry,   // anything but a directory that is entered
         enter,   // a directory, before what is in it
@@ -38,8 +40,8 @@ struct TreeEvent {
         failed,  // `error` came to `operation` on `path`; what is in it is left out
         done,    // the last event, always
     };
-    Kind kind;
-    DirectoryEntry::Type type = DirectoryEntry::Type::unknown;
+    Kind kind;  // which of the fields below mean something
+    DirectoryEntry::Type type = DirectoryEntry::Type::unknown;  // of entry, enter and leave
     // As given, and from there on, with a zero byte behind it. Lasts until the handler returns.
     std::string_view path = {};
     std::string_view relative = {};  // its part below what was given; empty: that itself
@@ -58,12 +60,13 @@ struct TreeEvent {
 
 // What a handler answers. It is of no account after `leave` and `done`, but for stop and pause.
 enum class TreeNext : std::uint8_t {
-    go_on,
-    skip,  // after enter: what is in it, and its leave, are left out
-    stop,  // `done` follows, without an error of its own
+    go_on,  // with what is next
+    skip,   // after enter: what is in it, and its leave, are left out
+    stop,   // `done` follows, without an error of its own
     pause,  // go on when TreeTask::go_on() is called; meanwhile drain() destroys the handler uncalled
 };
 
+// How a tree is walked over or removed.
 struct TreeOptions {
     // walk_tree: symbolic links to directories, too. A loop of them is told as ELOOP, and what is deeper
     // than descriptors_max - 2 as EMFILE.
@@ -107,6 +110,7 @@ class TreeHandler final : public TreeListener {
 class TreeTask {
   public:
     TreeTask() noexcept = default;
+    // For the library.
     explicit TreeTask(std::weak_ptr<detail::TreeState> task) noexcept : task_(std::move(task)) {}
     // Asks that it end: `done` comes with `cancelled`, after what is under way. False: it has ended.
     WHORL_EXPORT bool cancel(Loop& loop) const;

@@ -54,8 +54,9 @@ WHORL_EXPORT Error connect_udp(Loop& loop, UdpSocket socket, const Address& peer
 // Cost: up to four system calls. Source: connect(2).
 WHORL_EXPORT Error disconnect_udp(Loop& loop, UdpSocket socket) noexcept;
 
-// The address this end is bound to, and the one it is connected to. Errors: stale_handle, ENOTCONN.
+// The address this end is bound to; tells the port that the system chose. Errors: stale_handle.
 WHORL_EXPORT Result<Address> local_address(Loop& loop, UdpSocket socket) noexcept;
+// The address that connect_udp() was given. Errors: stale_handle, ENOTCONN (there is none).
 WHORL_EXPORT Result<Address> peer_address(Loop& loop, UdpSocket socket) noexcept;
 
 // Receives one datagram into the whole capacity of a buffer, whose size becomes the number of bytes
@@ -64,16 +65,17 @@ WHORL_EXPORT Result<Address> peer_address(Loop& loop, UdpSocket socket) noexcept
 //   any datagram, with gro 65,535.
 // Errors: what the network answers (above); ENOMEM from submit. Source: recvmsg(2).
 struct RecvFrom {
-    UdpSocket socket;
-    Buffer buffer;
-    int flags = 0;  // MSG_PEEK
+    UdpSocket socket;  // to receive from
+    Buffer buffer;     // what was in it is overwritten
+    int flags = 0;     // MSG_PEEK
 
+    // One datagram, or why there is none.
     struct Done {
-        Error error;
-        Buffer buffer;
-        Address address;  // the sender's
-        bool truncated;
-        DatagramInfo info;
+        Error error;        // none, also for an empty datagram
+        Buffer buffer;      // the one given, always
+        Address address;    // the sender's
+        bool truncated;     // the datagram was longer than the buffer; the rest is lost
+        DatagramInfo info;  // as far as UdpOptions ask for it
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::recv_message;
@@ -97,15 +99,16 @@ struct RecvFrom {
 //   recv_buffer_size - 320 bytes are delivered, and `truncated` says when that was not all.
 // Errors, final: ENOMEM (as RecvStream).
 struct RecvFromStream {
-    UdpSocket socket;
+    UdpSocket socket;  // to receive from; stays open when the stream ends
 
+    // Each datagram, each answer of the network, and the end.
     struct Done {
-        Error error;
-        Buffer buffer;
-        Address address;
-        bool truncated;
-        DatagramInfo info;
-        bool more;
+        Error error;        // none with a datagram; else the network's answer, or why it ended
+        Buffer buffer;      // of the pool, now yours; none with an error
+        Address address;    // the sender's
+        bool truncated;     // the datagram was longer than the buffer; the rest is lost
+        DatagramInfo info;  // as far as UdpOptions ask for it
+        bool more;          // the handler will be called again; false exactly once, the last time
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::message_stream;
@@ -129,15 +132,16 @@ struct RecvFromStream {
 //   family, traffic_class).
 // Source: sendmsg(2), udp(7).
 struct SendTo {
-    UdpSocket socket;
-    Buffer buffer;
-    Address address = {};
-    DatagramControl control = {};
+    UdpSocket socket;      // to send on
+    Buffer buffer;         // one datagram, or with control.segment_size several of that size
+    Address address = {};  // where to; default: to the connected peer
+    DatagramControl control = {};  // of this datagram alone; default: as the socket is set
 
+    // The datagram was given to the network, or why not.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        Error error;          // none when it was sent; that says nothing of its arrival
+        std::uint64_t bytes;  // all of the buffer's, or 0 with an error
+        Buffer buffer;        // the one given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::send_message;
@@ -159,17 +163,19 @@ struct SendTo {
 // Source: ip(7) IP_ADD_MEMBERSHIP, ipv6(7) IPV6_ADD_MEMBERSHIP.
 WHORL_EXPORT Error join_group(Loop& loop, UdpSocket socket, const Address& group,
                               std::uint32_t interface_index = 0) noexcept;
+// Receives it no longer; closing the socket does so too. `group` and index as in join_group.
 // Errors: EADDRNOTAVAIL (not joined).
 WHORL_EXPORT Error leave_group(Loop& loop, UdpSocket socket, const Address& group,
                                std::uint32_t interface_index = 0) noexcept;
 
-// How multicast is sent. Errors: EINVAL (hops above 255); no such interface: ENODEV, for IPv4
-// EADDRNOTAVAIL.
+// How multicast is sent.
 struct MulticastOptions {
     int hops = 1;           // 0 to 255: how many routers it passes; 0 stays on this host
     bool loop_back = true;  // this host's members receive it as well
     std::uint32_t interface_index = 0;  // to send by; 0: the system chooses
 };
+// From now on multicast goes out so. Errors: EINVAL (hops above 255); no such interface: ENODEV, for
+// IPv4 EADDRNOTAVAIL.
 WHORL_EXPORT Error set_multicast(Loop& loop, UdpSocket socket,
                                  const MulticastOptions& options) noexcept;
 // How many routers other datagrams pass: 1 to 255. Errors: EINVAL.

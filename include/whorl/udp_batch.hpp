@@ -24,10 +24,12 @@ class WHORL_EXPORT DatagramBatch {
     // Appends a datagram; without an address it goes to the connected peer.
     // Owns: the buffer, when it answers true. Errors: false when memory is exhausted.
     bool push_back(Buffer&& buffer, const Address& address = {}) noexcept;
+    // Drops all datagrams and their buffers; the room stays.
     void clear() noexcept;
 
-    std::uint32_t count() const noexcept { return buffers_.count(); }
+    std::uint32_t count() const noexcept { return buffers_.count(); }  // datagrams in it
     bool empty() const noexcept { return buffers_.empty(); }
+    // A datagram's bytes, in the order of push_back(). Limits: index < count().
     Buffer& operator[](std::uint32_t index) noexcept { return buffers_[index]; }
 
   private:
@@ -42,13 +44,14 @@ class WHORL_EXPORT DatagramBatch {
 // Errors: as SendTo; ENOMEM from submit. Source: sendmmsg(2).
 // Cost: one system call for 64 datagrams, made when the turn submits; no more than SendTo when there is no room.
 struct SendBatch {
-    UdpSocket socket;
-    DatagramBatch batch;
+    UdpSocket socket;     // to send on
+    DatagramBatch batch;  // taken when it is submitted, and handed back in Done
 
+    // How far it came.
     struct Done {
-        Error error;
-        std::uint64_t sent;
-        DatagramBatch batch;
+        Error error;          // of batch[sent]; none when all were sent
+        std::uint64_t sent;   // datagrams that went out
+        DatagramBatch batch;  // the one given, unchanged: clear() it before it is filled anew
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::send_batch;

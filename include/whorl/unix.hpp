@@ -34,7 +34,7 @@ class System;
 // ends with its socket. Lifetime: a value of 112 bytes, copy it freely. Thread: as any value.
 class UnixAddress {
   public:
-    static constexpr std::size_t name_max = 107;
+    static constexpr std::size_t name_max = 107;  // bytes of a path or an abstract name
 
     // No address: false in a condition. Sockets that were never bound have this one.
     UnixAddress() noexcept = default;
@@ -46,13 +46,15 @@ class UnixAddress {
     WHORL_EXPORT static Result<UnixAddress> from_sockaddr(const void* address,
                                                           std::size_t length) noexcept;
 
+    // Whether there is an address.
     explicit operator bool() const noexcept { return length_ != 0; }
+    // Whether its name is none of a file.
     WHORL_EXPORT bool is_abstract() const noexcept;
     // The path, or the abstract name without its mark; valid while this object is.
     WHORL_EXPORT std::string_view name() const noexcept;
     // The kernel's form, for bind(2) and its kin.
     const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(storage_); }
-    std::uint32_t length() const noexcept { return length_; }
+    std::uint32_t length() const noexcept { return length_; }  // bytes at data(); 0: no address
 
     friend bool operator==(const UnixAddress& a, const UnixAddress& b) noexcept {
         return a.is_abstract() == b.is_abstract() && a.name() == b.name();
@@ -66,11 +68,16 @@ class UnixAddress {
     std::uint16_t length_ = 0;
 };
 
-enum class UnixKind : std::uint8_t { stream, seqpacket };
+// Of connections.
+enum class UnixKind : std::uint8_t {
+    stream,     // SOCK_STREAM: bytes without borders, as TCP
+    seqpacket,  // SOCK_SEQPACKET: records, whole and in order
+};
 
+// How a listener is opened. Source: listen(2), unix(7).
 struct UnixListenOptions {
-    UnixKind kind = UnixKind::stream;
-    std::int32_t backlog = 4096;  // cut by net.core.somaxconn
+    UnixKind kind = UnixKind::stream;  // of every connection that it accepts
+    std::int32_t backlog = 4096;       // cut by net.core.somaxconn
     // A socket file that a process has left behind, on which nobody listens, is removed. A file that is
     // no socket never is. Two processes that do this at the same time may both succeed, and the one that
     // was first is not reached any more: let a lock file or the service manager choose among them.
@@ -99,12 +106,13 @@ WHORL_EXPORT Error remove_socket_file(Loop& loop, const UnixAddress& address) no
 //   other kind; an abstract name is then unknown), EMFILE, ENFILE, invalid_argument (no address); from
 //   submit ENOMEM. Source: unix(7).
 struct ConnectUnix {
-    UnixAddress address;
-    UnixKind type = UnixKind::stream;
+    UnixAddress address;               // of the listener
+    UnixKind type = UnixKind::stream;  // must be the listener's
 
+    // The end of connecting.
     struct Done {
-        Error error;
-        Socket socket;
+        Error error;    // none, or why it is not connected
+        Socket socket;  // the connection, yours to close; null with an error
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::connect_unix;
@@ -118,20 +126,21 @@ struct ConnectUnix {
 
 // Two sockets, connected with each other.
 struct SocketPair {
-    Socket first;
-    Socket second;
+    Socket first;   // each is closed on its own
+    Socket second;  // neither side differs from the other
 };
-// Errors: EMFILE, ENFILE, slots_exhausted, loop_closed. Source: socketpair(2).
+// Makes a pair. Errors: EMFILE, ENFILE, slots_exhausted, loop_closed. Source: socketpair(2).
 WHORL_EXPORT Result<SocketPair> socket_pair(Loop& loop, UnixKind kind = UnixKind::stream) noexcept;
 
 // Who was at the other end when the connection was made: of connect(), or of listen() for the side that
-// connected. Errors: stale_handle. Of what is no Unix socket Linux says process 0 and IDs UINT32_MAX.
-// Source: unix(7) SO_PEERCRED.
+// connected. Source: unix(7) SO_PEERCRED.
 struct PeerCredentials {
-    std::int32_t pid = 0;
-    std::uint32_t uid = 0;
-    std::uint32_t gid = 0;
+    std::int32_t pid = 0;  // the process, as our PID namespace numbers it; 0: it has no number here
+    std::uint32_t uid = 0;  // effective user
+    std::uint32_t gid = 0;  // effective group
 };
+// Asks who that is. Errors: stale_handle. Of what is no Unix socket Linux says process 0 and IDs
+// UINT32_MAX. Cost: one system call.
 WHORL_EXPORT Result<PeerCredentials> peer_credentials(Loop& loop, Socket socket) noexcept;
 
 // The name a listener is bound to.
@@ -139,7 +148,7 @@ WHORL_EXPORT Result<UnixAddress> local_unix_address(Loop& loop, Listener listene
 
 // --- descriptor passing
 
-inline constexpr std::uint32_t descriptors_per_message_max = 253;
+inline constexpr std::uint32_t descriptors_per_message_max = 253;  // Linux: SCM_MAX_FD
 
 // Descriptors that were received. Lifetime: owns them; those that were not taken are closed with it,
 // so keep no longer than the loop's world. Thread: one at a time.
@@ -158,7 +167,7 @@ class ReceivedDescriptors {
     ReceivedDescriptors& operator=(const ReceivedDescriptors&) = delete;
     ~ReceivedDescriptors() { close_all(); }
 
-    std::uint32_t count() const noexcept { return count_; }
+    std::uint32_t count() const noexcept { return count_; }  // that came, taken ones included
     // The number; it stays owned here. Limits: index < count(), asserted.
     int operator[](std::uint32_t index) const noexcept {
         WHORL_ASSERT(index < count_);
@@ -174,6 +183,7 @@ class ReceivedDescriptors {
 
     // For operations of whorl itself.
     void set_system(detail::System& system) noexcept { system_ = &system; }
+    // The same. Owns: the descriptor.
     void add(int number) noexcept {
         WHORL_ASSERT(count_ < descriptors_per_message_max);
         numbers_[count_++] = number;
@@ -201,15 +211,16 @@ class ReceivedDescriptors {
 //   records unread), ETOOMANYREFS (this user has more on their way than RLIMIT_NOFILE allows), EINVAL
 //   (an io_uring, from Linux 6.7 on), ENOMEM from submit. Source: unix(7) SCM_RIGHTS.
 struct SendDescriptors {
-    Socket socket;
-    Buffer buffer;
+    Socket socket;                     // of a Unix connection
+    Buffer buffer;                     // a byte at least
     const int* descriptors = nullptr;  // copied by submit
-    std::uint32_t count = 0;
+    std::uint32_t count = 0;           // of `descriptors`
 
+    // What was sent.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        Error error;          // none, also when fewer bytes were sent than given
+        std::uint64_t bytes;  // sent; with any of them all descriptors
+        Buffer buffer;        // the one given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::send_message;
@@ -230,15 +241,16 @@ struct SendDescriptors {
 // Limits: the buffer must be writable and have room; most is 1 to 253; else invalid_argument.
 // Errors: as Recv; ENOMEM from submit. Source: unix(7) SCM_RIGHTS, recvmsg(2).
 struct ReceiveDescriptors {
-    Socket socket;
-    Buffer buffer;
-    std::uint32_t most = descriptors_per_message_max;
+    Socket socket;                                     // of a Unix connection
+    Buffer buffer;                                     // what was in it is overwritten
+    std::uint32_t most = descriptors_per_message_max;  // descriptors
 
+    // What was received.
     struct Done {
-        Error error;
-        Buffer buffer;
-        ReceivedDescriptors descriptors;
-        bool truncated;
+        Error error;                      // none, also at the peer's end
+        Buffer buffer;                    // the one given, always; empty at the peer's end
+        ReceivedDescriptors descriptors;  // yours: take() them, or they are closed with it
+        bool truncated;                   // there were more than could be received
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::recv_message;
@@ -271,15 +283,16 @@ WHORL_EXPORT Error connect_unix_datagram(Loop& loop, UnixDatagram socket,
 // Errors: ECONNRESET (the peer, connected to this one, has connected to another with datagrams unread);
 //   ENOMEM from submit.
 struct RecvFromUnix {
-    UnixDatagram socket;
-    Buffer buffer;
-    int flags = 0;  // MSG_PEEK
+    UnixDatagram socket;  // to receive from
+    Buffer buffer;        // what was in it is overwritten
+    int flags = 0;        // MSG_PEEK
 
+    // One datagram, or why there is none.
     struct Done {
-        Error error;
-        Buffer buffer;
-        UnixAddress address;
-        bool truncated;
+        Error error;          // none, also for an empty datagram
+        Buffer buffer;        // the one given, always
+        UnixAddress address;  // the sender's; none when it was never bound
+        bool truncated;       // the datagram was longer than the buffer; the rest is lost
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::recv_message;
@@ -301,14 +314,15 @@ struct RecvFromUnix {
 //   the peer is gone); EPROTOTYPE (the name is a listener's); EMSGSIZE (more than the send buffer
 //   holds); EACCES; EPERM (the receiver is connected to somebody else); ENOMEM from submit.
 struct SendToUnix {
-    UnixDatagram socket;
-    Buffer buffer;
-    UnixAddress address = {};
+    UnixDatagram socket;       // to send on
+    Buffer buffer;             // one datagram, be it empty
+    UnixAddress address = {};  // where to; default: to the connected peer
 
+    // The datagram lies with the receiver, or why not.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
+        Error error;          // none when it was sent
+        std::uint64_t bytes;  // all of the buffer's, or 0 with an error
+        Buffer buffer;        // the one given, always
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::send_message;

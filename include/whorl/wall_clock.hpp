@@ -25,17 +25,19 @@ WHORL_EXPORT WallInstant wall_now(Loop& loop) noexcept;
 
 // What the handler gets.
 struct WallExpired {
+    // Why the handler is called.
     enum class Why : std::uint8_t {
         due,        // its instant has come, or the clock was set beyond it: the last call
         clock_set,  // the clock was set, and its instant is still to come; only where asked for
         failed,     // `error`: it cannot be waited for: the last call
     };
-    Why why;
+    Why why;              // the last call, unless it is clock_set
     WallInstant instant;  // that was waited for
     WallInstant now;      // the clock's reading
-    Error error = {};
+    Error error = {};     // of `failed`, else none
 };
 
+// What else a timer of the wall clock tells.
 struct WallOptions {
     bool tell_jumps = false;  // call with clock_set, each time
 };

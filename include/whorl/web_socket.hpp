@@ -45,15 +45,20 @@ struct Url;
 
 namespace whorl::web_socket {
 
-enum class Kind : std::uint8_t { text, binary };
+// Of a message.
+enum class Kind : std::uint8_t {
+    text,    // UTF-8; what is received has been checked
+    binary,  // any bytes
+};
 
+// Of a connection, whichever side.
 struct Options {
-    FrameLimits limits = {};
+    FrameLimits limits = {};  // of what the peer may send
     // When nothing has been received for so long, a ping is sent; when nothing comes for `ping_timeout`
     // after it (zero: for ping_every), the connection ends with timed_out. Zero: no pings. A connection
     // that is paused is left alone, and a peer that takes what is sent is alive.
     Nanoseconds ping_every = std::chrono::seconds(30);
-    Nanoseconds ping_timeout = std::chrono::seconds(30);
+    Nanoseconds ping_timeout = std::chrono::seconds(30);  // zero: as ping_every
     // From our close frame to the peer's, and of a client to the server's end. Zero: for ever.
     Nanoseconds close = std::chrono::seconds(5);
 };
@@ -65,6 +70,7 @@ using OriginCheck = bool (*)(std::string_view origin, const http::Message& reque
 // speak to the server in the name of whoever looks at it.
 WHORL_EXPORT bool same_origin(std::string_view origin, const http::Message& request);
 
+// How accept() answers a request.
 struct AcceptOptions : Options {
     // What we speak, by preference: "chat.v2, chat.v1". The first that the client offers is chosen; if
     // none is, none is named and the client decides. Must live during the call.
@@ -72,14 +78,15 @@ struct AcceptOptions : Options {
     OriginCheck origin = &same_origin;  // null: any
 };
 
+// How connect() asks.
 struct ConnectOptions : Options {
     std::string_view protocols = {};      // offered, by preference; copied
     const http::Field* fields = nullptr;  // further ones of the request: Origin, Cookie; copied
-    std::size_t fields_count = 0;
+    std::size_t fields_count = 0;         // of `fields`
     Nanoseconds handshake = std::chrono::seconds(10);  // once connected, with TLS; zero: for ever
     // `stream.layer`: a tls::Client's for wss://, none for ws://.
     StreamOptions stream = {};
-    ConnectorOptions connect = {};
+    ConnectorOptions connect = {};     // addresses, attempts, deadline
     HostResolver* resolver = nullptr;  // null: getaddrinfo(3); it outlives the connecting
     // Masks and keys are drawn from the kernel's random numbers; another number than 0 makes them
     // foreseeable, for tests.
@@ -152,6 +159,7 @@ class WHORL_EXPORT Connection {
     bool send(Kind kind, Buffer&& message) noexcept;
     // The same with a copy.
     bool send_text(std::string_view text) noexcept;
+    // The same with a copy, of bytes.
     bool send_binary(Bytes bytes) noexcept;
     // Limits: 125 bytes, asserted. Pings of Options::ping_every are sent beside these.
     bool ping(Bytes payload = {}) noexcept;
@@ -167,17 +175,21 @@ class WHORL_EXPORT Connection {
 
     // No messages until resume(); the peer is held back.
     void pause() noexcept;
+    // Undoes pause(): what has arrived meanwhile is delivered, from the loop's dispatch.
     void resume() noexcept;
 
-    Loop& loop() noexcept { return *loop_; }
+    Loop& loop() noexcept { return *loop_; }  // the one that it was made on
     // The subprotocol that was chosen; empty: none.
     std::string_view protocol() const noexcept { return protocol_.text(); }
+    // Between `opened` and close(), or the peer's close frame.
     bool open() const noexcept { return phase_ == Phase::open; }
+    // Bytes to be written, not yet with the kernel.
     std::size_t queued() const noexcept { return stream_ != nullptr ? stream_->queued() : 0; }
     // Bytes of the message that is not whole yet; at most FrameLimits::message_max.
     std::size_t gathered() const noexcept { return gathered_.size(); }
 
   protected:
+    // For the library.
     Connection(const detail::Table& table, Role role, const Options& options) noexcept
         : table_(&table), options_(options), role_(role), reader_(role, options.limits) {}
     ~Connection();

@@ -23,34 +23,52 @@
 
 namespace whorl::web_socket {
 
-enum class Opcode : std::uint8_t { more = 0, text = 1, binary = 2, close = 8, ping = 9, pong = 10 };
+// What a frame is, as on the wire; other numbers are faults. Source: RFC 6455, 5.2.
+enum class Opcode : std::uint8_t {
+    more = 0,    // goes on with the message that has begun
+    text = 1,    // begins a message of UTF-8
+    binary = 2,  // begins a message of bytes
+    close = 8,   // control: nothing follows it
+    ping = 9,    // control: to be answered by a pong with the same payload
+    pong = 10,   // control
+};
 
 // Who reads. A client's frames are masked, a server's are not; anything else is a fault.
-enum class Role : std::uint8_t { client, server };
+enum class Role : std::uint8_t {
+    client,  // reads what a server has sent
+    server,  // reads what a client has sent
+};
 
 // Of what is received, without the heads of frames: 1009 beyond it, before a byte of it is taken.
 struct FrameLimits {
-    std::uint64_t frame_max = std::uint64_t{16} << 20;
-    std::uint64_t message_max = std::uint64_t{16} << 20;
+    std::uint64_t frame_max = std::uint64_t{16} << 20;    // bytes of one frame
+    std::uint64_t message_max = std::uint64_t{16} << 20;  // bytes of all frames of one message
 };
 
-inline constexpr std::size_t control_max = 125;  // bytes of a control frame
-inline constexpr std::size_t reason_max = 123;   // of a close frame's text
-inline constexpr std::size_t frame_head_max = 14;
+inline constexpr std::size_t control_max = 125;    // bytes of a control frame
+inline constexpr std::size_t reason_max = 123;     // of a close frame's text
+inline constexpr std::size_t frame_head_max = 14;  // bytes of a frame's head, with its mask
 
 // Why a connection has to be closed: a code of RFC 6455, 7.4.1, and a sentence.
 struct Fault {
     std::uint16_t code = 0;  // 1002, 1007 or 1009
-    const char* why = "";
+    const char* why = "";    // lives for ever; for a log, and the close frame
+    // Whether there is one.
     explicit operator bool() const noexcept { return code != 0; }
 };
 
-enum class FrameStep : std::uint8_t { more, piece, control, failed };
+// What FrameReader::next() has found.
+enum class FrameStep : std::uint8_t {
+    more,     // the input is used up
+    piece,    // a part of a message: piece(), last()
+    control,  // a whole control frame: opcode(), piece()
+    failed,   // fault(): the connection is to be closed
+};
 
 // Bytes that may be written: a payload is unmasked where it lies.
 struct FrameInput {
-    std::byte* data = nullptr;
-    std::size_t size = 0;
+    std::byte* data = nullptr;  // its next byte
+    std::size_t size = 0;       // bytes
 };
 
 // UTF-8 in pieces. Source: RFC 3629, 4; overlong forms, surrogates and what is above U+10FFFF are
@@ -61,6 +79,7 @@ class Utf8 {
     WHORL_EXPORT bool take(Bytes bytes) noexcept;
     // Whether it does not end inside of a sign.
     bool whole() const noexcept { return left_ == 0; }
+    // A new text begins.
     void restart() noexcept { left_ = 0; }
 
   private:
@@ -73,6 +92,7 @@ class Utf8 {
 // Lifetime: a value; nothing is allocated. Thread: one at a time.
 class WHORL_EXPORT FrameReader {
   public:
+    // For one side of one connection, at the head of its first frame. `role`: who reads.
     explicit FrameReader(Role role, const FrameLimits& limits = {}) noexcept
         : limits_(limits), role_(role) {}
 
@@ -89,12 +109,13 @@ class WHORL_EXPORT FrameReader {
     Opcode opcode() const noexcept { return control_ ? opcode_ : message_; }
     // Bytes of the present frame that are to come.
     std::uint64_t frame_left() const noexcept { return left_; }
-    Fault fault() const noexcept { return fault_; }
+    Fault fault() const noexcept { return fault_; }  // after `failed`: why
     // Whether a frame or a message has begun and is not at its end.
     bool inside() const noexcept { return part_ == Part::head ? head_size_ != 0 || open_ : true; }
 
     // Of a close frame's payload: 1005 without a code.
     std::uint16_t close_code() const noexcept;
+    // The text after the code, as it came: UTF-8; empty without one.
     Bytes close_reason() const noexcept;
 
   private:
@@ -136,11 +157,13 @@ class WHORL_EXPORT FrameReader {
     std::byte kept_[control_max] = {};  // of a control frame
 };
 
-// The head of a frame that is written. `mask`: four bytes, or null (a server's).
+// The head of a frame that is written.
 struct FrameHead {
-    std::byte bytes[frame_head_max];
-    std::uint8_t size = 0;
+    std::byte bytes[frame_head_max];  // `size` of them are the head
+    std::uint8_t size = 0;            // 2 to frame_head_max
 };
+// Makes one for a payload of `size` bytes. `last`: the message ends with it. `mask`: four bytes, or null
+// (a server's); the payload is masked by apply_mask().
 WHORL_EXPORT FrameHead frame_head(Opcode opcode, bool last, std::uint64_t size,
                                   const std::byte* mask) noexcept;
 

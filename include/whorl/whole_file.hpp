@@ -33,6 +33,7 @@ class Composed;
 class WholeFileTask {
   public:
     WholeFileTask() noexcept = default;
+    // For the library.
     explicit WholeFileTask(std::weak_ptr<detail::Composed> task) noexcept
         : task_(std::move(task)) {}
     // Asks that it end: with `cancelled`, or with what it has reached when that comes too late.
@@ -45,25 +46,27 @@ class WholeFileTask {
 
 // What the handlers get. `operation` is the step that failed ("open", "write", "sync", "rename", …).
 struct WholeFileDone {
-    Error error;
-    const char* operation = "";
-    std::uint64_t bytes = 0;  // read, or written by the time it ended
-    Buffer buffer;            // what was read, or what was to be written, unchanged
-    std::string path;
+    Error error;                 // none when everything was done
+    const char* operation = "";  // empty without an error; lives for ever
+    std::uint64_t bytes = 0;     // read, or written by the time it ended
+    Buffer buffer;               // what was read, or what was to be written, unchanged
+    std::string path;            // as it was given
 
     // "write /etc/x: ENOSPC: No space left on device".
     WHORL_EXPORT std::string message() const;
 };
 
+// How read_whole_file() goes about.
 struct WholeReadOptions {
     std::uint64_t size_max = std::uint64_t{1} << 30;  // a larger file is EFBIG
-    SubmitOptions submit = {};
+    SubmitOptions submit = {};  // of the whole: a deadline counts for all steps together
 };
 
+// How write_file_atomically() goes about.
 struct AtomicWriteOptions {
     std::uint32_t mode = 0644;  // of the new file, less the umask
     bool durable = true;  // sync the file before it gets its name, and the directory afterwards
-    SubmitOptions submit = {};
+    SubmitOptions submit = {};  // of the whole: a deadline counts for all steps together
 };
 
 namespace detail {

@@ -27,8 +27,8 @@ struct NoResult {};
 // What the handler gets. There is a value exactly when the callable has run.
 template <class Result>
 struct WorkDone {
-    Error error;
-    std::optional<Result> value;
+    Error error;                  // none when the callable has run, else why it never did
+    std::optional<Result> value;  // what it returned, moved here; NoResult for void
 };
 
 namespace detail {
@@ -84,14 +84,15 @@ WHORL_EXPORT Error work_open(Loop& loop, OpRecord& record, std::size_t size) noe
 //   threads (LoopOptions::work_threads at most) are made when they are first needed and stay.
 template <class Callable>
 struct Work {
-    using Storage = detail::WorkStorage<Callable>;
-    using Done = WorkDone<typename Storage::Value>;
+    using Storage = detail::WorkStorage<Callable>;   // the callable and its result; for the library
+    using Done = WorkDone<typename Storage::Value>;  // its value is what the callable returns
     static_assert(std::is_nothrow_move_constructible_v<Callable>,
                   "a callable moves without throwing");
     static_assert(std::is_nothrow_move_constructible_v<typename Storage::Value>,
                   "a result moves without throwing");
     static_assert(alignof(Storage) <= 16, "pool memory is aligned to 16 bytes");
 
+    // Takes the callable; it runs once, so what it holds may be moved from.
     explicit Work(Callable given) noexcept : callable(std::move(given)) {}
 
     static constexpr detail::OpKind kind = detail::OpKind::work;
@@ -113,7 +114,7 @@ struct Work {
         return done;
     }
 
-    Callable callable;
+    Callable callable;  // to run; moved from when submit has succeeded
 };
 
 }  // namespace whorl

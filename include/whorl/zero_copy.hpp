@@ -37,15 +37,16 @@ namespace whorl {
 // `copied`: at least a part was copied, as far as the kernel tells (Linux 6.7; before, false).
 // Errors: as SendAll. Source: io_uring_prep_send_zc(3).
 struct SendZeroCopy {
-    Socket socket;
-    Buffer buffer;
+    Socket socket;  // to send on
+    Buffer buffer;  // not to be changed through other references until the completion
     int flags = 0;  // MSG_MORE
 
+    // What was sent; the kernel has let go of the buffer.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        Buffer buffer;
-        bool copied;
+        Error error;          // none when all of it was sent
+        std::uint64_t bytes;  // sent
+        Buffer buffer;        // the one given, always
+        bool copied;          // the kernel has made a copy after all
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::send_zero_copy;
@@ -65,15 +66,16 @@ struct SendZeroCopy {
 // Sends all buffers of a chain, gathered, in as many rounds as it takes; any number of buffers.
 // Errors: as SendZeroCopy; ENOMEM from submit. Source: io_uring_prep_sendmsg_zc(3).
 struct SendChainZeroCopy {
-    Socket socket;
-    BufferChain chain;
-    int flags = 0;  // MSG_MORE
+    Socket socket;      // to send on
+    BufferChain chain;  // the buffers in the order in which they are sent
+    int flags = 0;      // MSG_MORE
 
+    // What was sent; the kernel has let go of the buffers.
     struct Done {
-        Error error;
-        std::uint64_t bytes;
-        BufferChain chain;
-        bool copied;
+        Error error;          // none when all of it was sent
+        std::uint64_t bytes;  // sent, of all buffers together
+        BufferChain chain;    // the one given, always
+        bool copied;          // the kernel has made a copy after all
     };
 
     static constexpr detail::OpKind kind = detail::OpKind::chain_zero_copy;

@@ -22,6 +22,7 @@
 
 namespace whorl::adapters {
 
+// See above and guest.hpp. Not movable.
 class AsioGuest {
   public:
     AsioGuest() noexcept = default;
@@ -29,6 +30,7 @@ class AsioGuest {
     AsioGuest& operator=(const AsioGuest&) = delete;
     ~AsioGuest() { detach(); }
 
+    // Runs `loop` inside of `context`. Errors: see guest.hpp; memory exhausted is std::bad_alloc here.
     Error attach(Loop& loop, asio::io_context& context) {
         detach();
         const Result<int> fd = loop.notify_fd();
@@ -49,6 +51,7 @@ class AsioGuest {
         if (state_ != nullptr) state_->end();
     }
 
+    // Why the guest has stopped; none while it runs.
     Error error() const noexcept { return state_ != nullptr ? state_->error : Error(); }
 
   private:

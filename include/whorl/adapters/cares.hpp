@@ -31,6 +31,7 @@
 
 namespace whorl::adapters {
 
+// See above. Not movable: c-ares keeps its address.
 class CaresChannel {
   public:
     CaresChannel() noexcept = default;
@@ -52,6 +53,7 @@ class CaresChannel {
         return ares_init_options(&channel_, &options, mask | ARES_OPT_SOCK_STATE_CB);
     }
 
+    // For queries: ares_getaddrinfo() and so on. Owned here; null before open().
     ares_channel channel() noexcept { return channel_; }
 
     // Arms the timer for the query that is due first.

@@ -28,8 +28,10 @@
 
 namespace whorl::adapters {
 
+// See above. Not movable: libcurl keeps its address.
 class CurlMulti {
   public:
+    // A transfer has ended with `result`; `easy` has been taken out. `user` is that of open().
     using Done = void (*)(void* user, CURL* easy, CURLcode result);
 
     CurlMulti() noexcept = default;
@@ -41,6 +43,7 @@ class CurlMulti {
         loop_->cancel(timer_);
     }
 
+    // Once, before anything else. False: no memory.
     bool open(Loop& loop, Done done, void* user) noexcept {
         WHORL_ASSERT(multi_ == nullptr);
         loop_ = &loop;
@@ -55,7 +58,9 @@ class CurlMulti {
         return true;
     }
 
+    // Begins a transfer, from dispatch. `easy` stays the program's and lives until `done` or remove().
     CURLMcode add(CURL* easy) noexcept { return curl_multi_add_handle(multi_, easy); }
+    // Ends a transfer that is under way; `done` is not called for it.
     CURLMcode remove(CURL* easy) noexcept { return curl_multi_remove_handle(multi_, easy); }
     // For options of libcurl's own, such as CURLMOPT_MAX_TOTAL_CONNECTIONS.
     CURLM* handle() noexcept { return multi_; }

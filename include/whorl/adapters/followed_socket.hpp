@@ -18,6 +18,7 @@
 
 namespace whorl::adapters {
 
+// See above. Neither copied nor moved.
 class FollowedSocket {
   public:
     FollowedSocket() noexcept = default;
@@ -53,11 +54,13 @@ class FollowedSocket {
         return {};
     }
 
+    // Watches nothing any more. Cost: none when it did not.
     void forget() noexcept {
         if (loop_ != nullptr) loop_->cancel(watch_);
         loop_ = nullptr;
     }
 
+    // Whether a descriptor is watched.
     bool follows() const noexcept { return loop_ != nullptr; }
 
   private:

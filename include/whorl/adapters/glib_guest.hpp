@@ -20,6 +20,7 @@
 
 namespace whorl::adapters {
 
+// See above and guest.hpp. Not movable: the source keeps its address.
 class GlibGuest {
   public:
     GlibGuest() noexcept = default;
@@ -43,6 +44,7 @@ class GlibGuest {
         return error_;
     }
 
+    // Destroys the source. Any number of times.
     void detach() noexcept {
         if (source_ == nullptr) return;
         g_source_destroy(source_);
@@ -50,6 +52,7 @@ class GlibGuest {
         source_ = nullptr;
     }
 
+    // Why the guest has stopped; none while it runs.
     Error error() const noexcept { return error_; }
 
   private:

@@ -28,8 +28,10 @@
 
 namespace whorl::adapters {
 
+// See above. Made by attach_hiredis(), and freed by hiredis.
 class HiredisEvents {
   public:
+    // As attach_hiredis().
     static Error attach(Loop& loop, redisAsyncContext* context) noexcept {
         if (context->ev.data != nullptr) return Error::from_errno(EBUSY);
         auto* events = new (std::nothrow) HiredisEvents(loop, context);
@@ -86,6 +88,7 @@ class HiredisEvents {
     bool* gone_ = nullptr;  // a flag of ready(), while that runs
 };
 
+// Watches what `context` is connected to. Owns, errors: see above.
 inline Error attach_hiredis(Loop& loop, redisAsyncContext* context) noexcept {
     return HiredisEvents::attach(loop, context);
 }

@@ -17,6 +17,7 @@
 
 namespace whorl::adapters {
 
+// Lifetime: from attach() to detach() it stays where it is, and both loops live. Thread: theirs.
 class LibeventGuest {
   public:
     LibeventGuest() noexcept = default;
@@ -24,6 +25,9 @@ class LibeventGuest {
     LibeventGuest& operator=(const LibeventGuest&) = delete;
     ~LibeventGuest() { detach(); }
 
+    // From now on `base` runs `loop`; what is due at once runs before this returns. What was attached before
+    // is detached.
+    // Errors: as Loop::notify_fd(), Loop::process(); ENOMEM.
     Error attach(Loop& loop, event_base* base) noexcept {
         detach();
         const Result<int> fd = loop.notify_fd();
@@ -39,6 +43,8 @@ class LibeventGuest {
         return error_;
     }
 
+    // The host runs the loop no longer, and has nothing of it. Again: nothing. Not from inside
+    // a handler of the loop.
     void detach() noexcept {
         for (event* each : {readable_, due_}) {
             if (each != nullptr) event_free(each);
@@ -46,6 +52,7 @@ class LibeventGuest {
         readable_ = due_ = nullptr;
     }
 
+    // Why Loop::process() has failed, which detaches: the loop can no longer work. None otherwise.
     Error error() const noexcept { return error_; }
 
   private:

@@ -35,7 +35,7 @@ class PqConnection;
 
 // What a connection calls; null for what is of no interest.
 struct PqCalls {
-    void* user = nullptr;
+    void* user = nullptr;  // the program's; handed to each call as it is
     // Once after each open() and reset(). Not made: error(), or PQerrorMessage(), tells why.
     void (*connected)(void* user, PqConnection& connection, bool made) = nullptr;
     // Each result, the program's to PQclear(), and null at the end of each query. In pipeline mode a
@@ -50,6 +50,7 @@ struct PqCalls {
     void (*lost)(void* user, PqConnection& connection) = nullptr;
 };
 
+// One connection; the contract stands above. Not to be moved.
 class PqConnection {
   public:
     PqConnection() noexcept = default;

@@ -21,6 +21,7 @@
 
 namespace whorl::adapters {
 
+// Lifetime: from attach() to detach() it stays where it is, and both loops live. Thread: theirs.
 class LibuvGuest {
   public:
     LibuvGuest() noexcept = default;
@@ -28,6 +29,9 @@ class LibuvGuest {
     LibuvGuest& operator=(const LibuvGuest&) = delete;
     ~LibuvGuest() { detach(); }
 
+    // From now on `host` runs `loop`; what is due at once runs before this returns. What was attached before
+    // is detached.
+    // Errors: as Loop::notify_fd(), Loop::process(); ENOMEM; the errno that libuv refuses with.
     Error attach(Loop& loop, uv_loop_t* host) noexcept {
         detach();
         const Result<int> fd = loop.notify_fd();
@@ -66,6 +70,7 @@ class LibuvGuest {
         handles_ = nullptr;
     }
 
+    // Why Loop::process() has failed, which detaches: the loop can no longer work. None otherwise.
     Error error() const noexcept { return error_; }
 
   private:

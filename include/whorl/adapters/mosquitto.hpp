@@ -27,6 +27,7 @@
 
 namespace whorl::adapters {
 
+// One client; the contract stands above. Not to be moved.
 class MosquittoEvents {
   public:
     MosquittoEvents() noexcept = default;

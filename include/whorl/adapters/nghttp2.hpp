@@ -32,14 +32,16 @@ namespace whorl::adapters {
 
 class Nghttp2Stream;
 
+// What a connection calls.
 struct Nghttp2Calls {
-    void* user = nullptr;
+    void* user = nullptr;  // the program's; handed to `ended` as it is
     // The connection has ended; the session is still there, until the object is destroyed.
     // `closed.error`: none in order; frame_malformed (the peer does not speak HTTP/2), cancelled (a
     // callback failed), ENOMEM, or that of the stream.
     void (*ended)(void* user, Nghttp2Stream& stream, Closed closed) = nullptr;
 };
 
+// One connection and its session; the contract stands above. Not to be moved.
 class Nghttp2Stream {
   public:
     Nghttp2Stream() noexcept = default;

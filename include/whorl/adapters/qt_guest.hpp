@@ -25,6 +25,7 @@
 
 namespace whorl::adapters {
 
+// Lifetime: from attach() to detach() it stays where it is, and both loops live. Thread: the attaching one.
 class QtGuest {
   public:
     QtGuest() noexcept = default;
@@ -32,6 +33,9 @@ class QtGuest {
     QtGuest& operator=(const QtGuest&) = delete;
     ~QtGuest() { detach(); }
 
+    // From now on the thread's event loop runs `loop`; what is due at once runs before this returns. What
+    // was attached before is detached.
+    // Errors: as Loop::notify_fd(), Loop::process(); ENOMEM.
     Error attach(Loop& loop) noexcept {
         detach();
         const Result<int> fd = loop.notify_fd();
@@ -43,11 +47,14 @@ class QtGuest {
         return error_;
     }
 
+    // The host runs the loop no longer, and has nothing of it. Again: nothing. Not from inside
+    // a handler of the loop.
     void detach() noexcept {
         delete source_;
         source_ = nullptr;
     }
 
+    // Why Loop::process() has failed, which detaches: the loop can no longer work. None otherwise.
     Error error() const noexcept { return error_; }
 
   private:

@@ -19,6 +19,7 @@
 
 namespace whorl::adapters {
 
+// Lifetime: from attach() to detach() it stays where it is, and both loops live. Thread: theirs.
 class SdEventGuest {
   public:
     SdEventGuest() noexcept = default;
@@ -26,6 +27,9 @@ class SdEventGuest {
     SdEventGuest& operator=(const SdEventGuest&) = delete;
     ~SdEventGuest() { detach(); }
 
+    // From now on `event` runs `loop`; what is due at once runs before this returns. What was attached before
+    // is detached.
+    // Errors: as Loop::notify_fd(), Loop::process(); the errno that sd-event refuses with.
     Error attach(Loop& loop, sd_event* event) noexcept {
         detach();
         const Result<int> fd = loop.notify_fd();
@@ -48,11 +52,14 @@ class SdEventGuest {
         return error_;
     }
 
+    // The host runs the loop no longer, and has nothing of it. Again: nothing. Not from inside
+    // a handler of the loop.
     void detach() noexcept {
         readable_ = sd_event_source_disable_unref(readable_);
         due_ = sd_event_source_disable_unref(due_);
     }
 
+    // Why Loop::process() has failed, which detaches: the loop can no longer work. None otherwise.
     Error error() const noexcept { return error_; }
 
   private:
