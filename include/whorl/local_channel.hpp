@@ -79,8 +79,8 @@ std::optional<T> local_unwrap(Carried* message) noexcept {
 template <class T>
 class LocalChannel {
   public:
-    static constexpr std::size_t unbounded =
-        SIZE_MAX;  // as a capacity: full when there is no memory
+    // As a capacity: it is never full, but there may be no memory.
+    static constexpr std::size_t unbounded = SIZE_MAX;
     static_assert(std::is_nothrow_move_constructible_v<T>, "a message moves without throwing");
     static_assert(alignof(T) <= alignof(std::max_align_t));
 

@@ -318,7 +318,7 @@ class SpscIndexRing : public detail::RingBase<SpscIndexRing<T>, T, detail::Plain
         ++producer.tail;
         return true;
     }
-    // Makes visible what was written. Cost: a store.
+    // Makes what was written visible to the consumer. Cost: a store.
     void publish() noexcept { this->tail_.store(this->producer_.tail, std::memory_order_release); }
     // Publishes, before whatever seq_cst access comes next (4 above).
     void publish_ordered() noexcept {

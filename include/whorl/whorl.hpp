@@ -2,9 +2,12 @@
 // Floor: 7
 #pragma once
 
-// Everything that whorl offers, but for what needs the heavier headers of the standard library:
-// whorl/std_error.hpp, whorl/testing.hpp, whorl/tree.hpp, whorl/whole_file.hpp. Including only what is
-// used compiles faster.
+// What most programs use; including only what is used compiles faster. Not in it, each by its own header:
+//   what handlers of one loop wait for each other with: all_of, broadcast, cancel_source, event, limiter,
+//     local_channel, scope, semaphore;
+//   figures of a running loop: operation_latency, statistics_page;
+//   the optional modules: dns, http_client, http_server, web_socket, tls;
+//   what needs the heavier headers of the standard library: std_error, testing, tree, whole_file.
 #include <whorl/acceptor.hpp>
 #include <whorl/address.hpp>
 #include <whorl/buffer.hpp>
