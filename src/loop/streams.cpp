@@ -2,6 +2,8 @@
 // Floor: 4
 #include "loop/core.hpp"
 
+#include <algorithm>
+
 // Received streams and their buffers. A stream pauses when there is no buffer (starved) or when it
 // holds its share (paused), and goes on when a buffer comes home: never by a timer.
 
@@ -42,11 +44,14 @@ bool LoopCore::recv_hopeless() noexcept {
 }
 
 // Hands starved streams over again while there are buffers, a few in each turn, or they would all
-// starve again at once. The loop does not sleep before all have had their chance: the first ones may
-// have no data, and would keep the buffers from those that have.
+// starve again at once: of those that want large buffers so many as there may be such buffers. The loop
+// does not sleep before all have had their chance: the first ones may have no data, and would keep the
+// buffers from those that have.
 void LoopCore::resume_starved() noexcept {
     if (!starved_may_resume()) return;
     std::uint32_t budget = options.recv_ring_depth;
+    const std::uint32_t large_cost =
+        std::max(1U, options.recv_ring_depth / options.recv_bulk_ring_depth);
     while (budget > 0) {
         OpRecord* stream = starved.pop_front(operations);
         if (stream == nullptr) return;
@@ -57,7 +62,8 @@ void LoopCore::resume_starved() noexcept {
             continue;
         }
         stream_list(*stream);
-        --budget;
+        const bool bulk = (stream->flags & op_bulk) != 0;
+        budget -= std::min(budget, bulk ? large_cost : 1U);
     }
 }
 

@@ -176,6 +176,45 @@ TEST_P(TcpBulk, many_bulk_streams_share_a_few_large_buffers) {
     expect_clean(loop);
 }
 
+// Streams that found no large buffer are handed over again as there are some, and not all at once, or each
+// message would find none several times.
+TEST_P(TcpBulk, many_bulk_streams_do_not_all_try_again_at_once) {
+    WHORL_SKIP_IF_REFUSED();
+    constexpr std::size_t count = 64, rounds = 8;
+    Loop loop = make_loop([](LoopOptions& options) {
+        sizes(options);
+        options.recv_ring_depth = 64;
+        options.recv_bulk_ring_depth = 8;
+    });
+    std::vector<Pair> pairs;
+    std::vector<Delivered> delivered(count);
+    for (std::size_t index = 0; index < count; ++index) pairs.push_back(make_local_pair(loop));
+    for (std::size_t index = 0; index < count; ++index) {
+        ASSERT_TRUE(loop.submit(RecvStream{pairs[index].socket}, into_delivered(delivered[index])));
+    }
+    const auto exchange = [&](std::size_t round) {
+        for (Pair& pair : pairs) pair.peer.send(pattern(small, round));
+        run_until(loop, [&] {
+            return std::all_of(delivered.begin(), delivered.end(), [&](const Delivered& one) {
+                return one.text.size() == round * small;
+            });
+        });
+    };
+    for (std::size_t round = 1; round <= 4; ++round) exchange(round);
+    // In a harsh world messages come in parts that fill no buffer.
+    const bool all_bulk = loop.statistics().recv_resized == count;
+    const std::uint64_t before = loop.statistics().recv_starved;
+    for (std::size_t round = 5; round <= 4 + rounds; ++round) exchange(round);
+    const bool small_turns = GetParam().options.completions_per_turn < count;
+    if (all_bulk && !small_turns) {
+        EXPECT_LE(loop.statistics().recv_starved - before, 2 * rounds * count);
+    }
+    std::vector<Socket> sockets;
+    for (const Pair& pair : pairs) sockets.push_back(pair.socket);
+    close_all(loop, sockets);
+    expect_clean(loop);
+}
+
 // A cancel, a close and a deadline that cross the change end the stream once.
 TEST_P(TcpBulk, ends_while_it_changes) {
     WHORL_SKIP_IF_REFUSED();
