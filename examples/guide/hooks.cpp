@@ -57,14 +57,16 @@ int main() {
     expect(whorl::set_hooks(hooks));  // before the first loop
     // [end]
 
-    whorl::Result<whorl::Loop> loop = whorl::Loop::create();
-    if (!loop) expect(loop.error());
     {
+        whorl::Result<whorl::Loop> loop = whorl::Loop::create();
+        if (!loop) expect(loop.error());
+        expect(host.bytes > 0, "the loop is of the host's memory");
         const whorl::Buffer large = loop->buffer(1 << 20);
         expect(host.bytes >= 1 << 20, "counted");
+        (void)loop->submit(whorl::Work{[] {}},
+                           [](whorl::Loop&, whorl::WorkDone<whorl::NoResult>) {});
+        expect(loop->run());
+        expect(host.threads == 1, "a thread for the work");
     }
     expect(host.bytes == 0, "given back");
-    (void)loop->submit(whorl::Work{[] {}}, [](whorl::Loop&, whorl::WorkDone<whorl::NoResult>) {});
-    expect(loop->run());
-    expect(host.threads == 1, "a thread for the work");
 }

@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/protocol.hpp>
 #include <whorl/proxy_header.hpp>
 #include <whorl/socket.hpp>
@@ -100,14 +101,14 @@ class WHORL_EXPORT Acceptor {
     template <class Handler>
     Error drain(Nanoseconds bound, Handler&& handler) noexcept {
         using Stored = std::decay_t<Handler>;
-        auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+        auto* stored = detail::make_object<Stored>(std::forward<Handler>(handler));
         if (stored == nullptr) return Error::from_errno(12);
         const detail::AcceptorDone done = {
             stored,
             [](void* object, Loop& loop, std::uint32_t) { (*static_cast<Stored*>(object))(loop); },
-            [](void* object) noexcept { delete static_cast<Stored*>(object); }};
+            [](void* object) noexcept { detail::drop_object(static_cast<Stored*>(object)); }};
         const Error error = drain_to(bound, done);
-        if (error) delete stored;
+        if (error) detail::drop_object(stored);
         return error;
     }
     // Accepts no more, serves what the kernel had accepted until then, lets its streams come to their own
@@ -117,16 +118,16 @@ class WHORL_EXPORT Acceptor {
     template <class Handler>
     Error retire(Nanoseconds bound, Handler&& handler) noexcept {
         using Stored = std::decay_t<Handler>;
-        auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+        auto* stored = detail::make_object<Stored>(std::forward<Handler>(handler));
         if (stored == nullptr) return Error::from_errno(12);
         const detail::AcceptorDone done = {
             stored,
             [](void* object, Loop& loop, std::uint32_t aborted) {
                 (*static_cast<Stored*>(object))(loop, aborted);
             },
-            [](void* object) noexcept { delete static_cast<Stored*>(object); }};
+            [](void* object) noexcept { detail::drop_object(static_cast<Stored*>(object)); }};
         const Error error = retire_to(bound, done);
-        if (error) delete stored;
+        if (error) detail::drop_object(stored);
         return error;
     }
 
@@ -211,13 +212,13 @@ Result<Acceptor*> serve(Loop& loop, Listener listener, Make&& make,
     using Stored = std::decay_t<Make>;
     static_assert(std::is_invocable_v<Stored&, const Accepted&>,
                   "whorl: serve takes a callable that makes a protocol of a const Accepted&");
-    auto* stored = new (std::nothrow) Stored(std::forward<Make>(make));
+    auto* stored = detail::make_object<Stored>(std::forward<Make>(make));
     if (stored == nullptr) return Error::from_errno(12);
     const detail::AcceptorMake made = {
         stored, &detail::acceptor_attach<Stored>,
-        [](void* object) noexcept { delete static_cast<Stored*>(object); }};
+        [](void* object) noexcept { detail::drop_object(static_cast<Stored*>(object)); }};
     Result<Acceptor*> acceptor = detail::acceptor_start(loop, listener, options, made);
-    if (!acceptor) delete stored;
+    if (!acceptor) detail::drop_object(stored);
     return acceptor;
 }
 // The same, and opens the listener. Errors: as listen().

@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/export.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/wait.hpp>
@@ -31,7 +32,7 @@ namespace whorl {
 namespace detail {
 
 // The parts that are under way, and the operation that waits for them.
-struct WHORL_EXPORT GatherState {
+struct WHORL_EXPORT GatherState : Allocated<GatherState> {
     GatherState(Operation* parts, std::uint32_t given, bool first_wins) noexcept
         : operations(parts), count(given), any(first_wins) {}
     GatherState(const GatherState&) = delete;

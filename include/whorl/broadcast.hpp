@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/wait.hpp>
@@ -31,7 +32,7 @@ class BroadcastReader;
 namespace detail {
 
 // What does not depend on the message.
-struct BroadcastState {
+struct BroadcastState : Allocated<BroadcastState> {
     std::uint64_t published = 0;
     std::uint64_t capacity = 0;
     bool closed = false;
@@ -51,11 +52,11 @@ class Broadcast {
     static Result<Broadcast> create(std::size_t capacity) noexcept {
         if (capacity == 0 || capacity > std::size_t{1} << 30) return Error::invalid_argument;
         auto* state = new (std::nothrow) detail::BroadcastState;
-        auto* slots = static_cast<T*>(
-            ::operator new (capacity * sizeof(T), std::align_val_t{alignof(T)}, std::nothrow));
-        Broadcast made(state, slots);
-        if (state == nullptr || slots == nullptr) return Error::from_errno(ENOMEM);
+        if (state == nullptr) return Error::from_errno(ENOMEM);
         state->capacity = capacity;
+        auto* slots = static_cast<T*>(detail::object_take(capacity * sizeof(T), alignof(T)));
+        Broadcast made(state, slots);
+        if (slots == nullptr) return Error::from_errno(ENOMEM);
         return made;
     }
     Broadcast(Broadcast&& other) noexcept
@@ -67,12 +68,11 @@ class Broadcast {
         return *this;
     }
     ~Broadcast() {
-        if (state_ != nullptr) {
-            close();
-            const std::uint64_t kept = std::min(state_->published, state_->capacity);
-            for (std::uint64_t index = 0; index < kept; ++index) slots_[index].~T();
-        }
-        ::operator delete (slots_, std::align_val_t{alignof(T)});
+        if (state_ == nullptr) return;
+        close();
+        const std::uint64_t kept = std::min(state_->published, state_->capacity);
+        for (std::uint64_t index = 0; index < kept; ++index) slots_[index].~T();
+        detail::object_give(slots_, state_->capacity * sizeof(T), alignof(T));
         delete state_;
     }
 

@@ -2,6 +2,7 @@
 // Floor: 1
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/bytes.hpp>
 #include <whorl/export.hpp>
@@ -195,7 +196,7 @@ static_assert(sizeof(Buffer) == 32, "a buffer fits half a cache line of an opera
 namespace detail {
 
 template <class Container>
-struct AdoptedContainer : BufferOwner {
+struct AdoptedContainer : BufferOwner, Allocated<AdoptedContainer<Container>> {
     // What may be copied byte by byte may be a view of bytes that others own.
     static constexpr bool owns = !std::is_trivially_copyable<Container>::value;
     Container container;
@@ -210,7 +211,7 @@ struct AdoptedContainer : BufferOwner {
 };
 
 template <class Pointer, class Deleter>
-struct AdoptedPointer : BufferOwner {
+struct AdoptedPointer : BufferOwner, Allocated<AdoptedPointer<Pointer, Deleter>> {
     // There may be another copy of a pointer that can be copied.
     static constexpr bool owns = !std::is_copy_constructible<Pointer>::value;
     Pointer pointer;

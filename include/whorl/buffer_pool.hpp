@@ -2,6 +2,7 @@
 // Floor: 2
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/error.hpp>
 #include <whorl/export.hpp>
@@ -22,6 +23,9 @@
 namespace whorl {
 
 class BufferPool;
+namespace detail {
+class ReceiveRing;
+}
 
 // One block of a pool. `tag` belongs to who took it (the loop notes the stream it was received on).
 struct PoolBlock : BufferOwner {
@@ -35,7 +39,7 @@ struct PoolBlock : BufferOwner {
 
 // Lifetime: made by create(), ended by close(), which waits for no one: blocks still out keep the
 // pool's memory until they return. Thread: one (asserted once set_thread() was called).
-class WHORL_EXPORT BufferPool {
+class WHORL_EXPORT BufferPool : public detail::Allocated<BufferPool> {
   public:
     // How many sizes of blocks there are.
     static constexpr std::uint32_t class_count = 5;
@@ -102,12 +106,14 @@ class WHORL_EXPORT BufferPool {
     bool check() const noexcept;
 
   private:
+    friend class detail::ReceiveRing;
     struct Chunk;
     static constexpr std::size_t chunk_bytes_min = std::size_t{64} << 10;
     explicit BufferPool(std::size_t bytes_max) noexcept : bytes_max_(bytes_max) {}
     ~BufferPool();
     static void release(BufferOwner* owner) noexcept;
     bool grow(std::uint32_t size_class) noexcept;
+    PoolBlock* hand_out(std::uint32_t size_class) noexcept;  // structure/pool_block.hpp
 
     PoolBlock* free_[class_count] = {};
     PoolBlock* free_last_[class_count] = {};  // electric mode only: where a block is returned to

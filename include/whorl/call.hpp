@@ -2,6 +2,7 @@
 // Floor: 7
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/atomic.hpp>
 #include <whorl/export.hpp>
 #include <whorl/loop.hpp>
@@ -51,7 +52,7 @@ struct CallState : RemotePost {
 };
 
 template <class Callable>
-struct CallOf : CallState {
+struct CallOf : CallState, Allocated<CallOf<Callable>> {
     using Returned = std::invoke_result_t<Callable&, Loop&>;
     using Value = std::conditional_t<std::is_void_v<Returned>, NoResult, std::decay_t<Returned>>;
 

@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/export.hpp>
 #include <whorl/loop.hpp>
 
@@ -27,7 +28,7 @@ class WHORL_EXPORT CancelSource {
     explicit CancelSource(Loop& loop) noexcept : core_(&loop.core()) {}
     CancelSource(const CancelSource&) = delete;
     CancelSource& operator=(const CancelSource&) = delete;
-    ~CancelSource() { delete[] attached_; }
+    ~CancelSource() { detail::drop_array(attached_); }
 
     // Attaches what was started; when cancel() has been called, it is cancelled here and now. A timer's or
     // watch's handler is then destroyed before this returns.

@@ -2,6 +2,7 @@
 // Floor: 7
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/atomic.hpp>
 #include <whorl/export.hpp>
 #include <whorl/loop.hpp>
@@ -66,7 +67,7 @@ struct ChannelPost : RemotePost {
 };
 
 // What the ends share, but for the ring. The protocols are explained in channel.cpp.
-struct WHORL_EXPORT ChannelState {
+struct WHORL_EXPORT ChannelState : Allocated<ChannelState> {
     ChannelState() noexcept;
     ChannelState(const ChannelState&) = delete;
     ChannelState& operator=(const ChannelState&) = delete;

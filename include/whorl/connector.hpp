@@ -3,6 +3,7 @@
 #pragma once
 
 #include <whorl/address.hpp>
+#include <whorl/allocated.hpp>
 #include <whorl/resolve.hpp>
 #include <whorl/tcp.hpp>
 
@@ -60,7 +61,7 @@ ConnectorDone connector_done(Handler* handler) noexcept {
             [](void* object, Loop& at, const Connected& result) {
                 (*static_cast<Handler*>(object))(at, result);
             },
-            [](void* object) noexcept { delete static_cast<Handler*>(object); }};
+            [](void* object) noexcept { drop_object(static_cast<Handler*>(object)); }};
 }
 }  // namespace detail
 
@@ -91,11 +92,11 @@ Result<Connector*> connect_any(Loop& loop, const Address* addresses, std::size_t
     using Stored = std::decay_t<Handler>;
     static_assert(std::is_invocable_v<Stored&, Loop&, const Connected&>,
                   "whorl: the handler takes (Loop&, const Connected&)");
-    auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+    auto* stored = detail::make_object<Stored>(std::forward<Handler>(handler));
     if (stored == nullptr) return Error::from_errno(12);
     Result<Connector*> made =
         detail::connector_start(loop, addresses, count, options, detail::connector_done(stored));
-    if (!made) delete stored;
+    if (!made) detail::drop_object(stored);
     return made;
 }
 
@@ -111,11 +112,11 @@ Result<Connector*> connect_host(Loop& loop, const ResolveQuery& query,
     using Stored = std::decay_t<Handler>;
     static_assert(std::is_invocable_v<Stored&, Loop&, const Connected&>,
                   "whorl: the handler takes (Loop&, const Connected&)");
-    auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+    auto* stored = detail::make_object<Stored>(std::forward<Handler>(handler));
     if (stored == nullptr) return Error::from_errno(12);
     Result<Connector*> made =
         detail::connector_start(loop, query, options, detail::connector_done(stored));
-    if (!made) delete stored;
+    if (!made) detail::drop_object(stored);
     return made;
 }
 

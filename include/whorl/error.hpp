@@ -48,6 +48,10 @@ namespace whorl {
     X(write_overflow, 4143, "write overflow: more was written than StreamOptions::queue_max")      \
     X(over_budget, 4144, "over budget: the loop's streams hold more than StreamBudget::max")       \
     X(handler_threw, 4145, "handler threw: an exception left a callback of the stream")            \
+    X(replay_ended, 4146, "replay ended: the recorded run went no further; see Replay::text()")    \
+    X(replay_diverged, 4147,                                                                       \
+      "replay diverged: the program did something else than when it was recorded; Replay::text()") \
+    X(run_log_damaged, 4148, "run log damaged: cut off, changed, or of another version")           \
     X(tls_truncated, 4150, "TLS truncated: the connection ended without the peer's close_notify")  \
     X(tls_malformed, 4151, "TLS malformed: what the peer sent is not TLS, or was changed")         \
     X(tls_mismatch, 4152, "TLS mismatch: no version, cipher or protocol suits both sides")         \

@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/export.hpp>
 #include <whorl/loop.hpp>
 
@@ -101,7 +102,7 @@ namespace detail {
 
 class FileObserverState;
 
-class WHORL_EXPORT FileListener {
+class WHORL_EXPORT FileListener : public Allocated<FileListener> {
   public:
     FileListener() = default;
     FileListener(const FileListener&) = delete;

@@ -2,6 +2,7 @@
 // Floor: 2
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/atomic.hpp>
 #include <whorl/error.hpp>
@@ -29,13 +30,13 @@ class FreeSlots {
     FreeSlots() noexcept = default;
     FreeSlots(const FreeSlots&) = delete;
     FreeSlots& operator=(const FreeSlots&) = delete;
-    ~FreeSlots() { delete[] below_; }
+    ~FreeSlots() { drop_array(below_); }
 
     // Once, before any other call. Errors: ENOMEM. Limits: a count of 1 to 2^30 (asserted).
     Error reserve(std::uint32_t count) noexcept {
         WHORL_ASSERT(below_ == nullptr);
         WHORL_ASSERT(count > 0 && count <= 1u << 30);
-        below_ = new (std::nothrow) Atomic<std::uint32_t>[count];
+        below_ = make_array<Atomic<std::uint32_t>>(count);
         if (below_ == nullptr) return Error::from_errno(ENOMEM);
         // Position 0 says that there is none, so that number 0 is position 1.
         for (std::uint32_t number = 0; number < count; ++number) {

@@ -2,6 +2,7 @@
 // Floor: 1
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/tracked.hpp>
 
 #include <cstddef>
@@ -76,12 +77,15 @@ template <class Callable>
 class Boxed {
   public:
     // Takes it over. Cost: one allocation.
-    explicit Boxed(Callable&& callable) : callable_(new Callable(std::move(callable))) {}
+    explicit Boxed(Callable&& callable)
+        : callable_(detail::make_object<Callable>(std::move(callable))) {
+        if (callable_ == nullptr) detail::object_exhausted();
+    }
     Boxed(Boxed&& other) noexcept : callable_(std::exchange(other.callable_, nullptr)) {}
     Boxed& operator=(Boxed&&) = delete;
     Boxed(const Boxed&) = delete;
     Boxed& operator=(const Boxed&) = delete;
-    ~Boxed() { delete callable_; }
+    ~Boxed() { detail::drop_object(callable_); }
     // Calls it with what the event brings. Not once moved from.
     template <class... Arguments>
     auto operator()(Arguments&&... arguments) -> std::invoke_result_t<Callable&, Arguments...> {
@@ -93,7 +97,7 @@ class Boxed {
 };
 
 // Puts a callable that is too large for a slot on the heap. Cost: one allocation; memory exhausted is
-// std::bad_alloc (or the end of the program without exceptions), as for any operator new.
+// std::bad_alloc (or the end of the program without exceptions), as for a plain operator new.
 template <class Callable>
 Boxed<std::decay_t<Callable>> boxed(Callable&& callable) {
     return Boxed<std::decay_t<Callable>>(std::decay_t<Callable>(std::forward<Callable>(callable)));
@@ -134,6 +138,17 @@ void handler_call(Stored& stored, Arguments&&... arguments) {
         static_cast<void>(stored(std::forward<Arguments>(arguments)...));
     } else {
         static_cast<void>((*stored)(std::forward<Arguments>(arguments)...));
+    }
+}
+
+// Calls with what `make` returns, made in the place of the handler's own parameter: after `stored` has
+// been looked at, and without a move.
+template <class Argument, class Stored, class First, class Make>
+void handler_call_made(Stored& stored, First& first, Make&& make) {
+    if constexpr (handler_calls_directly<Stored, First&, Argument>) {
+        static_cast<void>(stored(first, make()));
+    } else {
+        static_cast<void>((*stored)(first, make()));
     }
 }
 

@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/protocol.hpp>
 
 #include <cstddef>
@@ -117,15 +118,15 @@ Error detach(Stream& stream, Handler&& handler) noexcept {
                   "whorl: a handler of detach is called with (Loop&, DetachDone)");
     static_assert(std::is_nothrow_move_constructible_v<Stored>,
                   "whorl: a handler must be movable without throwing");
-    auto* const stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+    auto* const stored = detail::make_object<Stored>(std::forward<Handler>(handler));
     if (stored == nullptr) return Error::from_errno(12);  // ENOMEM, without a heavier header
     const Error error = detail::stream_detach(
         stream, {stored,
                  [](void* object, Loop& loop, DetachDone&& done) {
                      (*static_cast<Stored*>(object))(loop, std::move(done));
                  },
-                 [](void* object) noexcept { delete static_cast<Stored*>(object); }});
-    if (error) delete stored;
+                 [](void* object) noexcept { detail::drop_object(static_cast<Stored*>(object)); }});
+    if (error) detail::drop_object(stored);
     return error;
 }
 
@@ -147,7 +148,7 @@ Result<Stream*> attach(Loop& loop, DetachedStream&& from, P&& protocol,
     detail::protocol_check<std::decay_t<P>>();
     const Result<Stream*> stream = detail::stream_make(loop, from, options);
     if (!stream) return stream.error();
-    void* const room = ::operator new(sizeof(Box), std::nothrow);
+    void* const room = detail::object_take(sizeof(Box), alignof(Box));
     if (room == nullptr) {
         detail::stream_unmake_adopted(**stream);
         return Error::from_errno(12);

@@ -100,8 +100,10 @@ class WHORL_EXPORT Histogram {
     }
     // The bucket of a value that is not above highest().
     std::uint32_t index_of(std::uint64_t value) const noexcept {
-        if (value >> (bits_ + 1) == 0) return static_cast<std::uint32_t>(value);
-        const std::uint32_t shift = 63 - static_cast<std::uint32_t>(__builtin_clzll(value)) - bits_;
+        // Small values are their own buckets: with this bit set, their shift is 0.
+        const std::uint64_t marked = value | std::uint64_t{1} << bits_;
+        const std::uint32_t shift =
+            63 - static_cast<std::uint32_t>(__builtin_clzll(marked)) - bits_;
         return (shift << bits_) + static_cast<std::uint32_t>(value >> shift);
     }
     // The smallest and the largest value of a bucket.

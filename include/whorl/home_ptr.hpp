@@ -2,6 +2,7 @@
 // Floor: 4
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/export.hpp>
 #include <whorl/loop.hpp>
@@ -22,7 +23,7 @@ namespace whorl {
 namespace detail {
 
 template <class T>
-struct HomeBlock : RemotePost {
+struct HomeBlock : RemotePost, Allocated<HomeBlock<T>> {
     template <class... Arguments>
     explicit HomeBlock(Arguments&&... arguments) : value(std::forward<Arguments>(arguments)...) {
         next = nullptr;

@@ -39,12 +39,15 @@ struct Hooks {
     //   allocate: at least `size` bytes (never 0) at a multiple of `alignment` (a power of two), or null,
     //     which is ENOMEM to whoever asked. release: with the same size and alignment.
     // Thread: any, several at once.
-    // What comes from them: buffers of the heap, that is Buffer::allocate, copy_of and what is too large
-    //   for the pool (Loop::buffer beyond 64 KiB).
-    // What does not: the library's own objects, which operator new makes (replace that one for these);
-    //   pools and tables, which are address space (mmap); rings, which are the kernel's; what libev,
-    //   OpenSSL and the C library take.
-    // Default: malloc(3) and free(3).
+    // What comes from them: everything that the library makes: loops and all that belongs to them, streams,
+    //   channels, what an operation, a handler or a connection needs of the heap; buffers that are too large
+    //   for the pool (Loop::buffer beyond 64 KiB, Buffer::allocate, copy_of). Optional libraries
+    //   (whorl::tls, whorl::dns, whorl::http) and adapters: what is theirs.
+    // What does not: pools and tables, which are address space (mmap); rings, which are the kernel's;
+    //   texts handed out as std::string (WholeFileDone); a simulated world; what libev, OpenSSL, c-ares and
+    //   the C library take.
+    // In steady state no operation, timer, post or message takes any.
+    // Default: operator new (nothrow) for objects, malloc(3) for buffers.
     void* (*allocate)(void* context, std::size_t size, std::size_t alignment) noexcept = nullptr;
     // Takes back what `allocate` gave; never null. Called on any thread, also after the last loop has gone.
     void (*release)(void* context, void* memory, std::size_t size,

@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/export.hpp>
 #include <whorl/handler.hpp>
 #include <whorl/inherited.hpp>
@@ -39,7 +40,7 @@ class SuccessionState;
 
 // What is called at the end; destroyed then, or with the loop.
 template <class Done>
-class RestartListener {
+class RestartListener : public Allocated<RestartListener<Done>> {
   public:
     RestartListener() = default;
     RestartListener(const RestartListener&) = delete;

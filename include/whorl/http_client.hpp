@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/connector.hpp>
 #include <whorl/http_parser.hpp>
 
@@ -98,14 +99,16 @@ class WHORL_EXPORT Client {
         using Stored = std::decay_t<Handler>;
         static_assert(std::is_invocable_v<Stored&, Loop&, Fetched&>,
                       "whorl: the handler takes (Loop&, Fetched&)");
-        auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+        auto* stored = whorl::detail::make_object<Stored>(std::forward<Handler>(handler));
         if (stored == nullptr) return Error::from_errno(12);
         const Error error =
             begin(ask, {stored,
                         [](void* object, Loop& loop, Fetched& fetched) {
                             (*static_cast<Stored*>(object))(loop, fetched);
                         },
-                        [](void* object) noexcept { delete static_cast<Stored*>(object); }});
+                        [](void* object) noexcept {
+                            whorl::detail::drop_object(static_cast<Stored*>(object));
+                        }});
         return error;
     }
     // A GET without further fields. Owns, calls, errors, cost: as fetch().

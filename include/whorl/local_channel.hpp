@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/wait.hpp>
@@ -30,7 +31,7 @@ namespace detail {
 
 // Memory for the messages of one channel, reused. It stays until the last message of a channel that is gone
 // has found its end. Cost: one allocation for each message that is alive at once, at the most.
-class WHORL_EXPORT CarriedPool {
+class WHORL_EXPORT CarriedPool : public Allocated<CarriedPool> {
   public:
     static CarriedPool* make(std::size_t size) noexcept;
     CarriedPool(const CarriedPool&) = delete;

@@ -42,6 +42,26 @@ enum class LatencyPhase : std::uint8_t;
 
 namespace detail {
 struct LoopCore;
+
+// A timer that was just armed, and its handle; without a record, the error's value. This and the next come
+// back in registers.
+struct ArmedTimer {
+    OpRecord* record;
+    std::uint64_t value;
+};
+
+// Where a posted handler goes; without it, why not.
+struct PostRoom {
+    void* closure;
+    Error error;
+};
+
+// Of the record of a periodic timer, whose first tick counts from now.
+constexpr std::uint16_t timer_flags(Missed missed) noexcept {
+    if (missed == Missed::skip) return op_unfiled;
+    return op_unfiled | (missed == Missed::burst ? op_burst : op_delay);
+}
+
 template <class Op>
 using DoneOf = typename Op::Done;
 }  // namespace detail
@@ -102,13 +122,12 @@ class WHORL_EXPORT Loop {
     // next turn, after I/O. Errors: slots_exhausted, loop_closed, ENOMEM. Cost: 10–30 ns.
     template <class Handler>
     Result<Timer> after(Nanoseconds delay, Handler&& handler, Site site = Site::here()) noexcept {
-        return arm(delay.count(), 0, true, Missed::skip, std::forward<Handler>(handler), site);
+        return arm(delay.count(), 0, detail::op_unfiled, std::forward<Handler>(handler), site);
     }
     // The same at an instant of the loop's clock.
     template <class Handler>
     Result<Timer> at(Instant deadline, Handler&& handler, Site site = Site::here()) noexcept {
-        return arm(deadline.time_since_epoch().count(), 0, false, Missed::skip,
-                   std::forward<Handler>(handler), site);
+        return arm(deadline.time_since_epoch().count(), 0, 0, std::forward<Handler>(handler), site);
     }
     // Runs the handler every `interval`, first after one interval, without drift.
     // Limits: interval above zero, else invalid_argument.
@@ -122,8 +141,8 @@ class WHORL_EXPORT Loop {
     Result<Timer> every(Nanoseconds interval, Missed missed, Handler&& handler,
                         Site site = Site::here()) noexcept {
         if (interval <= Nanoseconds::zero()) return Error::invalid_argument;
-        return arm(interval.count(), interval.count(), true, missed, std::forward<Handler>(handler),
-                   site);
+        return arm(interval.count(), interval.count(), detail::timer_flags(missed),
+                   std::forward<Handler>(handler), site);
     }
 
     // Cancels a timer. True: its handler will never run (again) and is destroyed now, or right after
@@ -257,21 +276,27 @@ class WHORL_EXPORT Loop {
     // options it has no deadline and keeps run() going.
     Error claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions* options,
                 detail::OpRecord*& claimed) noexcept;
+    // The same without options for what takes a side of its descriptor.
+    Error claim_on(detail::OpKind kind, std::uint64_t target, detail::OpRecord*& claimed) noexcept;
     Operation commit(detail::OpRecord& record, Site site) noexcept;
     void abandon(detail::OpRecord& record) noexcept;
-    Result<Timer> commit_timer(detail::OpRecord& record, std::int64_t time, std::int64_t interval,
-                               bool relative, Missed missed, Site site) noexcept;
+    // Arms a timer whose handler is put into its record afterwards. `flags` of the record: op_unfiled for a
+    // time from now, and what is done about missed ticks.
+    detail::ArmedTimer claim_timer(detail::Thunk thunk, std::int64_t time, std::int64_t interval,
+                                   std::uint16_t flags, Site site) noexcept;
     Watch commit_watch(detail::OpRecord& record, int fd, Interest interest, Site site) noexcept;
     Operation commit_hook(detail::OpRecord& record, HookPoint point, Site site) noexcept;
     Error close_descriptor(std::uint64_t handle, detail::OpRecord* record, Site site = {}) noexcept;
-    Result<void*> claim_post(void (*run)(Loop& loop, void* closure, bool call), Site site) noexcept;
+    detail::PostRoom claim_post(void (*run)(Loop& loop, void* closure, bool call),
+                                Site site) noexcept;
     void release(detail::OpRecord& record) noexcept;
+    void release_timer(detail::OpRecord& record) noexcept;
 
     template <class Op, class Handler>
     Result<Operation> submit_with(Op&& operation, const SubmitOptions* options, Handler&& handler,
                                   Site site) noexcept;
     template <class Handler>
-    Result<Timer> arm(std::int64_t time, std::int64_t interval, bool relative, Missed missed,
+    Result<Timer> arm(std::int64_t time, std::int64_t interval, std::uint16_t flags,
                       Handler&& handler, Site site) noexcept;
     template <class Event, class Stored>
     static void event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* delivery);
@@ -311,11 +336,14 @@ struct PlainEvent {
     static constexpr bool with_value = false;
 };
 
-WHORL_EXPORT Expired expired_of(OpRecord& record, const Delivery& delivery) noexcept;
 WHORL_EXPORT Watched watched_of(OpRecord& record, const Delivery& delivery) noexcept;
 
-inline Expired ExpiredEvent::make(OpRecord& record, const Delivery& delivery) noexcept {
-    return expired_of(record, delivery);
+inline Expired ExpiredEvent::make(OpRecord&, const Delivery& delivery) noexcept {
+    Expired expired;
+    expired.timer = Timer::from_value(delivery.handle);
+    expired.deadline = Instant(Nanoseconds(delivery.time_ns));
+    expired.missed = delivery.bytes;
+    return expired;
 }
 inline Watched WatchedEvent::make(OpRecord& record, const Delivery& delivery) noexcept {
     return watched_of(record, delivery);
@@ -343,7 +371,12 @@ Result<Operation> Loop::submit_with(Op&& operation, const SubmitOptions* options
     detail::handler_check<Stored, Loop&, detail::DoneOf<Plain>>();
     if (Error error = operation.check()) return error;
     detail::OpRecord* claimed = nullptr;
-    if (Error error = claim(Plain::kind, operation.target(), options, claimed)) return error;
+    const std::uint64_t target = operation.target();
+    const bool plain = detail::takes_side(Plain::kind) && options == nullptr;
+    if (Error error = plain ? claim_on(Plain::kind, target, claimed)
+                            : claim(Plain::kind, target, options, claimed)) {
+        return error;
+    }
     detail::OpRecord& record = *claimed;
     if constexpr (Plain::opens) {
         if (Error error = operation.open(*this, record)) {
@@ -364,15 +397,19 @@ void Loop::operation_thunk(Loop& loop, detail::OpRecord& record, detail::Deliver
         stored.~Stored();
         return;
     }
+    using Done = detail::DoneOf<Op>;
     if (delivery->more) {
-        detail::handler_call(stored, loop, Op::finish(record, *delivery));
+        detail::handler_call_made<Done>(stored, loop,
+                                        [&] { return Op::finish(record, *delivery); });
         return;
     }
-    typename Op::Done done = Op::finish(record, *delivery);
     Stored handler(std::move(stored));
     stored.~Stored();  // NOLINT(bugprone-use-after-move)
-    loop.release(record);
-    detail::handler_call(handler, loop, std::move(done));
+    detail::handler_call_made<Done>(handler, loop, [&] {
+        Done done = Op::finish(record, *delivery);
+        loop.release(record);
+        return done;
+    });
 }
 
 // Timers, watches and hooks run in place while they go on; a final one leaves its slot first.
@@ -389,7 +426,10 @@ void Loop::event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* d
     }
     Stored handler(std::move(stored));
     stored.~Stored();  // NOLINT(bugprone-use-after-move)
-    if constexpr (Event::with_value) {
+    if constexpr (std::is_same_v<Event, detail::ExpiredEvent>) {
+        loop.release_timer(record);
+        detail::handler_call(handler, loop, Event::make(record, *delivery));
+    } else if constexpr (Event::with_value) {
         auto event = Event::make(record, *delivery);
         loop.release(record);
         detail::handler_call(handler, loop, std::move(event));
@@ -400,16 +440,15 @@ void Loop::event_thunk(Loop& loop, detail::OpRecord& record, detail::Delivery* d
 }
 
 template <class Handler>
-Result<Timer> Loop::arm(std::int64_t time, std::int64_t interval, bool relative, Missed missed,
+Result<Timer> Loop::arm(std::int64_t time, std::int64_t interval, std::uint16_t flags,
                         Handler&& handler, Site site) noexcept {
     using Stored = detail::StoredHandler<Handler>;
     detail::handler_check<Stored, Loop&, Expired>();
-    detail::OpRecord* claimed = nullptr;
-    if (Error error = claim(detail::OpKind::timer, 0, nullptr, claimed)) return error;
-    detail::OpRecord& record = *claimed;
-    ::new (static_cast<void*>(record.closure)) Stored(std::forward<Handler>(handler));
-    record.thunk = &event_thunk<detail::ExpiredEvent, Stored>;
-    return commit_timer(record, time, interval, relative, missed, site);
+    const detail::ArmedTimer armed =
+        claim_timer(&event_thunk<detail::ExpiredEvent, Stored>, time, interval, flags, site);
+    if (armed.record == nullptr) return Error::from_value(static_cast<std::int32_t>(armed.value));
+    ::new (static_cast<void*>(armed.record->closure)) Stored(std::forward<Handler>(handler));
+    return Timer::from_value(armed.value);
 }
 
 template <class Handler>
@@ -469,9 +508,9 @@ template <class Handler>
 Error Loop::post(Handler&& handler, Site site) noexcept {
     using Stored = detail::StoredHandler<Handler>;
     detail::handler_check<Stored, Loop&>();
-    Result<void*> slot = claim_post(&post_thunk<Stored>, site);
-    if (!slot) return slot.error();
-    ::new (*slot) Stored(std::forward<Handler>(handler));
+    const detail::PostRoom room = claim_post(&post_thunk<Stored>, site);
+    if (room.closure == nullptr) return room.error;
+    ::new (room.closure) Stored(std::forward<Handler>(handler));
     return {};
 }
 

@@ -11,7 +11,8 @@ namespace whorl {
 
 namespace detail {
 class SimKernel;
-}
+class RunSeam;
+}  // namespace detail
 
 // Which backend a loop runs on. The environment variable WHORL_BACKEND (automatic, io_uring, libev)
 // replaces `automatic` for field triage; it is ignored in set-user-ID programs.
@@ -144,10 +145,14 @@ struct LoopOptions {
     // Statistics that another thread or another process reads while the loop runs (statistics_page.hpp,
     // whorl-top): at most every `statistics_interval`, at the end of a turn or before a sleep, the loop
     // writes its figures to a page of shared memory, which ends with the process. 0: in every turn.
-    // Cost: a descriptor, 24 KiB, three readings of a clock in each turn (20 ns, or 70 ns where the
+    // Cost: a descriptor, 48 KiB, three readings of a clock in each turn (20 ns, or 70 ns where the
     // processor's counter cannot be trusted), two microseconds each time; off, nothing.
     bool statistics_page = false;
     Nanoseconds statistics_interval{std::chrono::milliseconds(10)};  // 0 or more
+    // How many handles the page shows as the largest by their bytes, completions and age
+    // (loop_details.hpp): 0 (off) to 16; without a page, 0. Switches `insight` on. Cost: four times a
+    // second a look at all handles, 256 of them with each publication, some microseconds.
+    std::uint32_t top_handles = 0;
     // What the loop is called in its page; copied, cut after 31 bytes. May be null.
     const char* name = nullptr;
 
@@ -183,6 +188,17 @@ struct LoopOptions {
     // loop's thread, which unblocks it in its first turn. 0: SIGRTMAX - 1. Loop::create() answers
     // EBUSY when it has a handler.
     int slow_handler_signal = 0;
+
+    // Records the run to this file (run_log.hpp), so that testing::Replay can repeat it; what was there is
+    // overwritten. Null: no. Each loop needs a file of its own: Loop::create() answers EWOULDBLOCK when
+    // another loop writes to it, or the error of open(2). When the file cannot grow, a warning is logged,
+    // the recording ends there, and the loop goes on.
+    const char* run_log = nullptr;
+    // How large the file may become; the recording ends there, with a warning. 256 KiB or more.
+    std::uint64_t run_log_bytes_max = std::uint64_t{1} << 30;
+
+    // The recorded run that the loop repeats: set by testing::Replay::make_loop(), which see.
+    detail::RunSeam* replay = nullptr;
 
     // The simulated world that the loop lives in: set by testing::World::make_loop(), which see. With
     // Backend::io_uring the io_uring driver then runs on a simulated ring.

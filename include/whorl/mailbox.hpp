@@ -2,6 +2,7 @@
 // Floor: 7
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/atomic.hpp>
 #include <whorl/export.hpp>
@@ -56,7 +57,7 @@ struct Mail : RemotePost {
 };
 
 // What a mailbox and its senders share, but for the messages. mailbox.cpp says how it goes.
-struct WHORL_EXPORT MailState {
+struct WHORL_EXPORT MailState : Allocated<MailState> {
     MailState() noexcept;
     MailState(const MailState&) = delete;
     MailState& operator=(const MailState&) = delete;
@@ -99,7 +100,7 @@ struct MailOf : Mail {
 
 template <class T>
 struct MailStateOf final : MailState {
-    ~MailStateOf() override { delete[] mails; }
+    ~MailStateOf() override { drop_array(mails); }
     void destroy_message(Mail& mail) noexcept override {
         static_cast<MailOf<T>&>(mail).message()->~T();
         slots.give(mail.slot);
@@ -181,7 +182,7 @@ class Mailbox {
         Mailbox made(state);
         if (Error error = state->open_on(loop)) return error;
         if (Error error = state->slots.reserve(capacity)) return error;
-        state->mails = new (std::nothrow) detail::MailOf<T>[capacity];
+        state->mails = detail::make_array<detail::MailOf<T>>(capacity);
         if (state->mails == nullptr) return Error::from_errno(ENOMEM);
         for (std::uint32_t slot = 0; slot < capacity; ++slot) {
             detail::mail_prepare(state->mails[slot], *state, slot);

@@ -2,6 +2,7 @@
 // Floor: 7
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/channel.hpp>
 
 #include <cstdint>
@@ -38,8 +39,8 @@ class MeshPort {
         return *this;
     }
     ~MeshPort() {
-        delete[] senders_;
-        delete[] receivers_;
+        detail::drop_array(senders_);
+        detail::drop_array(receivers_);
     }
 
     std::uint32_t core() const noexcept { return core_; }  // whose port it is, from 0
@@ -94,14 +95,14 @@ class Mesh {
     static Result<Mesh> create(std::uint32_t size, std::uint32_t capacity) noexcept {
         if (size < 2 || size > 1024) return Error::invalid_argument;
         Mesh mesh;
-        mesh.ports_ = new (std::nothrow) MeshPort<T>[size];
+        mesh.ports_ = detail::make_array<MeshPort<T>>(size);
         if (mesh.ports_ == nullptr) return Error::from_errno(ENOMEM);
         mesh.size_ = size;
         for (std::uint32_t core = 0; core < size; ++core) {
             MeshPort<T>& port = mesh.ports_[core];
             port.core_ = core;
-            port.senders_ = new (std::nothrow) Sender<T>[size];
-            port.receivers_ = new (std::nothrow) Receiver<T>[size];
+            port.senders_ = detail::make_array<Sender<T>>(size);
+            port.receivers_ = detail::make_array<Receiver<T>>(size);
             if (port.senders_ == nullptr || port.receivers_ == nullptr) {
                 return Error::from_errno(ENOMEM);
             }
@@ -126,7 +127,7 @@ class Mesh {
         std::swap(ports_, moved.ports_);
         return *this;
     }
-    ~Mesh() { delete[] ports_; }
+    ~Mesh() { detail::drop_array(ports_); }
 
     std::uint32_t size() const noexcept { return size_; }  // loops; 0: it has been moved from
     // The ends of one loop. Errors: invalid_argument (there is no such core, or its port has been taken).

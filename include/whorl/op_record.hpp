@@ -36,7 +36,7 @@
 //   any        ready      decided inside the loop (cancel, time)       LoopCore::complete_locally
 //   ready      (free)     its final completion is dispatched           LoopCore::dispatch_ready
 //   kernel     (free)     its final record is dispatched               LoopCore::finish
-//   (free)     armed      a timer, deadline, hook or wait              timer_commit, hook_commit, wait_arm
+//   (free)     armed      a timer, deadline, hook or wait              timer_arm, hook_commit, wait_arm
 //   armed      (free)     fired or cancelled                           timer_fire, timer_cancel, …
 
 namespace whorl {
@@ -74,10 +74,13 @@ inline constexpr std::uint16_t op_pausing = 1 << 3;  // being withdrawn from the
 inline constexpr std::uint16_t op_dropped = 1 << 4;  // the handler is gone; end silently
 inline constexpr std::uint16_t op_background = 1 << 5;  // does not keep run() going
 inline constexpr std::uint16_t op_told = 1 << 6;        // the handler knows of this exhaustion
-inline constexpr std::uint16_t op_unfiled = 1 << 7;     // a timer not yet in the wheel
-inline constexpr std::uint16_t op_late_free = 1 << 8;   // ended inside its own handler
+inline constexpr std::uint16_t op_unfiled =
+    1 << 7;  // a timer whose time is counted from the next filing
+inline constexpr std::uint16_t op_late_free = 1 << 8;  // ended inside its own handler
 inline constexpr std::uint16_t op_fed = 1 << 9;    // a stream has got data since it was handed over
 inline constexpr std::uint16_t op_bulk = 1 << 10;  // a stream that receives into large buffers
+inline constexpr std::uint16_t op_burst = 1 << 9;  // a periodic timer with Missed::burst
+inline constexpr std::uint16_t op_delay = 1 << 10;      // a periodic timer with Missed::delay
 inline constexpr std::uint16_t op_absolute = 1 << 11;   // an unfiled deadline given as an instant
 inline constexpr std::uint16_t op_backend_1 = 1 << 12;  // for the backend alone
 inline constexpr std::uint16_t op_backend_2 = 1 << 13;
@@ -133,8 +136,16 @@ struct Delivery {
     std::uint64_t bytes = 0;   // moved over the whole operation
     std::uint64_t handle = 0;  // a new descriptor's handle, or the record's own
     std::int64_t time_ns = 0;  // the instant a timer was due
-    Buffer buffer;             // a received stream's buffer
     LoopCore* core = nullptr;  // for operations that return memory to the loop
+    // What a received stream has got: a reference to its memory that finish() takes over.
+    BufferOwner* received = nullptr;
+    std::byte* received_data = nullptr;
+    std::size_t received_size = 0;
+
+    Buffer take_buffer() noexcept {
+        if (received == nullptr) return {};
+        return Buffer::from_owner(std::exchange(received, nullptr), received_data, received_size);
+    }
 };
 
 }  // namespace whorl::detail

@@ -95,6 +95,11 @@ constexpr Side side_of(OpKind kind) noexcept {
     return operation_sides[static_cast<std::uint32_t>(kind)];
 }
 
+// Whether it takes a side of a descriptor that is there before it.
+constexpr bool takes_side(OpKind kind) noexcept {
+    return side_of(kind) != Side::none && kind != OpKind::connect && kind != OpKind::connect_unix;
+}
+
 constexpr const char* name_of(OpKind kind) noexcept {
     switch (kind) {
 #define WHORL_OPERATION_NAME(name, side) \

@@ -2,6 +2,7 @@
 // Floor: 4
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/export.hpp>
 #include <whorl/loop.hpp>
@@ -26,7 +27,7 @@ namespace whorl {
 namespace detail {
 
 // What a loop keeps until its end.
-struct WHORL_EXPORT LoopLocal {
+struct WHORL_EXPORT LoopLocal : Allocated<LoopLocal> {
     LoopLocal() noexcept = default;
     LoopLocal(const LoopLocal&) = delete;
     LoopLocal& operator=(const LoopLocal&) = delete;

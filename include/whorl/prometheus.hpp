@@ -12,6 +12,7 @@
 
 namespace whorl {
 
+struct LoopDetails;
 struct LoopFigures;
 class StatisticsPage;
 
@@ -38,6 +39,12 @@ inline std::size_t print_prometheus(const Statistics& statistics, std::string_vi
 // their latencies as summaries (p50, p99 and, as quantile 1, the longest). `names` tells the kinds: any of
 // the pages. Thread: any. Cost: about 9 KiB, and 5 KiB for each further loop with ten kinds of operations.
 WHORL_EXPORT std::size_t print_prometheus(const LoopFigures* figures, const StatisticsPage& names,
+                                          const std::string_view* labels, std::size_t count,
+                                          char* out, std::size_t size) noexcept;
+
+/// The same of slow handlers (loop_details.hpp): how many there were, and how many from each place that the
+/// pages know, with the time these took. Thread: any. Cost: about 500 bytes, and 400 for each place.
+WHORL_EXPORT std::size_t print_prometheus(const LoopDetails* details,
                                           const std::string_view* labels, std::size_t count,
                                           char* out, std::size_t size) noexcept;
 

@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/framing.hpp>
 #include <whorl/stream.hpp>
 
@@ -126,7 +127,7 @@ struct ProtocolBox {
     static void closed(void* object, Stream& stream, Closed reason) {
         if constexpr (Has_closed<P>::value) of(object).protocol.closed(stream, reason);
     }
-    static void destroy(void* object) noexcept { delete &of(object); }
+    static void destroy(void* object) noexcept { drop_object(&of(object)); }
     static Bytes begun(void* object) noexcept {
         if constexpr (framed) return of(object).framer.held_bytes();
         else return {};
@@ -170,7 +171,7 @@ Result<Stream*> attach_to(Loop& loop, const Target& target, P&& protocol,
     protocol_check<std::decay_t<P>>();
     Result<Stream*> stream = stream_make(loop, target, options);
     if (!stream) return stream;
-    void* const room = ::operator new(sizeof(Box), std::nothrow);
+    void* const room = object_take(sizeof(Box), alignof(Box));
     if (room == nullptr) {
         stream_unmake(**stream);
         return Error::from_errno(12);  // ENOMEM, without a heavier header
@@ -207,7 +208,7 @@ Error Stream::replace(P&& protocol) noexcept {
     static_assert(!std::is_lvalue_reference_v<P>, "whorl: replace takes over: std::move it in");
     detail::protocol_check<std::decay_t<P>>();
     if (Error error = detail::stream_replaceable(*this)) return error;
-    void* const room = ::operator new(sizeof(Box), std::nothrow);
+    void* const room = detail::object_take(sizeof(Box), alignof(Box));
     if (room == nullptr) return Error::from_errno(12);
     detail::stream_start(*this, Box::table, ::new (room) Box(std::forward<P>(protocol)));
     return {};

@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/export.hpp>
 #include <whorl/time.hpp>
 
@@ -60,7 +61,7 @@ class WHORL_EXPORT RateGroup {
     TokenBucket* bucket() const noexcept { return shared_ != nullptr ? &shared_->bucket : nullptr; }
 
   private:
-    struct Shared {
+    struct Shared : detail::Allocated<Shared> {
         TokenBucket bucket;
         std::uint32_t references = 1;
     };

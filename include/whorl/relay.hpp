@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/stream.hpp>
 
 #include <cstdint>
@@ -42,7 +43,7 @@ RelayDone relay_done(Handler* handler) noexcept {
             [](void* object, Loop& at, const Relayed& result) {
                 (*static_cast<Handler*>(object))(at, result);
             },
-            [](void* object) noexcept { delete static_cast<Handler*>(object); }};
+            [](void* object) noexcept { drop_object(static_cast<Handler*>(object)); }};
 }
 }  // namespace detail
 
@@ -58,11 +59,11 @@ Error relay(Loop& loop, Socket first, Socket second, const RelayOptions& options
     using Stored = std::decay_t<Handler>;
     static_assert(std::is_invocable_v<Stored&, Loop&, const Relayed&>,
                   "whorl: the handler takes (Loop&, const Relayed&)");
-    auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+    auto* stored = detail::make_object<Stored>(std::forward<Handler>(handler));
     if (stored == nullptr) return Error::from_errno(12);
     const Error error =
         detail::relay_start(loop, first, second, options, detail::relay_done(stored));
-    if (error) delete stored;
+    if (error) detail::drop_object(stored);
     return error;
 }
 
@@ -74,10 +75,10 @@ Error relay(Stream& first, Socket second, const RelayOptions& options, Handler&&
     using Stored = std::decay_t<Handler>;
     static_assert(std::is_invocable_v<Stored&, Loop&, const Relayed&>,
                   "whorl: the handler takes (Loop&, const Relayed&)");
-    auto* stored = new (std::nothrow) Stored(std::forward<Handler>(handler));
+    auto* stored = detail::make_object<Stored>(std::forward<Handler>(handler));
     if (stored == nullptr) return Error::from_errno(12);
     const Error error = detail::relay_start(first, second, options, detail::relay_done(stored));
-    if (error) delete stored;
+    if (error) detail::drop_object(stored);
     return error;
 }
 

@@ -2,6 +2,7 @@
 // Floor: 4
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/export.hpp>
 #include <whorl/handler.hpp>
 #include <whorl/loop.hpp>
@@ -23,7 +24,7 @@ struct RemotePost {
 };
 
 template <class Stored>
-struct RemotePostOf : RemotePost {
+struct RemotePostOf : RemotePost, Allocated<RemotePostOf<Stored>> {
     Stored handler;
     explicit RemotePostOf(Stored&& stored) noexcept : handler(std::move(stored)) {
         next = nullptr;

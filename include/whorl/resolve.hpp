@@ -3,6 +3,7 @@
 #pragma once
 
 #include <whorl/address.hpp>
+#include <whorl/allocated.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/export.hpp>
 #include <whorl/loop.hpp>
@@ -77,7 +78,7 @@ namespace detail {
 
 class ResolveState;
 
-class WHORL_EXPORT ResolveListener {
+class WHORL_EXPORT ResolveListener : public Allocated<ResolveListener> {
   public:
     ResolveListener() = default;
     ResolveListener(const ResolveListener&) = delete;

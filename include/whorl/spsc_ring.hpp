@@ -2,6 +2,7 @@
 // Floor: 2
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/atomic.hpp>
 #include <whorl/error.hpp>
@@ -66,14 +67,13 @@ class RingSlots {
     ~RingSlots() {
         if (first_ == nullptr) return;
         for (std::size_t index = 0; index <= mask_; ++index) first_[index].~Slot();
-        ::operator delete (static_cast<void*>(first_), std::align_val_t{ring_apart});
+        object_give(first_, sizeof(Slot) * (mask_ + 1), ring_apart);
     }
     Error reserve(std::uint32_t capacity) noexcept {
         WHORL_ASSERT(first_ == nullptr);
         const bool power_of_two = (capacity & (capacity - 1)) == 0;
         if (capacity == 0 || !power_of_two || capacity > 1u << 30) return Error::invalid_argument;
-        void* memory =
-            ::operator new (sizeof(Slot) * capacity, std::align_val_t{ring_apart}, std::nothrow);
+        void* memory = object_take(sizeof(Slot) * capacity, ring_apart);
         if (memory == nullptr) return Error::from_errno(ENOMEM);
         first_ = static_cast<Slot*>(memory);
         for (std::size_t index = 0; index < capacity; ++index) ::new (first_ + index) Slot;

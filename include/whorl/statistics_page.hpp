@@ -4,6 +4,7 @@
 
 #include <whorl/error.hpp>
 #include <whorl/export.hpp>
+#include <whorl/loop_details.hpp>
 #include <whorl/result.hpp>
 #include <whorl/statistics.hpp>
 
@@ -102,7 +103,7 @@ struct PageLayout;
 class WHORL_EXPORT StatisticsPage {
   public:
     // Pages of another version of the library are refused.
-    static constexpr std::uint32_t version = 1;
+    static constexpr std::uint32_t version = 2;
 
     // Where a page is: /proc/PID/fd/NUMBER.
     struct Place {
@@ -131,6 +132,13 @@ class WHORL_EXPORT StatisticsPage {
     // Errors: EAGAIN (the loop wrote during each of 64 attempts; one that died while writing stays so).
     // Cost: about a microsecond, no system call.
     Error read(LoopFigures& figures) const noexcept;
+    // The same of slow handlers and of the largest handles (loop_details.hpp), which are written on their
+    // own: a copy of these may be older or younger than one of the figures.
+    Error read(LoopDetails& details) const noexcept;
+    // LoopFigures::process, known even while the loop writes.
+    std::uint64_t process() const noexcept;
+    // LoopFigures::number, the same way.
+    std::uint64_t number() const noexcept;
 
     // The name of a row of LoopFigures::kinds: letters, digits and underscores; empty for one that
     // is not in use.

@@ -180,7 +180,7 @@ struct RecvStream {
     static Error check() noexcept { return {}; }
     static void store(detail::OpRecord&) noexcept {}
     static Done finish(detail::OpRecord&, detail::Delivery& delivery) noexcept {
-        return {delivery.error, std::move(delivery.buffer), delivery.more};
+        return {delivery.error, delivery.take_buffer(), delivery.more};
     }
 };
 

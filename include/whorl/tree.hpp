@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/export.hpp>
 #include <whorl/file.hpp>
 #include <whorl/loop.hpp>
@@ -84,7 +85,7 @@ namespace detail {
 
 class TreeState;
 
-class WHORL_EXPORT TreeListener {
+class WHORL_EXPORT TreeListener : public Allocated<TreeListener> {
   public:
     TreeListener() = default;
     TreeListener(const TreeListener&) = delete;

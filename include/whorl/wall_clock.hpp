@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/export.hpp>
 #include <whorl/loop.hpp>
 
@@ -46,7 +47,7 @@ namespace detail {
 
 class WallState;
 
-class WHORL_EXPORT WallListener {
+class WHORL_EXPORT WallListener : public Allocated<WallListener> {
   public:
     WallListener() = default;
     WallListener(const WallListener&) = delete;

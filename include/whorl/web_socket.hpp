@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/connector.hpp>
 #include <whorl/http_server.hpp>
 #include <whorl/web_socket_frame.hpp>
@@ -278,7 +279,7 @@ WHORL_WEB_SOCKET_DETECT(closed, std::declval<Connection&>(), std::declval<const 
 
 // A connection with its handler.
 template <class Handler>
-class Box final : public Connection {
+class Box final : public Connection, public whorl::detail::Allocated<Box<Handler>> {
     static_assert(Has_message<Handler>::value, "whorl: message(Connection&, Kind, Buffer)");
     // A member of such a name that cannot be called so is a mistake, not another function.
     static_assert(Names_opened<Handler>::value == Has_opened<Handler>::value,

@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/export.hpp>
 #include <whorl/file.hpp>
@@ -71,7 +72,7 @@ struct AtomicWriteOptions {
 
 namespace detail {
 
-class WHORL_EXPORT WholeFileListener {
+class WHORL_EXPORT WholeFileListener : public Allocated<WholeFileListener> {
   public:
     WholeFileListener() = default;
     WholeFileListener(const WholeFileListener&) = delete;

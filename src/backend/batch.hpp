@@ -2,6 +2,7 @@
 // Floor: 3
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
 
@@ -23,7 +24,7 @@ struct BatchAddress {
 
 // Kept by the loop and reused. What the kernel reads, `headers` and `parts`, is written anew for each
 // round, beginning with the first datagram that was not sent yet.
-struct BatchFrame {
+struct BatchFrame : Allocated<BatchFrame> {
     static constexpr std::uint32_t at_a_time = 64;
     BatchFrame* next;
     BufferChain buffers;

@@ -5,6 +5,7 @@
 #include "backend/op_list.hpp"
 #include "backend/system.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/backend_report.hpp>
 #include <whorl/buffer_pool.hpp>
 #include <whorl/loop_options.hpp>
@@ -105,7 +106,7 @@ inline std::uint32_t stream_buffer_size(const LoopOptions& options,
     return bulk ? options.recv_bulk_buffer_size : options.recv_buffer_size;
 }
 
-class Driver {
+class Driver : public Allocated<Driver> {
   public:
     Driver() = default;
     Driver(const Driver&) = delete;

@@ -2,6 +2,8 @@
 // Floor: 3
 #pragma once
 
+#include "base/hook_containers.hpp"
+
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -17,8 +19,8 @@ class SimKernel;
 
 // As the hints and arguments of getaddrinfo(3). Empty is none.
 struct NameQuestion {
-    std::string host;
-    std::string service;
+    HookString host;
+    HookString service;
     int family = 0;
     int type = 0;
     int flags = 0;

@@ -2,6 +2,7 @@
 // Floor: 3
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/op_record.hpp>
 
@@ -20,7 +21,7 @@ namespace whorl::detail {
 
 // One message of an operation that owns its buffer. Kept by the loop and reused; the buffer lies here
 // because a record has no room for it and for the frame's address.
-struct MessageFrame {
+struct MessageFrame : Allocated<MessageFrame> {
     // 253 descriptors take 1032 bytes; the rest is for what comes beside them.
     static constexpr std::size_t control_max = 1088;
     // What the kernel reads and writes.

@@ -45,7 +45,10 @@ struct OpList {
     OpRecord* pop_front(Slab<OpRecord>& slab) noexcept {
         if (head == 0) return nullptr;
         OpRecord& record = slab.at(head);
-        remove(slab, record);
+        head = record.link;
+        if (head != 0) slab.at(head).link_previous = 0;
+        else tail = 0;
+        record.link = 0;
         return &record;
     }
     bool contains(Slab<OpRecord>& slab, const OpRecord& record) const noexcept {

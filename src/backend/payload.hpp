@@ -5,6 +5,7 @@
 #include "backend/batch.hpp"
 #include "backend/file_calls.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/buffer_chain.hpp>
 #include <whorl/op_record.hpp>
@@ -77,7 +78,7 @@ struct ConnectTarget {
 };
 
 // One system call's worth of a chain. Kept by the loop and reused.
-struct GatherFrame {
+struct GatherFrame : Allocated<GatherFrame> {
     static constexpr std::uint32_t parts_max = 64;
     GatherFrame* next;
     msghdr message;

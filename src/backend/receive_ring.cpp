@@ -2,21 +2,23 @@
 // Floor: 3
 #include "backend/receive_ring.hpp"
 
+#include <whorl/allocated.hpp>
+
 #include <new>
 
 namespace whorl::detail {
 
 ReceiveRing::~ReceiveRing() {
     drop();
-    delete[] blocks_;
-    delete[] missing_;
+    drop_array(blocks_);
+    drop_array(missing_);
 }
 
 Error ReceiveRing::open(std::uint32_t room, std::uint32_t wanted, std::uint32_t size) noexcept {
     WHORL_ASSERT(!started() && room <= places_max && wanted <= room);
     if (Error error = ring_.buffers_open(group_, room)) return error;
     room_ = room;
-    wanted_ = wanted;
+    want(wanted);
     size_ = size;
     size_class_ = BufferPool::class_for(size);
     return {};
@@ -24,11 +26,11 @@ Error ReceiveRing::open(std::uint32_t room, std::uint32_t wanted, std::uint32_t 
 
 bool ReceiveRing::start() noexcept {
     WHORL_ASSERT(is_open() && !started());
-    blocks_ = new (std::nothrow) PoolBlock*[room_]();
-    missing_ = new (std::nothrow) std::uint16_t[room_];
+    blocks_ = make_zeros<PoolBlock*>(room_);
+    missing_ = make_array<std::uint16_t>(room_);
     if (blocks_ == nullptr || missing_ == nullptr) {
-        delete[] blocks_;
-        delete[] missing_;
+        drop_array(blocks_);
+        drop_array(missing_);
         blocks_ = nullptr;
         missing_ = nullptr;
         return false;
@@ -45,17 +47,14 @@ void ReceiveRing::fill() noexcept {
         PoolBlock* block = pool_.take(size_class_);
         if (block == nullptr) break;
         const std::uint16_t place = missing_[--missing_count_];
-        blocks_[place] = block;
-        guard(block->base, block->capacity);
-        const std::uint32_t id = place + group_ * places_max;
-        ring_.buffers_put(group_, block->base, size_, static_cast<unsigned short>(id));
+        put(place, *block);
     }
-    ring_.buffers_publish(group_);
+    publish();
 }
 
 void ReceiveRing::deepen(std::uint32_t streams) noexcept {
     const bool room = wanted_ < room_ && wanted_ < streams;
-    if (room && missing_count_ == room_) wanted_ *= 2;
+    if (room && missing_count_ + unpublished_ == room_) want(wanted_ * 2);
 }
 
 void ReceiveRing::drop() noexcept {

@@ -3,9 +3,7 @@
 #pragma once
 
 #include "backend/ring.hpp"
-#include "base/guard.hpp"
-
-#include <whorl/buffer_pool.hpp>
+#include "structure/pool_block.hpp"
 
 #include <cstdint>
 
@@ -30,20 +28,32 @@ class ReceiveRing {
     bool started() const noexcept { return blocks_ != nullptr; }
     unsigned group() const noexcept { return group_; }
 
-    bool lacks() const noexcept { return started() && room_ - missing_count_ < wanted_; }
+    bool lacks() const noexcept { return missing_count_ > missing_usual_; }
     void fill() noexcept;
+    // What was put since lies with the kernel from now on.
+    void publish() noexcept {
+        if (unpublished_ == 0) return;
+        unpublished_ = 0;
+        ring_.buffers_publish(group_);
+    }
     // Whether the kernel has any.
     bool ready() const noexcept { return started() && missing_count_ < room_; }
     // More streams than buffers became readable together: twice as many from now on.
     void deepen(std::uint32_t streams) noexcept;
-    // The block that the kernel has filled, by the identity in its completion.
+    // The block that the kernel has filled, by the identity in its completion. Another one of the pool
+    // takes its place, to be published, when one is free.
     PoolBlock* take(std::uint32_t id) noexcept {
         const std::uint32_t place = id & (places_max - 1);
         WHORL_ASSERT(place < room_ && blocks_[place] != nullptr);
         PoolBlock* block = blocks_[place];
-        blocks_[place] = nullptr;
-        missing_[missing_count_++] = static_cast<std::uint16_t>(place);
         unguard(block->base, block->capacity);
+        PoolBlock* next = pool_.hand_out(size_class_);
+        if (next != nullptr) {
+            put(place, *next);
+        } else {
+            blocks_[place] = nullptr;
+            missing_[missing_count_++] = static_cast<std::uint16_t>(place);
+        }
         return block;
     }
     // Gives all back to the pool; the kernel has let go of them.
@@ -54,6 +64,18 @@ class ReceiveRing {
     static constexpr unsigned group_of(std::uint32_t id) noexcept { return id / places_max; }
 
   private:
+    void put(std::uint32_t place, PoolBlock& block) noexcept {
+        blocks_[place] = &block;
+        guard(block.base, block.capacity);
+        const std::uint32_t id = place + group_ * places_max;
+        ring_.buffers_put(group_, block.base, size_, static_cast<unsigned short>(id));
+        ++unpublished_;
+    }
+    void want(std::uint32_t places) noexcept {
+        wanted_ = places;
+        missing_usual_ = room_ - places;
+    }
+
     Ring& ring_;
     BufferPool& pool_;
     PoolBlock** blocks_ = nullptr;      // by place; null: not with the kernel
@@ -61,9 +83,11 @@ class ReceiveRing {
     std::uint32_t room_ = 0;
     std::uint32_t missing_count_ = 0;
     std::uint32_t wanted_ = 0;
+    std::uint32_t missing_usual_ = 0;  // how many are, when as many as wanted lie with the kernel
     std::uint32_t size_ = 0;
     std::uint32_t size_class_ = 0;
     unsigned group_;
+    std::uint32_t unpublished_ = 0;  // put, and not seen by the kernel yet
 };
 
 }  // namespace whorl::detail

@@ -2,6 +2,8 @@
 // Floor: 3
 #include "backend/registered_memory.hpp"
 
+#include <whorl/allocated.hpp>
+
 #include "base/electric.hpp"
 
 #include <algorithm>
@@ -9,18 +11,18 @@
 
 namespace whorl::detail {
 
-RegisteredMemory::~RegisteredMemory() { delete[] states_; }
+RegisteredMemory::~RegisteredMemory() { drop_array(states_); }
 
 // Electric mode takes the pages of free blocks away from the kernel, too; registered ones it would keep.
 Error RegisteredMemory::open() noexcept {
-    delete[] states_;
+    drop_array(states_);
     states_ = nullptr;
     statistics_.buffer_bytes_registered = 0;
     if constexpr (electric) return Error::from_errno(EOPNOTSUPP);
     const std::size_t wanted = std::min<std::size_t>(pool_.chunks_max(), places_max);
     if (wanted == 0) return Error::from_errno(ENOMEM);
     if (Error error = ring_.memory_open(static_cast<unsigned>(wanted))) return error;
-    states_ = new (std::nothrow) State[wanted]();
+    states_ = make_zeros<State>(wanted);
     if (states_ == nullptr) return Error::from_errno(ENOMEM);
     places_ = static_cast<unsigned>(wanted);
     return {};

@@ -4,6 +4,7 @@
 
 #include "backend/ring_limit.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 
 #include <sys/mman.h>
@@ -100,6 +101,7 @@ Error Ring::open(const Setup& setup, Failure& failure) noexcept {
     if (error) return error;
     open_ = true;
     thread_ = thread_token();
+    enter_chosen();
     if (setup.limit != RingLimit::none) {
         failure.step = "io_uring_register";
         error = limit_to(setup.limit);
@@ -119,6 +121,7 @@ Error Ring::open(const Setup& setup, Failure& failure) noexcept {
     registrable_ = setup.registered && register_index();
     unregister_index();
     no_iowait_ = setup.no_iowait && (ring_.features & feature_no_iowait) != 0;
+    enter_chosen();
     skips_success_ = (ring_.features & IORING_FEAT_CQE_SKIP) != 0 &&
                      !ring_limit_older(setup.limit, RingLimit::linux_6_1);
     probe();
@@ -198,7 +201,7 @@ Error Ring::round_trip() noexcept {
 void Ring::probe() noexcept {
     constexpr unsigned opcodes_max = 256;
     constexpr std::size_t bytes = sizeof(io_uring_probe) + opcodes_max * sizeof(io_uring_probe_op);
-    auto* memory = new (std::nothrow) unsigned char[bytes]();  // the kernel wants zeros
+    auto* memory = make_zeros<unsigned char>(bytes);  // the kernel wants zeros
     auto* answer = reinterpret_cast<io_uring_probe*>(memory);
     const int done =
         answer == nullptr ? -ENOMEM : register_call(IORING_REGISTER_PROBE, answer, opcodes_max);
@@ -208,7 +211,7 @@ void Ring::probe() noexcept {
         if ((found.flags & IO_URING_OP_SUPPORTED) == 0) continue;
         opcodes_[found.op / 8] |= static_cast<unsigned char>(1u << (found.op % 8));
     }
-    delete[] memory;
+    drop_array(memory);
 }
 
 bool Ring::opcode_supported(unsigned opcode) const noexcept {
@@ -222,8 +225,10 @@ bool Ring::register_index() noexcept {
     update.offset = -1U;
     update.data = static_cast<unsigned>(ring_.ring_fd);
     const int done = register_call(IORING_REGISTER_RING_FDS, &update, 1);
-    if (done == 1) index_ = static_cast<int>(update.offset);
-    return done == 1;
+    if (done != 1) return false;
+    index_ = static_cast<int>(update.offset);
+    enter_chosen();
+    return true;
 }
 
 // The index lives in the table of the thread that registered it; from another thread the call would
@@ -234,6 +239,7 @@ void Ring::unregister_index() noexcept {
     update.offset = static_cast<unsigned>(index_);
     static_cast<void>(register_call(IORING_UNREGISTER_RING_FDS, &update, 1));
     index_ = -1;
+    enter_chosen();
 }
 
 void Ring::close() noexcept {
@@ -249,33 +255,23 @@ void Ring::close() noexcept {
     ring_ = io_uring{};
 }
 
-Error Ring::enter(unsigned complete, Nanoseconds timeout) noexcept {
-    io_uring_smp_store_release(ring_.sq.ktail, ring_.sq.sqe_tail);
-    unsigned flags = IORING_ENTER_GETEVENTS;  // without it deferred work does not run
-    int fd = ring_.ring_fd;
-    if (index_ >= 0) {
-        flags |= IORING_ENTER_REGISTERED_RING;
-        fd = index_;
-    }
-    if (no_iowait_) flags |= enter_no_iowait;
-    const bool limited = complete != 0 && timeout >= Nanoseconds::zero();
-    const int done =
-        limited ? enter_until(fd, complete, flags, timeout)
-                : calls_.enter(static_cast<unsigned>(fd), pending(), complete, flags, nullptr, 0);
-    if (done >= 0 || done == -ETIME || done == -EINTR) return {};
-    return Error::from_errno(done);
+// How enter() names the ring, and what it asks for: changes with the registered index only.
+void Ring::enter_chosen() noexcept {
+    enter_fd_ = static_cast<unsigned>(index_ >= 0 ? index_ : ring_.ring_fd);
+    enter_flags_ = IORING_ENTER_GETEVENTS;  // without it deferred work does not run
+    if (index_ >= 0) enter_flags_ |= IORING_ENTER_REGISTERED_RING;
+    if (no_iowait_) enter_flags_ |= enter_no_iowait;
 }
 
 // Apart from enter(), which has no locals whose address is taken and so no stack protector to pay for.
-[[gnu::noinline]] int Ring::enter_until(int fd, unsigned complete, unsigned flags,
-                                        Nanoseconds timeout) noexcept {
+[[gnu::noinline]] int Ring::enter_until(unsigned complete, Nanoseconds timeout) noexcept {
     __kernel_timespec time{};
     time.tv_sec = timeout.count() / 1'000'000'000;
     time.tv_nsec = timeout.count() % 1'000'000'000;
     io_uring_getevents_arg argument{};
     argument.ts = reinterpret_cast<std::uintptr_t>(&time);
-    return calls_.enter(static_cast<unsigned>(fd), pending(), complete,
-                        flags | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+    return calls_.enter(enter_fd_, pending(), complete, enter_flags_ | IORING_ENTER_EXT_ARG,
+                        &argument, sizeof argument);
 }
 
 Error Ring::register_event_fd(int fd) noexcept {

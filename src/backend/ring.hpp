@@ -73,15 +73,31 @@ class Ring {
     void close() noexcept;
     bool is_open() const noexcept { return open_; }
 
-    // A free submission entry, or null when the queue is full.
-    io_uring_sqe* entry() noexcept { return io_uring_get_sqe(&ring_); }
+    // A free submission entry, or null when the queue is full. io_uring_get_sqe() would ask each time for
+    // a kernel thread that submits and for entries of twice the size: there is neither.
+    io_uring_sqe* entry() noexcept {
+        const unsigned tail = ring_.sq.sqe_tail;
+        if (tail - io_uring_smp_load_acquire(ring_.sq.khead) >= ring_.sq.ring_entries) {
+            return nullptr;
+        }
+        ring_.sq.sqe_tail = tail + 1;
+        return &ring_.sq.sqes[tail & ring_.sq.ring_mask];
+    }
     // Entries written and not yet taken by the kernel.
     unsigned pending() const noexcept {
         return ring_.sq.sqe_tail - io_uring_smp_load_acquire(ring_.sq.khead);
     }
     // Hands over what is pending, runs deferred work, and waits for `complete` completions or until
     // `timeout` has passed (negative: no limit). Errors: errno; ETIME and EINTR count as success.
-    Error enter(unsigned complete, Nanoseconds timeout) noexcept;
+    Error enter(unsigned complete, Nanoseconds timeout) noexcept {
+        io_uring_smp_store_release(ring_.sq.ktail, ring_.sq.sqe_tail);
+        const bool limited = complete != 0 && timeout >= Nanoseconds::zero();
+        const int done =
+            limited ? enter_until(complete, timeout)
+                    : calls_.enter(enter_fd_, pending(), complete, enter_flags_, nullptr, 0);
+        if (done >= 0 || done == -ETIME || done == -EINTR) return {};
+        return Error::from_errno(done);
+    }
     // True when the kernel has something for us that only enter() brings out.
     bool wants_enter() const noexcept {
         return (queue_flags() & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
@@ -115,14 +131,15 @@ class Ring {
     Error buffers_open(unsigned group, unsigned entries) noexcept;
     void buffers_put(unsigned group, void* data, unsigned size, unsigned short id) noexcept {
         Buffers& buffers = buffers_[group];
-        io_uring_buf_ring_add(buffers.ring, data, size, id, io_uring_buf_ring_mask(buffers.entries),
-                              static_cast<int>(buffers.added++));
+        io_uring_buf& place = buffers.ring->bufs[buffers.tail++ & (buffers.entries - 1)];
+        place.addr = reinterpret_cast<std::uintptr_t>(data);
+        place.len = size;
+        place.bid = id;
     }
+    // The kernel sees what was put.
     void buffers_publish(unsigned group) noexcept {
-        Buffers& buffers = buffers_[group];
-        if (buffers.added == 0) return;
-        io_uring_buf_ring_advance(buffers.ring, static_cast<int>(buffers.added));
-        buffers.added = 0;
+        const Buffers& buffers = buffers_[group];
+        io_uring_smp_store_release(&buffers.ring->tail, buffers.tail);
     }
     bool has_buffers(unsigned group) const noexcept { return buffers_[group].ring != nullptr; }
 
@@ -133,7 +150,8 @@ class Ring {
 
   private:
     Error setup_once(unsigned entries, const Setup& setup) noexcept;
-    int enter_until(int fd, unsigned complete, unsigned flags, Nanoseconds timeout) noexcept;
+    int enter_until(unsigned complete, Nanoseconds timeout) noexcept;
+    void enter_chosen() noexcept;
     unsigned queue_flags() const noexcept {
         return __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED);
     }
@@ -151,10 +169,12 @@ class Ring {
     struct Buffers {
         io_uring_buf_ring* ring = nullptr;
         unsigned entries = 0;
-        unsigned added = 0;  // put and not yet published
+        std::uint16_t tail = 0;  // behind what was put, published or not
     };
     Buffers buffers_[groups_max];
-    int index_ = -1;  // the registered index, which belongs to the thread that registered it
+    int index_ = -1;         // the registered index, which belongs to the thread that registered it
+    unsigned enter_fd_ = 0;  // it, or the descriptor; with
+    unsigned enter_flags_ = 0;  // these
     unsigned long thread_ = 0;
     bool open_ = false;
     bool deferred_ = false;

@@ -151,9 +151,9 @@ class SimHostCalls final : public SimHost {
 
 // A number, or one of a few names that every machine knows.
 int SimHostCalls::port_of(const NameQuestion& question) {
-    const std::string& service = question.service;
+    const HookString& service = question.service;
     if (service.empty()) return 0;
-    if (service.find_first_not_of("0123456789") == std::string::npos) {
+    if (service.find_first_not_of("0123456789") == HookString::npos) {
         const long port = service.size() > 5 ? 65536 : std::strtol(service.c_str(), nullptr, 10);
         return port > 65535 ? -Error::service_unknown : static_cast<int>(port);
     }

@@ -88,6 +88,7 @@ std::uint32_t UringDriver::choose_features() noexcept {
 // A ring belongs to the thread that made it. When the loop runs on another one, the ring is made anew
 // there: the kernel has been given nothing yet.
 Error UringDriver::bind() noexcept {
+    rest_ = true;
     if (thread_ != thread_token()) {
         ring_.close();
         if (Error error = reopen()) return error;
@@ -115,30 +116,6 @@ Error UringDriver::reopen() noexcept {
     return {};
 }
 
-Error UringDriver::wait(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept {
-    if (notify_fd_ >= 0) notify_heard();
-    if (!ring_.is_open()) {
-        if (Error error = reopen()) return error;
-        register_index();
-    }
-    if (!ended_.empty()) collect_ended(batch);
-    if (buffers_.lacks()) buffers_.fill();
-    if (bulk_.lacks()) bulk_.fill();
-    if (wake_fd_ >= 0 && !wake_armed_) stage_wake();
-    if (!work_heard()) work_stage();
-    if (!repeats_.empty()) timeout = resume_repeats(timeout);
-    if (!cancels_.empty()) stage_cancels(batch.capacity);
-    if (!again_.empty() || !submissions.empty()) stage_all(submissions, batch);
-    // What the kernel would not take yet must be offered again soon, not after a wait.
-    const bool all_staged = submissions.empty() && again_.empty() && cancels_.empty();
-    const bool waits =
-        batch.empty() && ring_.completions() == 0 && all_staged && !work_left_ && work_heard();
-    if (Error error = submit_and_wait(waits ? timeout : Nanoseconds::zero())) return error;
-    collect(batch);
-    if (notify_fd_ >= 0) notify_of_rest();
-    return {};
-}
-
 // The host has seen it.
 void UringDriver::notify_heard() noexcept {
     std::uint64_t count = 0;
@@ -148,20 +125,13 @@ void UringDriver::notify_heard() noexcept {
 void UringDriver::notify_of_rest() noexcept {
     const bool hears_wakes = (wake_fd_ < 0 || wake_armed_) && work_heard() && !work_left_;
     const bool all_said = again_.empty() && ended_.empty() && cancels_.empty() && hears_wakes;
-    if (!all_said || ring_.completions() != 0) notify();
+    if (!all_said || ring_.completions() != 0 || ring_.pending() != 0) notify();
 }
 
 // A guest's host sleeps until notify_fd is readable, and the kernel tells it of completions only: not
 // of what the kernel did not take, of a poll that has ended, and not twice of what a turn had no room for.
 void UringDriver::notify() noexcept {
     if (notify_fd_ >= 0) eventfd_raise(context_.system, notify_fd_);
-}
-
-// When nothing is to be said and the kernel's flags in shared memory say that it has nothing for us, it
-// is not entered, but not for more than a few turns in a row.
-bool UringDriver::may_stay_out() noexcept {
-    if (ring_.pending() != 0 || ring_.wants_enter() || !ring_.deferred()) return false;
-    return ++idle_turns_ < idle_turns_max;
 }
 
 // Nothing of the ring's or of ours waits for a wait(), as far as shared memory tells.
@@ -178,20 +148,6 @@ bool UringDriver::quiet() noexcept { return nothing_visible() && may_stay_out();
 // A ring with deferred work says by a flag that there is some; the others are asked.
 bool UringDriver::peek() noexcept {
     return !nothing_visible() || ring_.pending() != 0 || ring_.wants_enter() || !ring_.deferred();
-}
-
-// The one system call of a turn.
-Error UringDriver::submit_and_wait(Nanoseconds timeout) noexcept {
-    const bool waits = timeout != Nanoseconds::zero();
-    if (!waits && may_stay_out()) return {};
-    idle_turns_ = 0;
-    ++context_.statistics.kernel_waits;
-    const Error error = ring_.enter(waits ? 1 : 0, timeout);
-    if (ring_.overflowed()) ++context_.statistics.completion_overflows;
-    if (notify_fd_ >= 0 && ring_.pending() != 0) notify();
-    // The kernel is short of memory or room for completions: reap, and submit the rest next time.
-    if (error.value() == EAGAIN || error.value() == EBUSY) return {};
-    return error;
 }
 
 // The queue is full: it is flushed first. Null if the kernel takes nothing now.
@@ -265,6 +221,7 @@ void UringDriver::flush() noexcept {
 Error UringDriver::watch_wake(int event_fd) noexcept {
     WHORL_ASSERT(wake_fd_ < 0);
     wake_fd_ = event_fd;
+    rest_ = true;
     return {};
 }
 
@@ -273,6 +230,7 @@ Error UringDriver::watch_wake(int event_fd) noexcept {
 // again (seen on Linux 6.18). So a guest's ring runs its work in the host's system calls instead.
 Result<int> UringDriver::notify_fd() noexcept {
     if (notify_fd_ >= 0) return notify_fd_;
+    rest_ = true;
     if (has(Feature::defer_taskrun)) {
         features_off_ |= feature_bit(Feature::defer_taskrun);
         ring_.close();

@@ -87,12 +87,17 @@ class UringDriver final : public Driver {
     std::uint32_t choose_features() noexcept;
     Error reopen() noexcept;
     void register_index() noexcept;
-    Error submit_and_wait(Nanoseconds timeout) noexcept;
-    bool may_stay_out() noexcept;
+    Error wait_with_rest(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept;
+    Error wait_staged(OpList& submissions, Nanoseconds timeout, CompletionBatch& batch) noexcept;
+    bool may_stay_out() noexcept {
+        if (ring_.pending() != 0 || ring_.wants_enter() || !ring_.deferred()) return false;
+        return ++idle_turns_ < idle_turns_max;
+    }
     bool nothing_visible() const noexcept;
     void notify() noexcept;
     void notify_heard() noexcept;
     void notify_of_rest() noexcept;
+    void watch_rest() noexcept;
     // A free entry; null only if the kernel takes nothing now.
     io_uring_sqe* entry() noexcept {
         io_uring_sqe* sqe = ring_.entry();
@@ -101,13 +106,14 @@ class UringDriver final : public Driver {
     io_uring_sqe* entry_after_flush() noexcept;
 
     void stage_all(OpList& submissions, CompletionBatch& batch) noexcept;
+    void stage_again() noexcept;
     void stage_cancels(std::uint32_t budget) noexcept;
     Nanoseconds resume_repeats(Nanoseconds timeout) noexcept;
     void leave_cancels(OpRecord& record) noexcept;
     void stage_wake() noexcept;
-    bool stage(OpRecord& record) noexcept;
+    void stage(OpRecord& record, io_uring_sqe* sqe) noexcept;
     bool answer_by_call(OpRecord& record, OpList& submissions, CompletionBatch& batch) noexcept;
-    static bool is_plain_call(OpKind kind) noexcept {
+    static constexpr bool is_plain_call(OpKind kind) noexcept {
         return kind == OpKind::shutdown || kind == OpKind::connect_unix ||
                kind == OpKind::send_batch;
     }
@@ -124,7 +130,6 @@ class UringDriver final : public Driver {
 
     void collect(CompletionBatch& batch) noexcept;
     void collect_ended(CompletionBatch& batch) noexcept;
-    void collect_bytes(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
     void collect_record(OpRecord& record, const io_uring_cqe& cqe, CompletionBatch& batch) noexcept;
     bool polls_for_blocks(OpKind kind) const noexcept;
     ssize_t receive_message(int fd, PoolBlock& block, int flags) noexcept;
@@ -133,6 +138,7 @@ class UringDriver final : public Driver {
     void collect_other(const io_uring_cqe& cqe) noexcept;
     void collect_cancel(const io_uring_cqe& cqe) noexcept;
     void collect_wake(const io_uring_cqe& cqe) noexcept;
+    void collect_work(const io_uring_cqe& cqe) noexcept;
     void collect_polled_stream(OpRecord& record, CompletionBatch& batch) noexcept;
     void push(OpRecord& record, std::int32_t result, bool more, PoolBlock* block,
               CompletionBatch& batch) noexcept;
@@ -195,6 +201,7 @@ class UringDriver final : public Driver {
     bool wake_armed_ = false;
     bool wake_multishot_ = true;
     bool bulk_refused_ = false;
+    bool rest_ = true;              // wait() may have more to do than to submit and to collect
     std::uint32_t idle_turns_ = 0;  // since the kernel was entered last
 };
 

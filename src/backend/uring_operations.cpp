@@ -84,10 +84,7 @@ inline void UringDriver::stage_operation(OpRecord& record, int fd, io_uring_sqe*
     }
 }
 
-// False when the kernel takes no more now; the record stays where it is.
-bool UringDriver::stage(OpRecord& record) noexcept {
-    io_uring_sqe* sqe = entry();
-    if (sqe == nullptr) return false;
+void UringDriver::stage(OpRecord& record, io_uring_sqe* sqe) noexcept {
     WHORL_VERIFY(bits_consistent(record));
     const int fd = record.descriptor == 0 || record.kind == OpKind::watch
                        ? static_cast<int>(record.descriptor)
@@ -98,32 +95,6 @@ bool UringDriver::stage(OpRecord& record) noexcept {
         stage_operation(record, fd, sqe);
     }
     sqe->user_data = context_.operations.handle_of(&record);
-    return true;
-}
-
-void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcept {
-    Slab<OpRecord>& operations = context_.operations;
-    while (!again_.empty()) {
-        OpRecord& record = operations.at(again_.head);
-        if (!stage(record)) return;
-        again_.remove(operations, record);
-        record.flags &= static_cast<std::uint16_t>(~op_in_again);
-    }
-    while (!submissions.empty()) {
-        OpRecord& record = operations.at(submissions.head);
-        const bool by_call = is_plain_call(record.kind) ||
-                             (is_blocking(record.kind) && !in_ring(record)) ||
-                             (record.kind == OpKind::watch && (record.extra & POLLPRI) != 0);
-        if (by_call) {
-            if (batch.full()) return;
-            if (answer_by_call(record, submissions, batch)) continue;
-        }
-        if (!stage(record)) return;
-        submissions.remove(operations, record);
-        lend(record);
-        if (fills_blocks(record.kind)) ++streams_;
-        ++context_.statistics.submissions;
-    }
 }
 
 // What a plain system call settles at once; false when the ring is to have it.
@@ -260,48 +231,18 @@ void UringDriver::stage_wake() noexcept {
     wake_armed_ = true;
 }
 
-// The usual answer: something was moved, and there is nothing to interpret.
-inline void UringDriver::collect_bytes(OpRecord& record, const io_uring_cqe& cqe,
-                                       CompletionBatch& batch) noexcept {
-    PoolBlock* block = nullptr;
-    if ((cqe.flags & IORING_CQE_F_BUFFER) != 0) {
-        block = block_of(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
-    }
-    const bool more = (cqe.flags & IORING_CQE_F_MORE) != 0;
-    if (!more) {
-        if (fills_blocks(record.kind)) --streams_;
-        give_back(record);
-    } else if (sends_zero_copy(record.kind)) {
-        return collect_zero_copy(record, cqe, batch);
-    }
-    batch.push({cqe.user_data, cqe.res, more ? completion_more : 0, block});
-}
-
-void UringDriver::collect(CompletionBatch& batch) noexcept {
-    Slab<OpRecord>& operations = context_.operations;
-    const unsigned count = ring_.completions();
-    unsigned index = 0;
-    for (; index < count && !batch.full(); ++index) {
-        const io_uring_cqe& cqe = ring_.completion(index);
-        OpRecord* record = operations.find(cqe.user_data);
-        if (record == nullptr) collect_other(cqe);
-        else if (cqe.res > 0 && (record->flags & op_backend_all) == 0)
-            collect_bytes(*record, cqe, batch);
-        else collect_record(*record, cqe, batch);
-    }
-    if (index != 0) ring_.pop(index);
-    if (work_out_ != 0) work_collect(batch);
-    if (buffers_.lacks()) buffers_.fill();
-    if (bulk_.lacks()) bulk_.fill();
-}
-
 // What names no record, or one that is gone.
 void UringDriver::collect_other(const io_uring_cqe& cqe) noexcept {
     const std::uint64_t data = cqe.user_data;
     if (data == data_wake) collect_wake(cqe);
-    else if (data == data_work) work_armed_ = (cqe.flags & IORING_CQE_F_MORE) != 0;
+    else if (data == data_work) collect_work(cqe);
     else if (is_cancel(data)) collect_cancel(cqe);
     else if (data != data_nothing) ++context_.statistics.completions_stale;
+}
+
+void UringDriver::collect_work(const io_uring_cqe& cqe) noexcept {
+    work_armed_ = (cqe.flags & IORING_CQE_F_MORE) != 0;
+    rest_ |= !work_armed_;
 }
 
 // The kernel did not find it, or found it at work. It may be just between two of its places, such as the
@@ -322,6 +263,7 @@ void UringDriver::collect_cancel(const io_uring_cqe& cqe) noexcept {
 
 void UringDriver::collect_wake(const io_uring_cqe& cqe) noexcept {
     wake_armed_ = (cqe.flags & IORING_CQE_F_MORE) != 0;
+    rest_ |= !wake_armed_;
     if (cqe.res == -EINVAL) wake_multishot_ = false;  // a kernel before 5.13
     if (wake_multishot_ || cqe.res < 0) return;
     std::uint64_t count = 0;

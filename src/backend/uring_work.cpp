@@ -26,6 +26,7 @@ void UringDriver::work_start(OpRecord& record, CompletionBatch& batch) noexcept 
     if (refused) return push(record, -refused.value(), false, nullptr, batch);
     ++work_out_;
     work_stage();
+    rest_ |= !work_heard();
 }
 
 // A multishot poll hears each write to the eventfd, and needs no read.

@@ -5,6 +5,7 @@
 #include "backend/sim_kernel.hpp"
 #include "backend/work_calls.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/hooks.hpp>
 
 #include <pthread.h>
@@ -86,7 +87,7 @@ class ThreadPool final : public WorkPool {
 
 Error ThreadPool::open(std::uint32_t jobs_max) noexcept {
     if (jobs_.reserve(jobs_max)) return Error::from_errno(ENOMEM);
-    threads_ = new (std::nothrow) pthread_t[threads_max_];
+    threads_ = make_array<pthread_t>(threads_max_);
     if (threads_ == nullptr) return Error::from_errno(ENOMEM);
     event_fd_ = system_.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return event_fd_ < 0 ? Error::from_errno(event_fd_) : Error();
@@ -102,7 +103,7 @@ ThreadPool::~ThreadPool() {
     for (std::uint32_t index = 0; index < thread_count_; ++index) {
         pthread_join(threads_[index], nullptr);
     }
-    delete[] threads_;
+    drop_array(threads_);
     if (event_fd_ >= 0) static_cast<void>(system_.close(event_fd_));
 }
 

@@ -2,6 +2,8 @@
 // Floor: 3
 #pragma once
 
+#include <whorl/allocated.hpp>
+
 #include "backend/driver.hpp"
 
 #include <cstdint>
@@ -17,7 +19,7 @@
 
 namespace whorl::detail {
 
-class WorkPool {
+class WorkPool : public Allocated<WorkPool> {
   public:
     struct Finished {
         OpRecord* record;

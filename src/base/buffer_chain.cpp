@@ -2,6 +2,8 @@
 // Floor: 1
 #include <whorl/buffer_chain.hpp>
 
+#include <whorl/allocated.hpp>
+
 #include <new>
 
 namespace whorl {
@@ -23,19 +25,19 @@ BufferChain& BufferChain::operator=(BufferChain&& other) noexcept {
     return *this;
 }
 
-BufferChain::~BufferChain() { delete[] parts_; }
+BufferChain::~BufferChain() { detail::drop_array(parts_); }
 
 bool BufferChain::push_back(Buffer&& buffer) noexcept {
     if (count_ == room_) {
         if (room_ > UINT32_MAX / 2) return false;
         const std::uint32_t room = room_ == 0 ? room_first : room_ * 2;
-        auto* parts = new (std::nothrow) Buffer[room];
+        auto* parts = detail::make_array<Buffer>(room);
         if (parts == nullptr) return false;
         parts[count_] = std::move(buffer);  // first: it may be one of those that move now
         for (std::uint32_t index = 0; index < count_; ++index) {
             parts[index] = std::move(parts_[index]);
         }
-        delete[] parts_;
+        detail::drop_array(parts_);
         parts_ = parts;
         room_ = room;
     } else {

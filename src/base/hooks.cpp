@@ -2,10 +2,13 @@
 // Floor: 1
 #include <whorl/hooks.hpp>
 
+#include <whorl/allocated.hpp>
+
 #include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 
 namespace whorl {
 
@@ -33,8 +36,36 @@ Error set_hooks(const Hooks& given) noexcept {
 
 namespace detail {
 
-void* heap_take(std::size_t size, std::size_t alignment) noexcept {
+namespace {
+void note_taken() noexcept {
     if (!memory_taken.load(std::memory_order_relaxed)) memory_taken = true;
+}
+}  // namespace
+
+void* object_take(std::size_t size, std::size_t alignment) noexcept {
+    note_taken();
+    if (hooks.allocate != nullptr) return hooks.allocate(hooks.context, size, alignment);
+    if (alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) return ::operator new(size, std::nothrow);
+    return ::operator new (size, std::align_val_t{alignment}, std::nothrow);
+}
+
+void object_give(void* memory, std::size_t size, std::size_t alignment) noexcept {
+    if (memory == nullptr) return;
+    if (hooks.release != nullptr) return hooks.release(hooks.context, memory, size, alignment);
+    if (alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) ::operator delete(memory);
+    else ::operator delete (memory, std::align_val_t{alignment});
+}
+
+void object_exhausted() {
+#if defined(__cpp_exceptions)
+    throw std::bad_alloc();
+#else
+    std::abort();
+#endif
+}
+
+void* heap_take(std::size_t size, std::size_t alignment) noexcept {
+    note_taken();
     if (hooks.allocate != nullptr) return hooks.allocate(hooks.context, size, alignment);
     if (alignment <= alignof(std::max_align_t)) return std::malloc(size);
     return std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);

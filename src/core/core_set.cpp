@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 7
+#include <whorl/allocated.hpp>
 #include <whorl/core_set.hpp>
 #include <whorl/hooks.hpp>
 
@@ -24,7 +25,7 @@ constexpr std::uint32_t loops_max = 1024;
 enum class Phase : std::uint8_t { setting_up, running, ended };
 }  // namespace
 
-struct CoreSetState {
+struct CoreSetState : Allocated<CoreSetState> {
     struct Core {
         CoreSetState* set = nullptr;
         std::uint32_t index = 0;
@@ -218,7 +219,7 @@ Result<CoreSet> CoreSet::start(const CoreSetOptions& options, detail::CoreSetup 
     state->options = options;
     state->setup = setup;
     state->context = context;
-    state->cores = new (std::nothrow) CoreSetState::Core[count];
+    state->cores = detail::make_array<CoreSetState::Core>(count);
     if (state->cores == nullptr) return Error::from_errno(ENOMEM);
     state->count = count;
     state->place(*topology);
@@ -232,7 +233,7 @@ CoreSet::~CoreSet() {
     if (state_ == nullptr) return;
     stop();
     static_cast<void>(join());
-    delete[] state_->cores;
+    detail::drop_array(state_->cores);
     delete state_;
 }
 

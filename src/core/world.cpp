@@ -217,7 +217,7 @@ std::size_t World::pending() const noexcept {
         count += static_cast<std::size_t>(core.wheel.size());
         for (std::uint32_t index = core.unfiled.head; index != 0;
              index = core.operations.at(index).link) {
-            ++count;
+            if (!TimerWheel::is_linked(core.operations.at(index).as<TimerNode>())) ++count;
         }
     }
     return count;

@@ -2,6 +2,7 @@
 // Floor: 6
 #include "dns/answer.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 
 #include <algorithm>
@@ -22,8 +23,9 @@ Answer* answer_share(Answer* answer) noexcept {
 
 void answer_release(Answer* answer) noexcept {
     if (answer == nullptr || --answer->references != 0) return;
+    const std::size_t bytes = answer->bytes;
     answer->~Answer();  // what it holds are values
-    ::operator delete(static_cast<void*>(answer));
+    whorl::detail::object_give(answer, bytes, alignof(Answer));
 }
 
 const void* answer_records(const Answer* answer) noexcept {
@@ -70,7 +72,7 @@ namespace {
 template <class Record>
 Answer* allocate(std::size_t count, std::size_t text, std::uint32_t ttl_s) noexcept {
     const std::size_t bytes = sizeof(Answer) + count * sizeof(Record) + text;
-    void* memory = ::operator new(bytes, std::nothrow);
+    void* memory = whorl::detail::object_take(bytes, alignof(Answer));
     if (memory == nullptr) return nullptr;
     auto* answer = ::new (memory) Answer;
     answer->bytes = bytes;

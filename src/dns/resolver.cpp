@@ -4,6 +4,7 @@
 
 #include "dns/state.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 
 #include <netdb.h>
@@ -41,8 +42,8 @@ Error options_check(const Options& options) noexcept {
 
 Error set_servers(ares_channel channel, const Options& options) noexcept {
     const std::size_t count = options.servers_count;
-    const std::unique_ptr<ares_addr_port_node[]> nodes(new (std::nothrow)
-                                                           ares_addr_port_node[count]());
+    const std::unique_ptr<ares_addr_port_node[], whorl::detail::ArrayDrop> nodes(
+        whorl::detail::make_zeros<ares_addr_port_node>(count));
     if (!nodes) return Error::from_errno(ENOMEM);
     for (std::size_t index = 0; index < count; ++index) {
         const Address& server = options.servers[index];

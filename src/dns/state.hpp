@@ -5,6 +5,7 @@
 #include "dns/answer.hpp"
 
 #include <whorl/adapters/cares.hpp>
+#include <whorl/allocated.hpp>
 #include <whorl/list.hpp>
 
 #include <memory>
@@ -32,7 +33,7 @@ struct Question {
 };
 
 // What a waiting operation holds: in the end, its answer.
-struct Ticket final : whorl::detail::Carried {
+struct Ticket final : whorl::detail::Carried, whorl::detail::Allocated<Ticket> {
     Ticket() noexcept : Carried{nullptr, &drop_ticket} {}
     Ticket(const Ticket&) = delete;
     Ticket& operator=(const Ticket&) = delete;
@@ -60,7 +61,7 @@ struct Entry : ListNode {
     Stage stage = Stage::pending;
 };
 
-struct State {
+struct State : whorl::detail::Allocated<State> {
     State(Loop& at, const Options& given) noexcept : loop(&at), options(given) {}
     State(const State&) = delete;
     State& operator=(const State&) = delete;
@@ -89,7 +90,7 @@ struct State {
     Options options;
     Statistics statistics;
     std::optional<adapters::CaresChannel> channel;
-    std::unique_ptr<Entry*[]> buckets;
+    std::unique_ptr<Entry*[], whorl::detail::ArrayDrop> buckets;
     std::size_t bucket_mask = 0;
     List pending;
     List kept;

@@ -2,6 +2,7 @@
 // Floor: 6
 #include "dns/state.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 
 #include <algorithm>
@@ -39,7 +40,7 @@ std::uint64_t hash_of(const Question& question) noexcept {  // FNV-1a
 Error State::table_open() noexcept {
     std::size_t count = buckets_min;
     while (count < options.cache_max && count < buckets_max) count *= 2;
-    buckets.reset(new (std::nothrow) Entry*[count]());
+    buckets.reset(whorl::detail::make_zeros<Entry*>(count));
     if (!buckets) return Error::from_errno(ENOMEM);
     bucket_mask = count - 1;
     return {};
@@ -60,7 +61,7 @@ Entry* State::find(const Question& question, std::uint64_t hash) noexcept {
 // The last of those that are pending. Null: no memory.
 Entry* State::make(const Question& question, std::uint64_t hash) noexcept {
     const std::size_t size = question.name.size();
-    void* memory = ::operator new(sizeof(Entry) + size + 1, std::nothrow);
+    void* memory = whorl::detail::object_take(sizeof(Entry) + size + 1, alignof(Entry));
     if (memory == nullptr) return nullptr;
     auto* entry = ::new (memory) Entry(*this);
     std::transform(question.name.begin(), question.name.end(), entry->name(), lower);
@@ -105,8 +106,9 @@ void State::drop(Entry& entry) noexcept {
         statistics.bytes -= bytes_of(entry);
     }
     answer_release(entry.answer);
+    const std::size_t size = sizeof(Entry) + entry.name_size + 1;
     entry.~Entry();
-    ::operator delete(static_cast<void*>(&entry));
+    whorl::detail::object_give(&entry, size, alignof(Entry));
 }
 
 void State::clear() noexcept {

@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/http_client.hpp>
 #include <whorl/list.hpp>
 #include <whorl/protocol.hpp>
@@ -16,7 +17,7 @@ namespace whorl::http::detail {
 
 struct Link;
 
-struct Fetch : ListNode {
+struct Fetch : ListNode, whorl::detail::Allocated<Fetch> {
     Fetch(Loop& at, ClientState& of, const FetchHandler& with) noexcept;
     ~Fetch();
     Fetch(const Fetch&) = delete;
@@ -69,7 +70,7 @@ class FetchOwner {
 };
 
 // A connection to a server.
-struct Link : ListNode {
+struct Link : ListNode, whorl::detail::Allocated<Link> {
     Link(ClientState& of, const ClientOptions& options) noexcept;
     ~Link();
     Link(const Link&) = delete;
@@ -96,7 +97,7 @@ struct Link : ListNode {
     bool calling = false;  // a handler that may look at parser's message
 };
 
-struct ClientState {
+struct ClientState : whorl::detail::Allocated<ClientState> {
     ClientState(Loop& at, const ClientOptions& given) noexcept : loop(at), options(given) {}
     Link* idle_link(std::string_view authority) noexcept;
     std::uint32_t idle() const noexcept;

@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/web_socket.hpp>
 
 #include <cstddef>
@@ -43,7 +44,7 @@ struct Talk {
 }  // namespace detail
 
 // What a client has besides: how it connects, its request, and where its masks come from.
-struct Connection::Client {
+struct Connection::Client : whorl::detail::Allocated<Client> {
     StreamOptions stream;
     Nanoseconds handshake{0};
     Connector* connector = nullptr;

@@ -2,6 +2,8 @@
 // Floor: 5
 #include <whorl/cancel_source.hpp>
 
+#include <whorl/allocated.hpp>
+
 #include "loop/core.hpp"
 
 #include <algorithm>
@@ -54,11 +56,11 @@ Error CancelSource::make_room() noexcept {
     count_ = static_cast<std::uint32_t>(end - attached_);
     if (count_ < capacity_ && count_ <= capacity_ / 2) return {};
     const std::uint32_t more = std::max(8u, 2 * capacity_);
-    auto* table = new (std::nothrow) std::uint64_t[more];
+    auto* table = detail::make_array<std::uint64_t>(more);
     // Half of the places would be enough.
     if (table == nullptr) return count_ < capacity_ ? Error() : Error::from_errno(ENOMEM);
     std::copy(attached_, attached_ + count_, table);
-    delete[] attached_;
+    detail::drop_array(attached_);
     attached_ = table;
     capacity_ = more;
     return {};
@@ -70,13 +72,13 @@ void CancelSource::cancel() noexcept {
     core_->check_thread();
     cancelled_ = true;
     detail::LoopCore& core = *core_;
-    const std::uint64_t* attached = attached_;
+    std::uint64_t* attached = attached_;
     const std::uint32_t count = count_;
     attached_ = nullptr;
     count_ = 0;
     capacity_ = 0;
     for (std::uint32_t index = 0; index < count; ++index) cancel_one(core, attached[index]);
-    delete[] attached;
+    detail::drop_array(attached);
 }
 
 }  // namespace whorl

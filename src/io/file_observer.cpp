@@ -2,6 +2,8 @@
 // Floor: 5
 #include "io/file_observer_state.hpp"
 
+#include "base/hook_containers.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -41,7 +43,7 @@ Result<FileObserver> FileObserverState::open(Loop& loop, const FileObserverOptio
     LoopCore& core = loop.core();
     core.check_thread();
     if (listener == nullptr) return Error::from_errno(ENOMEM);
-    const auto state = std::make_shared<FileObserverState>(loop, options, std::move(listener));
+    const auto state = hook_shared<FileObserverState>(loop, options, std::move(listener));
     const int fd = core.system.file_calls().inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (fd == -EMFILE) return Error::observers_exhausted;
     if (fd < 0) return Error::from_errno(fd);
@@ -144,7 +146,7 @@ bool FileObserverState::is_below(const ObservedNode& node, const ObservedNode& a
 }
 
 // The path of `name` in `node`, from the root on.
-void FileObserverState::path_into(std::string& path, const ObservedNode& node,
+void FileObserverState::path_into(HookString& path, const ObservedNode& node,
                                   std::string_view name) {
     path.clear();
     std::size_t size = name.size();
@@ -162,7 +164,7 @@ void FileObserverState::path_into(std::string& path, const ObservedNode& node,
     if (name.empty() && !path.empty()) path.pop_back();
 }
 
-void FileObserverState::full_path_into(std::string& path, const ObservedNode& node,
+void FileObserverState::full_path_into(HookString& path, const ObservedNode& node,
                                        std::string_view name) {
     path_into(path, node, name);
     const ObservedNode* root = &node;
@@ -173,7 +175,7 @@ void FileObserverState::full_path_into(std::string& path, const ObservedNode& no
 
 // Forgets all nodes in a directory that is not reached any more.
 void FileObserverState::drop_below(const ObservedNode& above) {
-    std::deque<int> numbers;
+    HookDeque<int> numbers;
     for (const auto& [number, node] : nodes_) {
         if (is_below(node, above)) numbers.push_back(number);
     }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/file_calls.hpp"
+#include "base/hook_containers.hpp"
 #include "loop/core.hpp"
 
 #include <whorl/file.hpp>
@@ -12,10 +13,7 @@
 #include <sys/inotify.h>
 
 #include <cstdint>
-#include <deque>
 #include <memory>
-#include <string>
-#include <unordered_map>
 
 namespace whorl::detail {
 
@@ -24,7 +22,7 @@ namespace whorl::detail {
 struct ObservedNode {
     int number = -1;
     ObservedNode* parent = nullptr;  // null: it was given to add()
-    std::string name;                // in the parent; of a root the path that was given
+    HookString name;                 // in the parent; of a root the path that was given
     std::uint64_t root = 0;
     FileChange changes = FileChange::all;
     bool tree = false;
@@ -39,7 +37,7 @@ struct HalfMove {
     int number = -1;
     bool directory = false;
     Instant until{};
-    std::string name;
+    HookString name;
 };
 
 // Owned by the handlers that lead to it: of the watch for as long as the observer is open, of the timer of
@@ -85,8 +83,8 @@ class FileObserverState : public std::enable_shared_from_this<FileObserverState>
     ObservedNode* root_of(std::uint64_t root) noexcept;
     ObservedNode* child_of(const ObservedNode& parent, std::string_view name) noexcept;
     static bool is_below(const ObservedNode& node, const ObservedNode& above) noexcept;
-    static void path_into(std::string& path, const ObservedNode& node, std::string_view name);
-    void full_path_into(std::string& path, const ObservedNode& node, std::string_view name);
+    static void path_into(HookString& path, const ObservedNode& node, std::string_view name);
+    void full_path_into(HookString& path, const ObservedNode& node, std::string_view name);
     void drop_below(const ObservedNode& above);
     void drop(int number);
     void drop_child(const ObservedNode& parent, std::string_view name, bool directory);
@@ -133,16 +131,16 @@ class FileObserverState : public std::enable_shared_from_this<FileObserverState>
     int fd_ = -1;
     Watch watch_;
     bool closed_ = false;
-    std::unordered_map<int, ObservedNode> nodes_;
+    HookMap<int, ObservedNode> nodes_;
     std::uint64_t roots_ = 0;
 
     std::size_t at_ = 0, size_ = 0;  // of what was read: told up to here
     bool posted_ = false;            // go_on_later() will run
     HalfMove halves_[halves_max];
     Timer halves_timer_;
-    std::string path_, from_, full_;  // kept for their memory
+    HookString path_, from_, full_;  // kept for their memory
 
-    std::deque<Scan> scans_;
+    HookDeque<Scan> scans_;
     bool scanning_ = false;
     Scan scan_{};
     File directory_;

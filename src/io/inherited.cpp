@@ -4,6 +4,7 @@
 
 #include "loop/core.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/socket.hpp>
 
 #include <sys/socket.h>
@@ -38,14 +39,14 @@ InheritedDescriptors::~InheritedDescriptors() { drop(); }
 
 void InheritedDescriptors::drop() noexcept {
     close_all();
-    delete[] std::exchange(entries_, nullptr);
+    detail::drop_array(std::exchange(entries_, nullptr));
     count_ = capacity_ = 0;
 }
 
 Error InheritedDescriptors::reserve(std::uint32_t most, detail::System& system) noexcept {
     WHORL_ASSERT(entries_ == nullptr);
     if (most > count_max) return Error::invalid_argument;
-    entries_ = new (std::nothrow) Entry[most == 0 ? 1 : most];
+    entries_ = detail::make_array<Entry>(most == 0 ? 1 : most);
     if (entries_ == nullptr) return Error::from_errno(ENOMEM);
     capacity_ = most;
     system_ = &system;

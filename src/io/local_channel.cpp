@@ -2,6 +2,8 @@
 // Floor: 5
 #include <whorl/local_channel.hpp>
 
+#include <whorl/allocated.hpp>
+
 namespace whorl::detail {
 
 CarriedPool* CarriedPool::make(std::size_t size) noexcept {
@@ -12,14 +14,14 @@ CarriedPool::~CarriedPool() {
     while (free_ != nullptr) {
         void* const memory = free_;
         free_ = *static_cast<void**>(memory);
-        ::operator delete(memory);
+        object_give(memory, size_, alignof(std::max_align_t));
     }
 }
 
 void* CarriedPool::take() noexcept {
     void* memory = free_;
     if (memory != nullptr) free_ = *static_cast<void**>(memory);
-    else memory = ::operator new(size_, std::nothrow);
+    else memory = object_take(size_, alignof(std::max_align_t));
     if (memory != nullptr) ++references_;
     return memory;
 }

@@ -3,6 +3,7 @@
 #include <whorl/resolve.hpp>
 
 #include "backend/host_calls.hpp"
+#include "base/hook_containers.hpp"
 #include "loop/core.hpp"
 
 #include <whorl/work.hpp>
@@ -32,7 +33,7 @@ constexpr std::size_t text_max = 1024;
 struct Asked {
     NameQuestion question;
     HostCalls* calls = nullptr;
-    std::unique_ptr<FoundAddress[]> found;
+    std::unique_ptr<FoundAddress[], ArrayDrop> found;
     int most = 0;
     int answer = 0;  // how many there are, or a negated error
 
@@ -81,7 +82,7 @@ class ResolveState : public std::enable_shared_from_this<ResolveState> {
     AddressList take_addresses(Loop& loop) const;
 
     std::unique_ptr<ResolveListener> listener_;  // null: it has ended
-    std::shared_ptr<Asked> asked_ = std::make_shared<Asked>();
+    std::shared_ptr<Asked> asked_ = hook_shared<Asked>();
     Timer front_;
     Operation work_;
     bool cancelled_ = false;
@@ -92,7 +93,7 @@ Result<ResolveTask> ResolveState::begin(Loop& loop, const ResolveQuery& query,
     loop.core().check_thread();
     if (Error error = query_check(query)) return error;
     if (listener == nullptr) return Error::from_errno(ENOMEM);
-    const auto state = std::make_shared<ResolveState>(std::move(listener));
+    const auto state = hook_shared<ResolveState>(std::move(listener));
     state->set_question(loop, query);
     ResolveTask task;
     if (query.resolver != nullptr && !state->known() && !query.host.empty()) {
@@ -124,7 +125,8 @@ void ResolveState::set_question(Loop& loop, const ResolveQuery& query) {
     if (query.passive) asked.question.flags |= AI_PASSIVE;
     if (query.configured) asked.question.flags |= AI_ADDRCONFIG;
     asked.most = static_cast<int>(query.addresses_max);
-    asked.found.reset(new FoundAddress[query.addresses_max]);
+    asked.found.reset(make_array<FoundAddress>(query.addresses_max));
+    if (asked.found == nullptr) object_exhausted();
     asked.ask(AI_NUMERICHOST | AI_NUMERICSERV);  // numbers need neither a file nor a network
 }
 

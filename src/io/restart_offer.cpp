@@ -5,6 +5,7 @@
 #include "io/restart_record.hpp"
 #include "loop/core.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/socket.hpp>
 
 #include <algorithm>
@@ -39,7 +40,7 @@ struct Offered {
 };
 }  // namespace
 
-class OfferState final : public RestartOffer {
+class OfferState final : public RestartOffer, public Allocated<OfferState> {
   public:
     OfferState(LoopCore& core, Listener listener, Nanoseconds ready_within,
                RestartListener<Succeeded>* handler) noexcept
@@ -86,7 +87,7 @@ class OfferState final : public RestartOffer {
     Listener listener_;
     Nanoseconds ready_within_;
     std::unique_ptr<RestartListener<Succeeded>> handler_;
-    std::unique_ptr<Offered[]> offers_;
+    std::unique_ptr<Offered[], ArrayDrop> offers_;
     std::uint32_t offers_count_ = 0;
     std::uint32_t offers_room_ = 0;
     Visit visits_[visits_max];
@@ -110,7 +111,7 @@ Error OfferState::add(std::string_view name, std::uint64_t handle) noexcept {
     if (!named || offers_count_ >= InheritedDescriptors::count_max) return Error::invalid_argument;
     if (offers_count_ == offers_room_) {
         const std::uint32_t room = offers_room_ == 0 ? 4 : offers_room_ * 2;
-        std::unique_ptr<Offered[]> grown(new (std::nothrow) Offered[room]);
+        std::unique_ptr<Offered[], ArrayDrop> grown(make_array<Offered>(room));
         if (!grown) return Error::from_errno(ENOMEM);
         std::copy_n(offers_.get(), offers_count_, grown.get());
         offers_ = std::move(grown);

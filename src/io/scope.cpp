@@ -2,23 +2,25 @@
 // Floor: 5
 #include <whorl/scope.hpp>
 
+#include <whorl/allocated.hpp>
+
 #include <algorithm>
 
 namespace whorl {
 
 Scope::~Scope() {
     WHORL_ASSERT(size_ == 0);
-    delete[] entries_;
+    detail::drop_array(entries_);
 }
 
 Result<std::uint32_t> Scope::enter() noexcept {
     if (closing_) return Error::loop_closed;
     if (free_ == 0 && used_ == capacity_) {
         const std::uint32_t more = capacity_ == 0 ? 8 : 2 * capacity_;
-        auto* entries = new (std::nothrow) Entry[more];
+        auto* entries = detail::make_array<Entry>(more);
         if (entries == nullptr) return Error::from_errno(ENOMEM);
         std::copy(entries_, entries_ + used_, entries);
-        delete[] entries_;
+        detail::drop_array(entries_);
         entries_ = entries;
         capacity_ = more;
     }

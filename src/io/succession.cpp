@@ -5,6 +5,7 @@
 #include "io/restart_record.hpp"
 #include "loop/core.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/socket.hpp>
 
 #include <cerrno>
@@ -23,7 +24,7 @@ namespace whorl {
 
 namespace detail {
 
-class SuccessionState {
+class SuccessionState : public Allocated<SuccessionState> {
   public:
     SuccessionState(LoopCore& core, Instant deadline, RestartListener<TakenOver>* handler) noexcept
         : core_(core), system_(core.system), deadline_(deadline), taken_(handler) {}

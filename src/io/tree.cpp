@@ -2,6 +2,8 @@
 // Floor: 5
 #include "io/tree_state.hpp"
 
+#include "base/hook_containers.hpp"
+
 #include <fcntl.h>
 
 #include <algorithm>
@@ -407,7 +409,7 @@ void TreeState::unlinked(Loop& loop, const NameDone& done) {
 
 Result<TreeTask> tree_begin(Loop& loop, std::string_view path, const TreeOptions& options,
                             bool removes, std::unique_ptr<TreeListener> listener) {
-    const auto state = std::make_shared<TreeState>(path, options, removes, std::move(listener));
+    const auto state = hook_shared<TreeState>(path, options, removes, std::move(listener));
     if (Error error = state->begin(loop)) return error;
     return TreeTask(state);
 }

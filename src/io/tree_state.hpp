@@ -2,16 +2,15 @@
 // Floor: 5
 #pragma once
 
+#include "base/hook_containers.hpp"
 #include "loop/core.hpp"
 
 #include <whorl/tree.hpp>
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 namespace whorl::detail {
 
@@ -67,14 +66,14 @@ enum class TreeStep : std::uint8_t {
 
 // A directory from the root to the present one.
 struct TreeFrame {
-    std::string name;
+    HookString name;
     File file;  // null: closed for want of descriptors
     std::uint64_t device = 0, inode = 0;
-    bool known = false;              // the two above are
-    std::vector<std::string> below;  // directories in it that are to be entered
-    std::size_t next = 0;            // of them
-    bool failed = false;             // something in it is left
-    bool removed = false;            // something in it was removed in this round
+    bool known = false;            // the two above are
+    HookVector<HookString> below;  // directories in it that are to be entered
+    std::size_t next = 0;          // of them
+    bool failed = false;           // something in it is left
+    bool removed = false;          // something in it was removed in this round
     std::uint32_t rounds = 0;
     std::size_t path_size = 0;  // of the path that ends with it
 };
@@ -136,11 +135,11 @@ class TreeState : public std::enable_shared_from_this<TreeState> {
     std::unique_ptr<TreeListener> listener_;  // null: done
     TreeOptions options_;
     bool removes_;
-    std::string root_;
-    std::string path_;  // of the present directory
-    std::string told_;  // of what is told
-    std::string name_;  // of what is looked at
-    std::vector<TreeFrame> frames_;
+    HookString root_;
+    HookString path_;  // of the present directory
+    HookString told_;  // of what is told
+    HookString name_;  // of what is looked at
+    HookVector<TreeFrame> frames_;
     std::uint32_t open_ = 0;  // of the frames
 
     TreeStep step_ = TreeStep::look;

@@ -188,8 +188,8 @@ Error RecvFromStream::open(Loop& loop, detail::OpRecord&) noexcept {
 
 RecvFromStream::Done RecvFromStream::finish(detail::OpRecord&,
                                             detail::Delivery& delivery) noexcept {
-    Done done{delivery.error, std::move(delivery.buffer), Address(), false, DatagramInfo(),
-              delivery.more};
+    Done done{delivery.error, delivery.take_buffer(), Address(),
+              false,          DatagramInfo(),         delivery.more};
     if (!done.buffer) return done;
     const detail::ReceivedMessage message(done.buffer);
     done.address = sender_of(message.address().data, message.address().size);

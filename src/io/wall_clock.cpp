@@ -3,6 +3,7 @@
 #include <whorl/wall_clock.hpp>
 
 #include "backend/host_calls.hpp"
+#include "base/hook_containers.hpp"
 #include "loop/core.hpp"
 
 #include <cerrno>
@@ -68,7 +69,7 @@ Result<WallTimer> WallState::open(Loop& loop, WallInstant instant, const WallOpt
                                   std::unique_ptr<WallListener> listener) {
     loop.core().check_thread();
     if (listener == nullptr) return Error::from_errno(ENOMEM);
-    const auto state = std::make_shared<WallState>(loop, instant, options, std::move(listener));
+    const auto state = hook_shared<WallState>(loop, instant, options, std::move(listener));
     state->fd_ = state->system_.host_calls().wall_timer();
     if (state->fd_ < 0) return Error::from_errno(state->fd_);
     if (Error error = state->arm()) return error;

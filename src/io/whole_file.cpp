@@ -3,6 +3,7 @@
 #include <whorl/whole_file.hpp>
 
 #include "backend/file_calls.hpp"
+#include "base/hook_containers.hpp"
 #include "loop/core.hpp"
 
 #include <whorl/names.hpp>
@@ -151,7 +152,7 @@ class AtomicWrite final : public Composed {
           durable_(options.durable) {
         const std::size_t slash = path.rfind('/');
         const bool here = slash == std::string_view::npos;
-        directory_path_ = here ? "." : std::string(path.substr(0, slash == 0 ? 1 : slash));
+        directory_path_ = here ? "." : HookString(path.substr(0, slash == 0 ? 1 : slash));
         name_ = here ? path : path.substr(slash + 1);
     }
     // Whoever drops this in the middle, such as a loop that is destroyed, leaves nothing behind.
@@ -172,7 +173,7 @@ class AtomicWrite final : public Composed {
   private:
     static constexpr int names_tried_max = 100;
 
-    std::string temporary_path() const { return directory_path_ + "/" + temporary_; }
+    HookString temporary_path() const { return directory_path_ + "/" + temporary_; }
 
     void directory_opened(Loop& loop, OpenFile::Done done) {
         directory_ = done.file;
@@ -252,9 +253,9 @@ class AtomicWrite final : public Composed {
 
     std::uint32_t mode_;
     bool durable_;
-    std::string directory_path_;
-    std::string name_;
-    std::string temporary_;
+    HookString directory_path_;
+    HookString name_;
+    HookString temporary_;
     int names_tried_ = 0;
     bool temporary_there_ = false;  // perhaps
     File directory_;
@@ -267,7 +268,7 @@ Result<WholeFileTask> whole_read_begin(Loop& loop, std::string_view path,
                                        const WholeReadOptions& options,
                                        std::unique_ptr<WholeFileListener> listener) {
     if (listener == nullptr) return Error::from_errno(ENOMEM);
-    const auto task = std::make_shared<WholeRead>(loop, path, options, std::move(listener));
+    const auto task = hook_shared<WholeRead>(loop, path, options, std::move(listener));
     if (Error error = task->begin(loop)) return error;
     return WholeFileTask(task);
 }
@@ -276,7 +277,7 @@ Result<WholeFileTask> atomic_write_begin(Loop& loop, std::string_view path, Buff
                                          const AtomicWriteOptions& options,
                                          std::unique_ptr<WholeFileListener> listener) {
     if (listener == nullptr) return Error::from_errno(ENOMEM);
-    const auto task = std::make_shared<AtomicWrite>(loop, path, options, std::move(listener));
+    const auto task = hook_shared<AtomicWrite>(loop, path, options, std::move(listener));
     if (Error error = task->begin(loop)) return error;
     task->take(content);
     return WholeFileTask(task);

@@ -47,13 +47,13 @@ bool accept_exhausted(std::int32_t result) noexcept {
 }  // namespace
 
 // nop, send, shutdown: the kernel's answer is the operation's.
-void LoopCore::advance_plain(OpRecord& record, const Completion& completion) {
+[[gnu::noinline]] void LoopCore::advance_plain(OpRecord& record, const Completion& completion) {
     const std::int32_t bytes = completion.result > 0 ? completion.result : 0;
     record.progress = static_cast<std::uint64_t>(bytes);
     finish(record, error_of(record, completion.result), completion.result);
 }
 
-void LoopCore::advance_connect(OpRecord& record, const Completion& completion) {
+[[gnu::noinline]] void LoopCore::advance_connect(OpRecord& record, const Completion& completion) {
     Descriptor& descriptor = descriptors.at(record.descriptor);
     const Error error = error_of(record, completion.result);
     descriptor.state = error ? DescriptorState::closing : DescriptorState::open;
@@ -71,7 +71,7 @@ bool LoopCore::accept_descriptor(int fd, std::uint64_t& handle) noexcept {
     return false;
 }
 
-void LoopCore::advance_accept(OpRecord& record, const Completion& completion) {
+[[gnu::noinline]] void LoopCore::advance_accept(OpRecord& record, const Completion& completion) {
     if (accept_aborted(completion.result)) {
         ++statistics.accept_aborted;
         return accept_pause(record, Error());
@@ -154,7 +154,7 @@ void LoopCore::stream_resubmit(OpRecord& record) noexcept {
 
 // With MSG_WAITALL the receive goes on until its buffer is full, whatever the backend makes of the flag
 // (a non-blocking call ignores it); so what had arrived is told together with the reason, too.
-void LoopCore::advance_recv(OpRecord& record, const Completion& completion) {
+[[gnu::noinline]] void LoopCore::advance_recv(OpRecord& record, const Completion& completion) {
     Buffer& buffer = record.as<Buffer>();
     if (completion.result > 0) {
         record.progress += static_cast<std::uint64_t>(completion.result);
@@ -167,7 +167,8 @@ void LoopCore::advance_recv(OpRecord& record, const Completion& completion) {
     finish(record, error_of(record, completion.result), completion.result);
 }
 
-inline void LoopCore::advance_recv_stream(OpRecord& record, const Completion& completion) {
+[[gnu::noinline]] void LoopCore::advance_recv_stream(OpRecord& record,
+                                                     const Completion& completion) {
     if (completion.block == nullptr) return advance_stream_bare(record, completion);
     const bool large = static_cast<std::uint32_t>(completion.result) >= options.recv_buffer_size;
     const bool fits = large == ((record.flags & op_bulk) != 0);
@@ -183,7 +184,6 @@ inline void LoopCore::advance_recv_stream(OpRecord& record, const Completion& co
 inline void LoopCore::advance_block(OpRecord& record, const Completion& completion,
                                     std::size_t head, bool resize) {
     const std::size_t size = static_cast<std::size_t>(completion.result) - head;
-    WHORL_ASSERT(size <= completion.block->capacity);
     const bool more = (completion.flags & completion_more) != 0;
     Descriptor& descriptor = descriptors.at(record.descriptor);
     completion.block->tag = descriptors.handle_of(&descriptor);
@@ -196,13 +196,16 @@ inline void LoopCore::advance_block(OpRecord& record, const Completion& completi
     delivery.more = true;
     delivery.result = completion.result;
     delivery.bytes = record.progress;
-    delivery.buffer = Buffer::from_owner(completion.block, completion.block->base + head, size);
+    delivery.received = completion.block;
+    delivery.received_data = completion.block->base + head;
+    delivery.received_size = size;
     ++statistics.handlers;
     record.thunk(*loop, record, &delivery);
 }
 
 // An answer without bytes: the end, an error, or a pause.
-void LoopCore::advance_stream_bare(OpRecord& record, const Completion& completion) {
+[[gnu::noinline]] void LoopCore::advance_stream_bare(OpRecord& record,
+                                                     const Completion& completion) {
     WHORL_ASSERT((completion.flags & completion_more) == 0);
     const Descriptor& descriptor = descriptors.at(record.descriptor);
     const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
@@ -247,7 +250,8 @@ void LoopCore::stream_rearm(OpRecord& record, bool more, bool share_taken) noexc
 }
 
 // What the network reports of messages sent before ends no stream.
-void LoopCore::advance_message_stream(OpRecord& record, const Completion& completion) {
+[[gnu::noinline]] void LoopCore::advance_message_stream(OpRecord& record,
+                                                        const Completion& completion) {
     if (completion.block != nullptr)
         return advance_block(record, completion, message_payload_at, false);
     const bool ending = (record.flags & (op_cancelled | op_timed_out)) != 0;
@@ -260,7 +264,7 @@ void LoopCore::advance_message_stream(OpRecord& record, const Completion& comple
     record.thunk(*loop, record, &delivery);
 }
 
-inline void LoopCore::advance_send_all(OpRecord& record, const Completion& completion) {
+[[gnu::noinline]] void LoopCore::advance_send_all(OpRecord& record, const Completion& completion) {
     if (completion.result < 0) {
         return finish(record, error_of(record, completion.result), completion.result);
     }
@@ -273,7 +277,7 @@ inline void LoopCore::advance_send_all(OpRecord& record, const Completion& compl
 
 // The first answer tells that the kernel has the bytes: with the last of them the next operation on this
 // side may begin, although this one has not got its buffer back. It is in no list of its descriptor then.
-void LoopCore::advance_zero_copy(OpRecord& record, const Completion& completion) {
+[[gnu::noinline]] void LoopCore::advance_zero_copy(OpRecord& record, const Completion& completion) {
     if ((completion.flags & completion_more) == 0) {
         if ((record.extra & zero_copy_left_side) != 0) --apart;
         record.extra &= ~zero_copy_left_side;

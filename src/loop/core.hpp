@@ -8,6 +8,7 @@
 #include "base/process.hpp"
 #include "loop/post_queue.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/loop.hpp>
 #include <whorl/timer_wheel.hpp>
 
@@ -47,7 +48,7 @@ inline constexpr std::uint32_t hooks_max = 64;
 
 // What a higher floor keeps as long as the loop: it ends what it has when the loop drains (asked in each
 // of its rounds), and is destroyed with the loop, when no handler and no operation is left.
-struct LoopModule {
+struct LoopModule : Allocated<LoopModule> {
     LoopModule() noexcept = default;
     LoopModule(const LoopModule&) = delete;
     LoopModule& operator=(const LoopModule&) = delete;
@@ -55,8 +56,9 @@ struct LoopModule {
     virtual void drain() = 0;
 };
 
-struct LoopCore {
-    explicit LoopCore(const LoopOptions& given) noexcept;
+struct LoopCore : Allocated<LoopCore> {
+    // `seam` is the core's, unless the options name it.
+    LoopCore(const LoopOptions& given, RunSeam* seam) noexcept;
     ~LoopCore();
     LoopCore(const LoopCore&) = delete;
     LoopCore& operator=(const LoopCore&) = delete;
@@ -72,6 +74,8 @@ struct LoopCore {
     Error turn(Nanoseconds wait_max);
     Nanoseconds timer_timeout(Nanoseconds wait_max) noexcept;
     Error turn_wait(Nanoseconds wait_max) noexcept;
+    Error turn_sleep(Nanoseconds timeout, Nanoseconds wait_max) noexcept;
+    Error turn_spinning(Nanoseconds timeout, Nanoseconds wait_max) noexcept;
     Error turn_spin(Nanoseconds& timeout) noexcept;
     Error enter_driver(Nanoseconds timeout) noexcept;
     Error turn_collected(Error error) noexcept;
@@ -91,11 +95,13 @@ struct LoopCore {
     // --- submission and cancellation (submit.cpp)
     Error claim(OpKind kind, std::uint64_t target, const SubmitOptions* options,
                 OpRecord*& claimed) noexcept;
+    Error claim_on(OpKind kind, std::uint64_t target, OpRecord*& claimed) noexcept;
     Error claim_options(OpRecord& record, const SubmitOptions& options) noexcept;
     Error claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept;
     Operation commit(OpRecord& record, Site site) noexcept;
     void committed(OpRecord& record, Site site) noexcept;
     void place(OpRecord& record) noexcept;
+    void place_behind(OpRecord& record, OpList& queue) noexcept;
     void start(OpRecord& record) noexcept;
     void list(OpRecord& record) noexcept;
     void complete_locally(OpRecord& record, Error error) noexcept;
@@ -103,6 +109,8 @@ struct LoopCore {
     void cancel_record(OpRecord& record, std::uint16_t reason) noexcept;
     bool wait_leave(OpRecord& record, bool asked) noexcept;
     void release(OpRecord& record) noexcept;
+    void release_alone(OpRecord& record) noexcept;
+    void release_with_deadline(OpRecord& record) noexcept;
     void drop_payload(OpRecord& record) noexcept;
     void drop_handler(OpRecord& record) noexcept { record.thunk(*loop, record, nullptr); }
     void describe(OpRecord& record) noexcept;
@@ -182,7 +190,8 @@ struct LoopCore {
     Error descriptor_shut(std::uint64_t handle, OpRecord* close_record) noexcept;
     void descriptor_shut_all() noexcept;
     void descriptor_close(Descriptor& descriptor) noexcept;
-    void descriptor_leave(OpRecord& record) noexcept;
+    void descriptor_leave(std::uint32_t place, std::uint32_t operation) noexcept;
+    void descriptor_settle(Descriptor& descriptor) noexcept;
     void side_leave(std::uint32_t& active, OpList& queue, std::uint32_t index) noexcept;
     void side_advance(std::uint32_t& active, OpList& queue) noexcept;
 
@@ -208,15 +217,16 @@ struct LoopCore {
     void message_drop(OpRecord& record, const Completion& completion) noexcept;
 
     // --- timers and watches (timers.cpp, watches.cpp)
-    Timer timer_commit(OpRecord& record, std::int64_t time, std::int64_t interval, bool relative,
-                       Missed missed, Site site) noexcept;
+    ArmedTimer timer_arm(Thunk thunk, std::int64_t time, std::int64_t interval, std::uint16_t flags,
+                         Site site) noexcept;
+    void timer_release(OpRecord& record) noexcept;
     OpRecord* timer_find(std::uint64_t handle) noexcept;
     bool timer_cancel(std::uint64_t handle) noexcept;
     Error timer_move(std::uint64_t handle, Nanoseconds delay) noexcept;
     void timer_file(OpRecord& record, std::int64_t deadline_ns) noexcept;
     void timer_unfile(OpRecord& record) noexcept;
     void timers_file() noexcept;
-    void timer_expire(TimerNode& node);
+    void timer_expire(OpRecord& record);
     void timer_fire(OpRecord& record);
     void timer_fire_periodic(OpRecord& record);
     void deadline_expire(OpRecord& record) noexcept;
@@ -236,6 +246,11 @@ struct LoopCore {
     bool remote_sleep() noexcept;
     void remote_awake() noexcept;
     void dispatch_remote();
+    void remote_run_taken();
+    // The same of a run that is recorded or repeated (remote_run.cpp).
+    void dispatch_remote_recorded();
+    void remote_wait_for(std::int64_t count) noexcept;
+    void remote_drop_early() noexcept;
     bool remote_pending() const noexcept;
     bool remote_asks() const noexcept;  // the same, or to stop
     void remote_wake() noexcept;
@@ -259,6 +274,7 @@ struct LoopCore {
     // Fixed after open().
     Loop* loop = nullptr;
     Insight* insight = nullptr;  // insight.hpp; null when nobody wants to see inside
+    RunSeam* run = nullptr;      // where the run is recorded or repeated; null: it is neither
     LoopOptions options;
     System& system;
     BackendReport report;
@@ -270,6 +286,7 @@ struct LoopCore {
     Meter* meter = nullptr;        // with LoopOptions::statistics_page
     std::uint32_t bulk_share = 0;  // recv_buffers_per_stream, of large ones
     std::uint32_t forks = 0;       // forks_seen of the process that made the loop
+    bool spins = false;            // with LoopOptions::busy_poll, in real time
 
     // Changed in every turn.
     Instant now{};  // the turn's clock reading, once now_read
@@ -277,13 +294,15 @@ struct LoopCore {
     CompletionBatch batch;
     OpList submissions;  // to be handed to the driver in this turn
     OpList ready;        // ended inside the loop; to be dispatched
-    OpList unfiled;      // relative timers armed since the last filing
+    OpList unfiled;      // relative timers armed or moved since the last filing; what was moved is
+                         // still in the wheel, by its old deadline
     OpList starved;      // received streams without a buffer
     OpList hooks_before;
     OpList hooks_after;
     TimerWheel wheel;
     PostQueue posts;
     RemotePost* remote_taken = nullptr;  // taken from other threads, in order, not yet run
+    RemotePost* remote_early = nullptr;  // the same, but the recorded run had them later
     std::uint32_t ready_count = 0;
     std::uint32_t alive = 0;  // records that keep run() going
     std::uint32_t works = 0;  // Work operations alive
@@ -365,30 +384,53 @@ inline void LoopCore::side_leave(std::uint32_t& active, OpList& queue,
     if (!queue.empty()) side_advance(active, queue);
 }
 
-// An operation leaves its descriptor: the next one on its side goes to the backend.
-inline void LoopCore::descriptor_leave(OpRecord& record) noexcept {
+// To the backend, or behind those that have its side of the descriptor.
+inline void LoopCore::place(OpRecord& record) noexcept {
+    const Side side = side_of(record.kind);
+    if (side == Side::none) return list(record);
     Descriptor& descriptor = descriptors.at(record.descriptor);
+    std::uint32_t& active = side == Side::read ? descriptor.read_active : descriptor.write_active;
+    if (active == 0) {
+        active = operations.index_of(&record);
+        return start(record);
+    }
+    place_behind(record, side == Side::read ? descriptor.read_queue : descriptor.write_queue);
+}
+
+// An operation leaves its descriptor: the next one on its side goes to the backend.
+inline void LoopCore::descriptor_leave(std::uint32_t place, std::uint32_t operation) noexcept {
+    Descriptor& descriptor = descriptors.at(place);
     WHORL_ASSERT(descriptor.operations > 0);
-    const std::uint32_t index = operations.index_of(&record);
     --descriptor.operations;
-    side_leave(descriptor.read_active, descriptor.read_queue, index);
-    side_leave(descriptor.write_active, descriptor.write_queue, index);
-    const bool done = descriptor.operations == 0;
-    if (done && descriptor.state == DescriptorState::closing) descriptor_close(descriptor);
+    bool more = descriptor.operations == 0 && descriptor.state == DescriptorState::closing;
+    if (descriptor.read_active == operation) {
+        descriptor.read_active = 0;
+        more |= !descriptor.read_queue.empty();
+    }
+    if (descriptor.write_active == operation) {
+        descriptor.write_active = 0;
+        more |= !descriptor.write_queue.empty();
+    }
+    if (more) descriptor_settle(descriptor);
 }
 
 // Ends a record: its slot is free and its handle stale afterwards. The payload and the handler have
 // been moved out or destroyed before.
 inline void LoopCore::release(OpRecord& record) noexcept {
-    if (record.deadline != 0) deadline_release(record);
+    if (record.deadline != 0) return release_with_deadline(record);
+    release_alone(record);
+}
+
+inline void LoopCore::release_alone(OpRecord& record) noexcept {
     if ((record.flags & op_background) == 0) {
         WHORL_ASSERT(alive > 0);
         --alive;
     }
-    if (record.kind == OpKind::work) --works;
-    if (record.descriptor != 0 && record.kind != OpKind::watch) descriptor_leave(record);
+    const bool leaves = record.descriptor != 0 && record.kind != OpKind::watch;
+    if (!leaves && record.kind == OpKind::work) --works;
     record.state = OpState::ended;
     operations.release(&record);
+    if (leaves) descriptor_leave(record.descriptor, operations.index_of(&record));
 }
 
 // Hands a final completion to its handler. The thunk releases the record before it calls.

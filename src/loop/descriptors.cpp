@@ -79,6 +79,14 @@ void LoopCore::descriptor_close(Descriptor& descriptor) noexcept {
     if (close_record != 0) complete_locally(operations.at(close_record), Error());
 }
 
+// An operation has left it, and others wait for that: the next on its side, or its close.
+[[gnu::noinline]] void LoopCore::descriptor_settle(Descriptor& descriptor) noexcept {
+    side_leave(descriptor.read_active, descriptor.read_queue, 0);
+    side_leave(descriptor.write_active, descriptor.write_queue, 0);
+    const bool done = descriptor.operations == 0;
+    if (done && descriptor.state == DescriptorState::closing) descriptor_close(descriptor);
+}
+
 // Its place on its side is taken by the next one that waits for it.
 void LoopCore::side_advance(std::uint32_t& active, OpList& queue) noexcept {
     OpRecord* next = queue.pop_front(operations);

@@ -72,16 +72,6 @@ void LoopCore::dispatch_ready() {
     }
 }
 
-void LoopCore::dispatch_timers() {
-    const std::uint64_t tick = tick_before(clock().time_since_epoch().count());
-    std::uint32_t budget = options.timers_per_turn;
-    while (budget-- > 0 && !stopping) {
-        TimerNode* node = wheel.expire_one(tick);
-        if (node == nullptr) return;
-        timer_expire(*node);
-    }
-}
-
 namespace {
 // Takes a post off the queue when its handler has returned or thrown.
 struct DropFront {

@@ -9,6 +9,7 @@
 #include "loop/post_queue.hpp"
 #include "loop/slow_watch.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/remote.hpp>
 
 #include <algorithm>
@@ -24,12 +25,13 @@ using Event = recorder::Event;
 
 bool PostSites::grow() noexcept {
     const std::uint64_t capacity = capacity_ == 0 ? 64 : capacity_ * 2;
-    auto* entries = new (std::nothrow) Entry[capacity];
+    auto* entries = make_array<Entry>(capacity);
     if (entries == nullptr) return false;
-    for (std::uint64_t number = first_; number != next_; ++number) {
-        entries[number & (capacity - 1)] = entries_[number & (capacity_ - 1)];
+    for (std::uint64_t number = first_; capacity_ != 0 && number != next_; ++number) {
+        const Entry& known = entries_[number & (capacity_ - 1)];  // or another's: no memory for it
+        if (known.number == number) entries[number & (capacity - 1)] = known;
     }
-    delete[] entries_;
+    drop_array(entries_);
     entries_ = entries;
     capacity_ = capacity;
     return true;
@@ -49,36 +51,6 @@ PostSites::Entry PostSites::pop() noexcept {
     if (capacity_ == 0) return {};
     const Entry& entry = entries_[number & (capacity_ - 1)];
     return entry.number == number ? entry : Entry{};
-}
-
-ByteFlow flow_of(OpKind kind) noexcept {
-    switch (kind) {
-        case OpKind::recv:
-        case OpKind::recv_stream:
-        case OpKind::recv_message:
-        case OpKind::message_stream:
-        case OpKind::read:
-        case OpKind::read_at:
-        case OpKind::read_exact_at:
-        case OpKind::read_chain_at:
-            return ByteFlow::in;
-        case OpKind::send:
-        case OpKind::send_all:
-        case OpKind::send_chain:
-        case OpKind::send_message:
-        case OpKind::write:
-        case OpKind::write_all:
-        case OpKind::write_chain:
-        case OpKind::splice:
-        case OpKind::tee:
-        case OpKind::write_at:
-        case OpKind::write_all_at:
-        case OpKind::append:
-        case OpKind::write_chain_at:
-            return ByteFlow::out;
-        default:
-            return ByteFlow::none;
-    }
 }
 
 // --- life
@@ -120,7 +92,9 @@ Error Insight::open() noexcept {
         if (Error error = open_recorder()) return error;
     }
     const Nanoseconds zero = Nanoseconds::zero();
-    if (core.options.slow_handler == zero && core.options.stuck_handler == zero) return {};
+    const bool watches = core.options.slow_handler != zero || core.options.stuck_handler != zero;
+    timed = watches || latency != nullptr || recorder != nullptr;
+    if (!watches) return {};
     Result<SlowWatch*> made = SlowWatch::create(core.options, recorder);
     if (made) slow = *made;
     return made.error();
@@ -142,9 +116,8 @@ Error Insight::bind() noexcept {
     return slow == nullptr ? Error() : slow->start(core.thread_id);
 }
 
-std::uint64_t Insight::now_ns() noexcept {
-    if (!simulated) return clock.now_ns();
-    return static_cast<std::uint64_t>(core.system.now().time_since_epoch().count());
+std::uint64_t Insight::world_ns() const noexcept {
+    return static_cast<std::uint64_t>(system_for(core.options).now().time_since_epoch().count());
 }
 
 InsightEntry* Insight::find(const OpRecord& record) const noexcept {
@@ -165,20 +138,38 @@ std::int64_t between(std::uint64_t from_ns, std::uint64_t to_ns) noexcept {
 
 }  // namespace
 
-// What moved over a descriptor; where a result is something else than bytes, nothing.
-void Insight::count_bytes(const OpRecord& record, std::int32_t result) noexcept {
-    const ByteFlow bytes = flow_of(record.kind);
-    if (bytes == ByteFlow::none) return;
+namespace {
+
+// flow_of() as a table, for what is asked of every completion.
+struct Flows {
+    ByteFlow of[256] = {};
+    constexpr Flows() noexcept {
+        for (unsigned kind = 0; kind <= op_kind_count; ++kind) {
+            of[kind] = flow_of(static_cast<OpKind>(kind));
+        }
+    }
+};
+constexpr Flows flows;
+
+}  // namespace
+
+// What happened on a descriptor: an answer, and the bytes that moved where its result counts bytes.
+inline void Insight::count_answer(const OpRecord& record, std::int32_t result) noexcept {
+    if (record.descriptor == 0 || record.kind == OpKind::watch) return;
     const Descriptor& descriptor = core.descriptors.at(record.descriptor);
     InsightHandle* handle = handles.find(record.descriptor, descriptor.generation);
     if (handle == nullptr) return;
+    ++handle->completions;
+    if (result <= 0) return;
+    const ByteFlow bytes = flows.of[kind_of(record)];
+    if (bytes == ByteFlow::none) return;
     (bytes == ByteFlow::in ? handle->bytes_in : handle->bytes_out) +=
         static_cast<std::uint32_t>(result);
 }
 
 void Insight::opened(const Descriptor& descriptor) noexcept {
     InsightHandle* handle = handles.claim(core.descriptors.index_of(&descriptor));
-    if (handle != nullptr) *handle = {now_ns(), 0, 0, descriptor.generation, 0};
+    if (handle != nullptr) *handle = {now_ns(), 0, 0, 0, 0, descriptor.generation, 0};
 }
 
 void LoopCore::committed(OpRecord& record, Site site) noexcept {
@@ -242,6 +233,7 @@ std::uint32_t Insight::handed(const OpList& submissions) noexcept {
 }
 
 void Insight::wait_begins(std::uint32_t handed_count, Nanoseconds timeout) noexcept {
+    latest_ns = 0;
     if (slow != nullptr) slow->waits();
     WHORL_PROBE3(wait_begin, &core, handed_count, timeout.count());
     if (recorder == nullptr) return;
@@ -254,7 +246,7 @@ void Insight::wait_ends(const CompletionBatch& batch) noexcept {
     WHORL_PROBE2(wait_end, &core, batch.count - batch.taken);
     if (batch.empty() && recorder == nullptr) return;
     const std::uint64_t time_ns = now_ns();
-    if (!batch.empty()) collected_ns = time_ns;
+    if (!batch.empty()) collected_ns = latest_ns = time_ns;
     if (recorder != nullptr) {
         recorder->record(Event::wait_end, 0, time_ns, 0, batch.count - batch.taken);
     }
@@ -266,9 +258,7 @@ void Insight::wait_ends(const CompletionBatch& batch) noexcept {
         if (entry != nullptr) entry->completed_ns = time_ns;
         WHORL_PROBE4(complete, &core, completion.operation, kind_names[kind_of(*record)],
                      completion.result);
-        if (record->descriptor != 0 && completion.result > 0) {
-            count_bytes(*record, completion.result);
-        }
+        count_answer(*record, completion.result);
         if (recorder == nullptr) continue;
         const bool more = (completion.flags & completion_more) != 0;
         recorder->record(Event::complete, kind_of(*record), time_ns, completion.operation,
@@ -286,8 +276,14 @@ std::uint64_t Insight::watch_ns(std::uint64_t time_ns) const noexcept {
 void Insight::handler_begins(HandlerRun& run) noexcept {
     run.outer = running;
     running = &run;
-    run.begun_ns = now_ns();
     WHORL_PROBE4(handler_begin, &core, run.handle, kind_names[run.kind], run.code);
+    if (!timed) return;
+    // Of what the backend answered, a handler begins where the one before it ended. Others wait for more
+    // than that: a wheel of timers that turns, a queue of another thread.
+    const bool follows =
+        latest_ns != 0 && run.completed_ns == collected_ns && run.completed_ns != 0;
+    run.begun_ns = follows ? latest_ns : now_ns();
+    latest_ns = 0;
     if (slow != nullptr) {
         run.watched_ns = watch_ns(run.begun_ns);
         slow->handler_begins(run, run.watched_ns);
@@ -301,20 +297,28 @@ void Insight::handler_ends() noexcept {
     const HandlerRun& run = *running;
     running = run.outer;
     WHORL_PROBE3(handler_end, &core, run.handle, kind_names[run.kind]);
-    if (recorder == nullptr && slow == nullptr && latency == nullptr) return;
+    if (!timed) return;
     const std::uint64_t time_ns = now_ns();
-    if (slow != nullptr) {
-        const std::uint64_t end_ns = watch_ns(time_ns);
-        slow->handler_ends(end_ns);
-        if (running != nullptr) {  // whose own time does not count that of the inner one
-            running->inner_ns += end_ns - run.watched_ns;
-            slow->handler_begins(*running, running->watched_ns + running->inner_ns);
-        }
-    }
+    if (running == nullptr) latest_ns = time_ns;
+    if (slow != nullptr) watch_ends(run, time_ns);
     if (latency != nullptr) latency->record(run, collected_ns, time_ns);
     if (recorder == nullptr) return;
     recorder->record(Event::handler_end, run.kind, time_ns, run.handle,
                      between(run.begun_ns, time_ns), run.place, !run.last);
+}
+
+// A report takes time that is not the next handler's, and an outer one's own time does not count that of
+// the inner one.
+void Insight::watch_ends(const HandlerRun& run, std::uint64_t time_ns) noexcept {
+    const std::uint64_t end_ns = watch_ns(time_ns);
+    const std::uint64_t ran_ns = slow->handler_ends(end_ns);
+    if (ran_ns != 0) latest_ns = 0;
+    if (ran_ns != 0 && core.meter != nullptr) {
+        core.meter->slow_handler(run, ran_ns, time_ns, slow->counts());
+    }
+    if (running == nullptr) return;
+    running->inner_ns += end_ns - run.watched_ns;
+    slow->handler_begins(*running, running->watched_ns + running->inner_ns);
 }
 
 void Insight::dropped(const OpRecord& record) noexcept {
@@ -340,6 +344,7 @@ void Insight::turn_begins() noexcept {
     clock.sync();
     outer = insight_here;
     insight_here = this;
+    latest_ns = 0;
     if (slow != nullptr) slow->works();
 }
 
@@ -360,18 +365,27 @@ void Insight::thunk(Loop& loop, OpRecord& record, Delivery* delivery) {
         insight.dropped(record);
         return own(loop, record, nullptr);
     }
-    HandlerRun run;
-    run.kind = kind_of(record);
-    run.last = !delivery->more;
-    run.handle = core.handle_of(record);
-    run.code = reinterpret_cast<const void*>(own);
-    run.site.file = entry.file;
-    run.site.line = entry.line;
-    run.place = entry.place;
-    run.submitted_ns = entry.submitted_ns;
-    run.handed_ns = entry.handed_ns;
-    run.completed_ns = entry.completed_ns;
+    if (!insight.timed) return insight.run_untimed(loop, record, delivery, own);
+    // Every field that is known, at once: to clear them first costs more than all the rest.
+    HandlerRun run{kind_of(record),          !delivery->more,
+                   core.handle_of(record),   reinterpret_cast<const void*>(own),
+                   {entry.file, entry.line}, entry.place,
+                   entry.submitted_ns,       entry.handed_ns,
+                   entry.completed_ns};
     const HandlerSpan span(insight, run);
+    own(loop, record, delivery);
+}
+
+// Nobody but a probe asks when it begins and ends.
+void Insight::run_untimed(Loop& loop, OpRecord& record, Delivery* delivery, Thunk own) {
+    struct Probes {
+        const Insight& insight;
+        std::uint64_t handle;
+        std::uint8_t kind;
+        ~Probes() { WHORL_PROBE3(handler_end, &insight.core, handle, insight.kind_names[kind]); }
+    };
+    const Probes probes{*this, core.handle_of(record), kind_of(record)};
+    WHORL_PROBE4(handler_begin, &core, probes.handle, kind_names[probes.kind], own);
     own(loop, record, delivery);
 }
 

@@ -7,6 +7,7 @@
 #include "loop/recorder.hpp"
 #include "loop/side_table.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/op_record.hpp>
 #include <whorl/site.hpp>
 
@@ -64,14 +65,44 @@ struct InsightHandle {
     std::uint64_t opened_ns;
     std::uint64_t bytes_in;  // of completed operations
     std::uint64_t bytes_out;
+    std::uint64_t bytes_seen;   // of both, by the last look for the page (details.hpp)
+    std::uint64_t completions;  // of operations that name it
     std::uint32_t generation;
     std::uint32_t spare;
 };
-static_assert(sizeof(InsightHandle) == 32, "half a cache line for each descriptor");
+static_assert(sizeof(InsightHandle) == 48, "less than a cache line for each descriptor");
 
 // Which way the bytes go that an operation of a kind counts.
 enum class ByteFlow : std::uint8_t { none, in, out };
-ByteFlow flow_of(OpKind kind) noexcept;
+constexpr ByteFlow flow_of(OpKind kind) noexcept {
+    switch (kind) {
+        case OpKind::recv:
+        case OpKind::recv_stream:
+        case OpKind::recv_message:
+        case OpKind::message_stream:
+        case OpKind::read:
+        case OpKind::read_at:
+        case OpKind::read_exact_at:
+        case OpKind::read_chain_at:
+            return ByteFlow::in;
+        case OpKind::send:
+        case OpKind::send_all:
+        case OpKind::send_chain:
+        case OpKind::send_message:
+        case OpKind::write:
+        case OpKind::write_all:
+        case OpKind::write_chain:
+        case OpKind::splice:
+        case OpKind::tee:
+        case OpKind::write_at:
+        case OpKind::write_all_at:
+        case OpKind::append:
+        case OpKind::write_chain_at:
+            return ByteFlow::out;
+        default:
+            return ByteFlow::none;
+    }
+}
 
 // A handler that runs. What a post of the library's own does may be to run the program's handler inside of it,
 // such as that of a channel's message.
@@ -103,7 +134,7 @@ class PostSites {
     PostSites() noexcept = default;
     PostSites(const PostSites&) = delete;
     PostSites& operator=(const PostSites&) = delete;
-    ~PostSites() { delete[] entries_; }
+    ~PostSites() { drop_array(entries_); }
 
     // Returns the post's number.
     std::uint64_t push(Site site, std::uint64_t posted_ns) noexcept;
@@ -119,7 +150,7 @@ class PostSites {
 };
 
 // Lifetime: as long as its loop, behind whose operations it is destroyed. Thread: the loop's.
-struct Insight {
+struct Insight : Allocated<Insight> {
     explicit Insight(LoopCore& owner) noexcept;
     Insight(const Insight&) = delete;
     Insight& operator=(const Insight&) = delete;
@@ -128,7 +159,8 @@ struct Insight {
     static bool wanted(const LoopOptions& options) noexcept {
         const Nanoseconds zero = Nanoseconds::zero();
         return options.insight || options.recorder_events != 0 || options.slow_handler != zero ||
-               options.stuck_handler != zero || options.operation_latency;
+               options.stuck_handler != zero || options.operation_latency ||
+               options.top_handles != 0;
     }
     // Errors: ENOMEM.
     Error open() noexcept;
@@ -157,7 +189,7 @@ struct Insight {
     // What is known of an operation; null: nothing.
     InsightEntry* find(const OpRecord& record) const noexcept;
     // The loop's clock, as a stamp.
-    std::uint64_t now_ns() noexcept;
+    std::uint64_t now_ns() const noexcept { return simulated ? world_ns() : clock.now_ns(); }
 
     static void thunk(Loop& loop, OpRecord& record, Delivery* delivery);
 
@@ -165,6 +197,7 @@ struct Insight {
     LoopCore& core;
     const char* kind_names[256] = {};  // for probes
     bool simulated = false;
+    bool timed = false;                // somebody wants to know when handlers begin and end
     SideTable<InsightEntry> entries;   // by the operation's index
     SideTable<InsightHandle> handles;  // by the descriptor's
     Recorder* recorder = nullptr;      // null: off
@@ -175,13 +208,19 @@ struct Insight {
     FastClock clock;
     PostSites post_sites;
     std::uint64_t collected_ns = 0;  // when the last answers of the backend were taken
-    HandlerRun* running = nullptr;   // the innermost
-    Insight* outer = nullptr;        // whose turn this thread's present turn lies in
+    // When nothing but the loop itself has run since: the last stamp, of wait_ends or of a handler's end,
+    // which is the next one's begin. Else 0.
+    std::uint64_t latest_ns = 0;
+    HandlerRun* running = nullptr;  // the innermost
+    Insight* outer = nullptr;       // whose turn this thread's present turn lies in
 
   private:
     Error open_recorder() noexcept;
+    std::uint64_t world_ns() const noexcept;
     std::uint64_t watch_ns(std::uint64_t time_ns) const noexcept;
-    void count_bytes(const OpRecord& record, std::int32_t result) noexcept;
+    void watch_ends(const HandlerRun& run, std::uint64_t time_ns) noexcept;
+    void run_untimed(Loop& loop, OpRecord& record, Delivery* delivery, Thunk own);
+    void count_answer(const OpRecord& record, std::int32_t result) noexcept;
 };
 
 // That of the loop whose turn runs on this thread; null outside of turns and without insight.

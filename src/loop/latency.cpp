@@ -25,17 +25,9 @@ const char* name_of_row(std::uint32_t row) noexcept {
 namespace {
 
 // What answers more than once by nature.
-bool goes_on(std::uint8_t kind) noexcept {
-    switch (static_cast<OpKind>(kind)) {
-        case OpKind::accept_stream:
-        case OpKind::recv_stream:
-        case OpKind::message_stream:
-        case OpKind::signal_stream:
-        case OpKind::watch:
-            return true;
-        default:
-            return false;
-    }
+constexpr bool goes_on(OpKind kind) noexcept {
+    return kind == OpKind::accept_stream || kind == OpKind::recv_stream ||
+           kind == OpKind::message_stream || kind == OpKind::signal_stream || kind == OpKind::watch;
 }
 
 }  // namespace
@@ -53,16 +45,14 @@ LatencyTable::Row* LatencyTable::row(std::uint32_t index) noexcept {
     Result<Histogram> four = Histogram::create(latency_histogram);
     if (!one || !two || !three || !four) return nullptr;
     rows_[index] = new (std::nothrow)
-        Row{{{std::move(*one)}, {std::move(*two)}, {std::move(*three)}, {std::move(*four)}}};
+        Row{{}, {{std::move(*one)}, {std::move(*two)}, {std::move(*three)}, {std::move(*four)}}};
     return rows_[index];
 }
 
-void LatencyTable::count(Row& row, LatencyPhase phase, std::uint64_t from,
-                         std::uint64_t to) noexcept {
-    Phase& counted = row.phases[static_cast<std::uint32_t>(phase)];
+void LatencyTable::Phase::count(std::uint64_t from, std::uint64_t to) noexcept {
     const std::uint64_t time = to > from ? to - from : 0;
-    counted.histogram.record(time);
-    counted.sum += time;
+    histogram.record(time);
+    sum += time;
 }
 
 void LatencyTable::record(const HandlerRun& run, std::uint64_t collected_ns,
@@ -71,16 +61,17 @@ void LatencyTable::record(const HandlerRun& run, std::uint64_t collected_ns,
     if (index == kind_rows) return;
     Row* row = this->row(index);
     if (row == nullptr) return;
-    count(*row, LatencyPhase::handler, run.begun_ns, end_ns);
+    Phase* phases = row->phases;
+    phases[static_cast<int>(LatencyPhase::handler)].count(run.begun_ns, end_ns);
     if (index == row_post && run.submitted_ns != 0) {
-        count(*row, LatencyPhase::queued, run.submitted_ns, run.begun_ns);
+        phases[static_cast<int>(LatencyPhase::queued)].count(run.submitted_ns, run.begun_ns);
     }
     // An older answer than the last ones was an earlier event's, and this end is the loop's own.
     if (run.completed_ns == 0 || run.completed_ns != collected_ns) return;
-    count(*row, LatencyPhase::waiting, run.completed_ns, run.begun_ns);
-    if (goes_on(run.kind) || run.handed_ns == 0) return;
-    count(*row, LatencyPhase::queued, run.submitted_ns, run.handed_ns);
-    count(*row, LatencyPhase::kernel, run.handed_ns, run.completed_ns);
+    phases[static_cast<int>(LatencyPhase::waiting)].count(run.completed_ns, run.begun_ns);
+    if (run.handed_ns == 0 || goes_on(static_cast<OpKind>(run.kind))) return;
+    phases[static_cast<int>(LatencyPhase::queued)].count(run.submitted_ns, run.handed_ns);
+    phases[static_cast<int>(LatencyPhase::kernel)].count(run.handed_ns, run.completed_ns);
 }
 
 const Histogram* LatencyTable::find(std::uint32_t row, LatencyPhase phase) const noexcept {

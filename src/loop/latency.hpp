@@ -4,6 +4,7 @@
 
 #include "loop/insight.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/operation_latency.hpp>
 #include <whorl/statistics_page.hpp>
 
@@ -26,7 +27,7 @@ const char* name_of_row(std::uint32_t row) noexcept;
 
 // Memory: four histograms, 35 KiB, for each kind that has been used; kept to the end of the loop.
 // Thread: the loop's.
-class LatencyTable {
+class LatencyTable : public Allocated<LatencyTable> {
   public:
     LatencyTable() noexcept = default;
     LatencyTable(const LatencyTable&) = delete;
@@ -45,12 +46,12 @@ class LatencyTable {
     struct Phase {
         Histogram histogram;
         std::uint64_t sum = 0;
+        void count(std::uint64_t from, std::uint64_t to) noexcept;
     };
-    struct Row {
+    struct Row : Allocated<Row> {
         Phase phases[latency_phases];
     };
     Row* row(std::uint32_t index) noexcept;
-    static void count(Row& row, LatencyPhase phase, std::uint64_t from, std::uint64_t to) noexcept;
 
     Row* rows_[kind_rows] = {};
 };

@@ -6,38 +6,11 @@
 #include "base/text.hpp"
 #include "loop/core.hpp"
 #include "loop/insight.hpp"
+#include "loop/live_handles.hpp"
 
 namespace whorl {
 
 namespace detail {
-
-namespace {
-
-const char* name_of(OpState state) noexcept {
-    switch (state) {
-        case OpState::ended:
-            return "ended";
-        case OpState::linked:
-            return "linked";
-        case OpState::queued:
-            return "queued";
-        case OpState::listed:
-            return "listed";
-        case OpState::kernel:
-            return "kernel";
-        case OpState::starved:
-            return "starved";
-        case OpState::paused:
-            return "paused";
-        case OpState::retrying:
-            return "retrying";
-        case OpState::ready:
-            return "ready";
-        case OpState::armed:
-            return "armed";
-    }
-    return "unknown";
-}
 
 const char* name_of(DescriptorKind kind) noexcept {
     switch (kind) {
@@ -63,6 +36,34 @@ const char* name_of(DescriptorState state) noexcept {
             return "connecting";
         case DescriptorState::closing:
             return "closing";
+    }
+    return "unknown";
+}
+
+namespace {
+
+const char* name_of(OpState state) noexcept {
+    switch (state) {
+        case OpState::ended:
+            return "ended";
+        case OpState::linked:
+            return "linked";
+        case OpState::queued:
+            return "queued";
+        case OpState::listed:
+            return "listed";
+        case OpState::kernel:
+            return "kernel";
+        case OpState::starved:
+            return "starved";
+        case OpState::paused:
+            return "paused";
+        case OpState::retrying:
+            return "retrying";
+        case OpState::ready:
+            return "ready";
+        case OpState::armed:
+            return "armed";
     }
     return "unknown";
 }

@@ -2,6 +2,8 @@
 // Floor: 4
 #include <whorl/per_loop.hpp>
 
+#include <whorl/allocated.hpp>
+
 #include "loop/core.hpp"
 
 #include <algorithm>
@@ -41,10 +43,10 @@ Error local_prepare(Loop& loop, std::uint32_t key) noexcept {
     if (local_find(loop, key) != nullptr) return Error::invalid_argument;
     if (key < core.locals_count) return {};
     const std::uint32_t count = std::max(8u, 2 * key);
-    auto** table = new (std::nothrow) LoopLocal*[count]();
+    auto** table = make_zeros<LoopLocal*>(count);
     if (table == nullptr) return Error::from_errno(ENOMEM);
     std::copy(core.locals, core.locals + core.locals_count, table);
-    delete[] core.locals;
+    drop_array(core.locals);
     core.locals = table;
     core.locals_count = count;
     return {};
@@ -86,7 +88,7 @@ void LoopCore::locals_end() noexcept {
         delete newest;
         local_key_drop(key);
     }
-    delete[] locals;
+    drop_array(locals);
     locals = nullptr;
     locals_count = 0;
 }

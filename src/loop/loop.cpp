@@ -2,12 +2,14 @@
 // Floor: 4
 #include <whorl/loop.hpp>
 
+#include "backend/run_seam.hpp"
 #include "backend/select.hpp"
 #include "loop/core.hpp"
 #include "loop/insight.hpp"
 #include "loop/meter.hpp"
 #include "loop/remote_state.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/hooks.hpp>
 #include <whorl/remote.hpp>
 #include <whorl/statistics_page.hpp>
@@ -21,15 +23,15 @@ namespace whorl {
 
 namespace detail {
 
-LoopCore::LoopCore(const LoopOptions& given) noexcept
-    : options(given), system(system_for(options)), now(system.now()),
-      wheel(tick_before(now.time_since_epoch().count())) {}
+LoopCore::LoopCore(const LoopOptions& given, RunSeam* seam) noexcept
+    : run(seam), options(given), system(seam != nullptr ? seam->system() : system_for(options)),
+      now(system.now()), wheel(tick_before(now.time_since_epoch().count())) {}
 
 LoopCore::~LoopCore() {
     delete streams;  // first: what it has may hold buffers of the pool
     locals_end();    // and handlers, and protocols, may have used these
     delete driver;
-    delete[] batch.entries;
+    drop_array(batch.entries);
     while (message_frames != nullptr) {
         MessageFrame* frame = message_frames;
         message_frames = frame->next;
@@ -48,6 +50,7 @@ LoopCore::~LoopCore() {
     delete insight;
     if (pool != nullptr) pool->close();
     delete meter;
+    if (run != options.replay) delete run;  // last: it is what all of these worked with
 }
 
 namespace {
@@ -79,6 +82,8 @@ bool options_valid(const LoopOptions& options) noexcept {
     const bool times = options.timer_slack >= Nanoseconds::zero() &&
                        options.busy_poll >= Nanoseconds::zero() &&
                        options.statistics_interval >= Nanoseconds::zero();
+    const bool top = options.top_handles == 0 ||
+                     (options.statistics_page && options.top_handles <= LoopDetails::handles_max);
     const bool recorder = options.recorder_events == 0 ||
                           (power_of_two(options.recorder_events) && options.recorder_events >= 64 &&
                            options.recorder_events <= 1u << 24);
@@ -91,7 +96,7 @@ bool options_valid(const LoopOptions& options) noexcept {
                       (signal == 0 || (signal >= SIGRTMIN && signal <= SIGRTMAX));
     const bool limit = options.ring_limit <= RingLimit::linux_6_18;
     return tables && buffers && bulk && queues && turns && work && times && limit && recorder &&
-           slow;
+           slow && top;
 }
 
 }  // namespace
@@ -113,11 +118,15 @@ Error LoopCore::open(BackendReport& result) noexcept {
         return refused;
     }
     bulk_limit();
+    if (run != nullptr) options.busy_poll = Nanoseconds::zero();
+    spins = options.busy_poll != Nanoseconds::zero() && options.world == nullptr;
     pool = BufferPool::create(options.buffer_bytes_max);
-    batch.entries = new (std::nothrow) Completion[options.completions_per_turn];
+    batch.entries = make_array<Completion>(options.completions_per_turn);
     if (pool == nullptr || batch.entries == nullptr) return Error::from_errno(ENOMEM);
     batch.capacity = options.completions_per_turn;
-    Result<Driver*> made = select_driver(context(), kernel_version_running(), result);
+    Result<Driver*> made = run != nullptr
+                               ? run->make_driver(context(), result)
+                               : select_driver(context(), kernel_version_running(), result);
     if (!made) return made.error();
     driver = *made;
     report = result;
@@ -137,7 +146,7 @@ Error LoopCore::open(BackendReport& result) noexcept {
 }
 
 Error LoopCore::meter_open() noexcept {
-    auto* made = new (std::nothrow) Meter(system);
+    auto* made = new (std::nothrow) Meter(system_for(options), options);
     if (made == nullptr) return Error::from_errno(ENOMEM);
     if (Error error = made->open(*this)) {
         delete made;
@@ -156,8 +165,22 @@ Result<Loop> Loop::create(const LoopOptions& options) noexcept {
 }
 
 Result<Loop> Loop::create(const LoopOptions& options, BackendReport& report) noexcept {
-    auto* core = new (std::nothrow) detail::LoopCore(options);
-    if (core == nullptr) return Error::from_errno(ENOMEM);
+    detail::RunSeam* seam = options.replay;
+    if (seam == nullptr && options.run_log != nullptr) {
+        Result<detail::RunSeam*> recorder = detail::make_run_recorder(options);
+        if (!recorder) {
+            std::snprintf(report.text, sizeof report.text,
+                          "LoopOptions::run_log: the file cannot be written: %s",
+                          recorder.error().text());
+            return recorder.error();
+        }
+        seam = *recorder;
+    }
+    auto* core = new (std::nothrow) detail::LoopCore(options, seam);
+    if (core == nullptr) {
+        if (seam != options.replay) delete seam;
+        return Error::from_errno(ENOMEM);
+    }
     if (Error error = core->open(report)) {
         delete core;
         return error;
@@ -189,6 +212,10 @@ Error Loop::claim(detail::OpKind kind, std::uint64_t target, const SubmitOptions
                   detail::OpRecord*& claimed) noexcept {
     return core_->claim(kind, target, options, claimed);
 }
+Error Loop::claim_on(detail::OpKind kind, std::uint64_t target,
+                     detail::OpRecord*& claimed) noexcept {
+    return core_->claim_on(kind, target, claimed);
+}
 Operation Loop::commit(detail::OpRecord& record, Site site) noexcept {
     return core_->commit(record, site);
 }
@@ -198,10 +225,6 @@ void Loop::abandon(detail::OpRecord& record) noexcept {
 }
 void Loop::release(detail::OpRecord& record) noexcept { core_->release(record); }
 
-Result<Timer> Loop::commit_timer(detail::OpRecord& record, std::int64_t time, std::int64_t interval,
-                                 bool relative, Missed missed, Site site) noexcept {
-    return core_->timer_commit(record, time, interval, relative, missed, site);
-}
 Watch Loop::commit_watch(detail::OpRecord& record, int fd, Interest interest, Site site) noexcept {
     return core_->watch_commit(record, fd, interest, site);
 }
@@ -217,28 +240,31 @@ namespace {
 
 using PostRun = void (*)(Loop& loop, void* closure, bool call);
 
-inline Result<void*> push_post(detail::LoopCore& core, PostRun run) noexcept {
-    Result<detail::PostSlot*> slot = core.posts.push(core.options.posts_max);
-    if (!slot) return slot.error();
-    (*slot)->run = run;
-    return static_cast<void*>((*slot)->closure);
+inline detail::PostRoom push_post(detail::LoopCore& core, PostRun run) noexcept {
+    detail::PostSlot* slot = core.posts.push(core.options.posts_max);
+    if (slot == nullptr) {
+        const bool full = core.posts.full(core.options.posts_max);
+        return {nullptr, full ? Error(Error::queue_full) : Error::from_errno(ENOMEM)};
+    }
+    slot->run = run;
+    return {slot->closure, Error()};
 }
 
 // Apart, because the site would have to be kept over the push.
-__attribute__((noinline)) Result<void*> push_post_watched(detail::LoopCore& core, PostRun run,
-                                                          Site site) noexcept {
-    Result<void*> pushed = push_post(core, run);
-    if (!pushed) return pushed;
+__attribute__((noinline)) detail::PostRoom push_post_watched(detail::LoopCore& core, PostRun run,
+                                                             Site site) noexcept {
+    const detail::PostRoom room = push_post(core, run);
+    if (room.closure == nullptr) return room;
     core.note_work();
     if (core.insight != nullptr) core.insight->posted(site);
-    return pushed;
+    return room;
 }
 
 }  // namespace
 
-Result<void*> Loop::claim_post(PostRun run, Site site) noexcept {
+detail::PostRoom Loop::claim_post(PostRun run, Site site) noexcept {
     core_->check_thread();
-    if (core_->draining) return Error::loop_closed;
+    if (core_->draining) return {nullptr, Error::loop_closed};
     if (core_->watched) return push_post_watched(*core_, run, site);
     return push_post(*core_, run);
 }
@@ -246,21 +272,9 @@ Result<void*> Loop::claim_post(PostRun run, Site site) noexcept {
 Cancelled Loop::cancel(Operation operation) noexcept {
     return core_->cancel_operation(operation.value());
 }
-bool Loop::cancel(Timer timer) noexcept { return core_->timer_cancel(timer.value()); }
 bool Loop::cancel(Watch watch) noexcept { return core_->watch_cancel(watch.value(), true); }
 Error Loop::modify(Watch watch, Interest interest) noexcept {
     return core_->watch_modify(watch.value(), interest);
-}
-Error Loop::move(Timer timer, Nanoseconds delay) noexcept {
-    return core_->timer_move(timer.value(), delay);
-}
-
-Result<Instant> Loop::deadline(Timer timer) const noexcept {
-    const detail::OpRecord* record = core_->timer_find(timer.value());
-    if (record == nullptr) return Error::stale_handle;
-    const Nanoseconds time(static_cast<std::int64_t>(record->extra));
-    if ((record->flags & detail::op_unfiled) != 0) return add_saturating(core_->system.now(), time);
-    return Instant(time);
 }
 
 namespace {

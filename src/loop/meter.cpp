@@ -87,7 +87,10 @@ Error Meter::open(LoopCore& core) noexcept {
     simulated_ = core.options.world != nullptr;
     interval_ = static_cast<std::uint64_t>(core.options.statistics_interval.count());
     introduce(core);
+    layout_->process = figures_.process;
+    layout_->number = figures_.number;
     publish(core, LoopState::running);
+    publish_details();
     const int seals = F_SEAL_SHRINK | F_SEAL_GROW;
     if (::fcntl(fd_, F_ADD_SEALS, seals | seal_future_write) == 0) return {};
     if (::fcntl(fd_, F_ADD_SEALS, seals) == 0)
@@ -164,6 +167,19 @@ void Meter::publish(LoopCore& core, LoopState state, bool all) noexcept {
     std::uint64_t words[figures_words];
     std::memcpy(words, &figures, sizeof words);
     seqlock_publish(layout_->sequence, layout_->words, words, figures_words);
+    if (details_.look(core, published_, all)) publish_details();
+}
+
+void Meter::publish_details() noexcept {
+    std::uint64_t words[details_words];
+    std::memcpy(words, &details_.figures(), sizeof words);
+    seqlock_publish(layout_->details_sequence, layout_->details_words, words, details_words);
+}
+
+void Meter::slow_handler(const HandlerRun& run, std::uint64_t ran_ns, std::uint64_t ended_ns,
+                         const SlowHandlerCounts& counts) noexcept {
+    details_.slow(run, ran_ns, ended_ns, counts);
+    publish_details();
 }
 
 }  // namespace whorl::detail

@@ -4,7 +4,9 @@
 
 #include "backend/system.hpp"
 #include "base/fast_clock.hpp"
+#include "loop/details.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/operation_list.hpp>
 #include <whorl/seqlock.hpp>
 #include <whorl/statistics_page.hpp>
@@ -18,23 +20,29 @@ namespace whorl::detail {
 struct LoopCore;
 
 inline constexpr std::uint32_t figures_words = sizeof(LoopFigures) / 8;
+inline constexpr std::uint32_t details_words = sizeof(LoopDetails) / 8;
 
-// A page as it lies in memory. All but the seqlock and its words is written before the first publication
+// A page as it lies in memory. All but the seqlocks and their words is written before the first publication
 // and never again.
 struct PageLayout {
     static constexpr char magic_text[8] = {'w', 'h', 'o', 'r', 'l', 'p', 'g', '\0'};
     char magic[8];
     std::uint32_t version;
     std::uint32_t size;  // of all this: another one is another layout
+    std::uint64_t process;
+    std::uint64_t number;
     char kind_names[LoopFigures::kinds_max][24];
     Atomic<std::uint64_t> sequence;
     Atomic<std::uint64_t> words[figures_words];
+    Atomic<std::uint64_t> details_sequence;
+    Atomic<std::uint64_t> details_words[detail::details_words];
 };
 
 // Thread: the loop's.
-class Meter {
+class Meter : public Allocated<Meter> {
   public:
-    explicit Meter(System& system) noexcept : system_(system) {}
+    Meter(System& system, const LoopOptions& options) noexcept
+        : system_(system), details_(options) {}
     Meter(const Meter&) = delete;
     Meter& operator=(const Meter&) = delete;
     ~Meter();
@@ -62,11 +70,15 @@ class Meter {
 
     // `all`: latencies, too, which are dear and otherwise filled in once a second.
     void publish(LoopCore& core, LoopState state, bool all = true) noexcept;
+    // A handler that was slow: the page says so at once.
+    void slow_handler(const HandlerRun& run, std::uint64_t ran_ns, std::uint64_t ended_ns,
+                      const SlowHandlerCounts& counts) noexcept;
     const LoopFigures& figures() const noexcept { return figures_; }
 
   private:
     void name_kinds() noexcept;
     void introduce(const LoopCore& core) noexcept;
+    void publish_details() noexcept;
     // The time since the last mark.
     std::uint64_t lap() noexcept {
         const std::uint64_t now = read();
@@ -92,6 +104,7 @@ class Meter {
     std::uint64_t filled_ = 0;  // when latencies were
 
     LoopFigures figures_{};
+    Details details_;
 };
 
 }  // namespace whorl::detail

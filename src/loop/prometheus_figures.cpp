@@ -2,10 +2,12 @@
 // Floor: 4
 #include "loop/prometheus_text.hpp"
 
+#include <whorl/loop_details.hpp>
 #include <whorl/operation_latency.hpp>
 #include <whorl/prometheus.hpp>
 #include <whorl/statistics_page.hpp>
 
+#include <cstddef>
 #include <cstdio>
 
 // What a page has besides the statistics.
@@ -155,6 +157,82 @@ std::size_t print_prometheus(const LoopFigures* figures, const StatisticsPage& n
     print_batches(text, loops);
     print_submitted(text, loops);
     print_latencies(text, loops);
+    return text.length();
+}
+
+namespace {
+
+// A place as labels, which may hold anything.
+void print_place(PrometheusText& text, const char* name, std::string_view labels,
+                 const SlowFigures& slow) noexcept {
+    char line[24];
+    char label[1024];
+    std::snprintf(line, sizeof line, "%llu", static_cast<unsigned long long>(slow.line));
+    const struct {
+        const char* name;
+        const char* value;
+    } parts[] = {
+        {"file", slow.file}, {"line", line}, {"kind", slow.kind}, {"handler", slow.handler}};
+    std::size_t length = 0;
+    for (const auto& part : parts) {
+        if (length != 0) label[length++] = ',';
+        length += prometheus_label(part.name, part.value, label + length, sizeof label - length);
+    }
+    static_assert(sizeof label > 2 * (sizeof slow.file + sizeof slow.kind + sizeof slow.handler) +
+                                     sizeof line + 64,
+                  "every letter may have to be escaped");
+    text.sample(name, labels, {label, length});
+}
+
+struct SlowNumber {
+    std::string_view name;
+    std::string_view help;
+    std::uint64_t SlowFigures::*value;
+    bool seconds;
+};
+
+const SlowNumber slow_numbers[] = {
+    {"slow_place_handlers_total", "Slow handlers, by where they were submitted.",
+     &SlowFigures::count, false},
+    {"slow_place_seconds_total", "How long slow handlers took, by where they were submitted.",
+     &SlowFigures::total_ns, true},
+};
+
+}  // namespace
+
+std::size_t print_prometheus(const LoopDetails* details, const std::string_view* labels,
+                             std::size_t count, char* out, std::size_t size) noexcept {
+    PrometheusText text(out, size);
+    const struct {
+        std::string_view name;
+        std::string_view help;
+        std::uint64_t LoopDetails::*value;
+    } totals[] = {
+        {"slow_handlers_total", "Handlers that took longer than LoopOptions::slow_handler.",
+         &LoopDetails::slow_handlers},
+        {"stuck_handlers_total", "Handlers that took longer than LoopOptions::stuck_handler.",
+         &LoopDetails::stuck_handlers},
+    };
+    for (const auto& total : totals) {
+        text.head(total.name, total.help);
+        for (std::size_t index = 0; index < count; ++index) {
+            text.sample(total.name, labels[index], {});
+            text.add(details[index].*total.value);
+            text.add("\n");
+        }
+    }
+    for (const SlowNumber& number : slow_numbers) {
+        text.head(number.name, number.help);
+        for (std::size_t index = 0; index < count; ++index) {
+            for (std::uint64_t row = 0; row < details[index].slow_count; ++row) {
+                const SlowFigures& slow = details[index].slow[row];
+                print_place(text, number.name.data(), labels[index], slow);
+                if (number.seconds) text.add_seconds(slow.*number.value);
+                else text.add(slow.*number.value);
+                text.add("\n");
+            }
+        }
+    }
     return text.length();
 }
 

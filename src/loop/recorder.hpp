@@ -2,6 +2,7 @@
 // Floor: 4
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/error.hpp>
 #include <whorl/loop_options.hpp>
 #include <whorl/recorder_format.hpp>
@@ -16,7 +17,7 @@ namespace whorl::detail {
 // What writes the flight recorder's ring. Recording is a store of 32 bytes and one of the count, so that
 // whoever reads the process, its core, or a dump that a signal handler made finds whole records only.
 // Thread: the loop's; dump() any, with what the others may have overwritten meanwhile.
-class Recorder {
+class Recorder : public Allocated<Recorder> {
   public:
     using Event = recorder::Event;
 

@@ -2,6 +2,7 @@
 // Floor: 4
 #include "loop/remote_state.hpp"
 
+#include "backend/run_seam.hpp"
 #include "loop/core.hpp"
 #include "loop/insight.hpp"
 
@@ -66,11 +67,12 @@ bool RemoteState::closed() const noexcept {
 
 Error LoopCore::remote_open() noexcept {
     if (remote != nullptr) return {};
-    const int event_fd = system.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    System& lasting = system_for(options);  // other threads use it, and longer than there is a loop
+    const int event_fd = lasting.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (event_fd < 0) return Error::from_errno(event_fd);
-    auto* state = new (std::nothrow) RemoteState(system, event_fd);
+    auto* state = new (std::nothrow) RemoteState(lasting, event_fd);
     if (state == nullptr) {
-        static_cast<void>(system.close(event_fd));
+        static_cast<void>(lasting.close(event_fd));
         return Error::from_errno(ENOMEM);
     }
     if (Error error = driver->watch_wake(event_fd)) {
@@ -95,6 +97,7 @@ void LoopCore::remote_close() noexcept {
         remote_taken->run(nullptr, remote_taken);
         remote_taken = next;
     }
+    if (run != nullptr) remote_drop_early();
     remote->drop_reference();
     remote = nullptr;
 }
@@ -102,8 +105,9 @@ void LoopCore::remote_close() noexcept {
 // About to wait: true when nothing has been posted. A post that comes later sees `sleeping` and wakes.
 bool LoopCore::remote_sleep() noexcept {
     remote->sleep.exchange(Sleep::sleeping, std::memory_order_seq_cst);
-    return remote->head.load(std::memory_order_seq_cst) == nullptr &&
-           !remote->stop.load(std::memory_order_seq_cst);
+    const bool nothing = remote->head.load(std::memory_order_seq_cst) == nullptr &&
+                         !remote->stop.load(std::memory_order_seq_cst);
+    return run == nullptr ? nothing : run->ask(RunAsk::remote_sleep, nothing ? 1 : 0) != 0;
 }
 
 void LoopCore::remote_awake() noexcept {
@@ -113,7 +117,9 @@ void LoopCore::remote_awake() noexcept {
 
 bool LoopCore::remote_pending() const noexcept {
     if (remote == nullptr) return false;
-    return remote_taken != nullptr || remote->head.load(std::memory_order_relaxed) != nullptr;
+    const bool some =
+        remote_taken != nullptr || remote->head.load(std::memory_order_relaxed) != nullptr;
+    return run == nullptr ? some : run->ask(RunAsk::remote_pending, some ? 1 : 0) != 0;
 }
 
 bool LoopCore::remote_asks() const noexcept {
@@ -132,11 +138,16 @@ void LoopCore::guest_sleep() noexcept {
 
 // Runs what had been posted when it began, within the turn's bound.
 void LoopCore::dispatch_remote() {
+    if (run != nullptr) return dispatch_remote_recorded();
     if (remote->stop.exchange(false, std::memory_order_acq_rel)) stopping = true;
     if (remote_taken == nullptr) {
         if (remote->head.load(std::memory_order_relaxed) == nullptr) return;
         remote_taken = reversed(remote->head.exchange(nullptr, std::memory_order_acquire));
     }
+    remote_run_taken();
+}
+
+void LoopCore::remote_run_taken() {
     for (std::uint32_t count = options.posts_per_turn; count > 0 && !stopping; --count) {
         RemotePost* post = remote_taken;
         if (post == nullptr) return;

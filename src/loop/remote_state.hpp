@@ -2,6 +2,7 @@
 // Floor: 4
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/atomic.hpp>
 #include "backend/system.hpp"
 
@@ -33,7 +34,7 @@ enum class Sleep : std::uint8_t { awake, sleeping, notified };
 // loop has taken the rest.
 //
 // test/interleave runs remote.cpp in every order of its steps, and with each of these orders weakened.
-struct RemoteState {
+struct RemoteState : Allocated<RemoteState> {
     RemoteState(System& owner, int fd) noexcept : system(owner), event_fd(fd) {}
 
     bool push(RemotePost* post) noexcept;

@@ -275,7 +275,7 @@ void SlowWatch::handler_begins(const HandlerRun& run, std::uint64_t time_ns) noe
     number_.store(none + 1, std::memory_order_relaxed);
 }
 
-void SlowWatch::handler_ends(std::uint64_t time_ns) noexcept {
+std::uint64_t SlowWatch::handler_ends(std::uint64_t time_ns) noexcept {
     const std::uint64_t number = number_.load(std::memory_order_relaxed);
     number_.store(number + 1, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -284,7 +284,7 @@ void SlowWatch::handler_ends(std::uint64_t time_ns) noexcept {
         recorder_->record(recorder::Event::stuck, kind_, time_ns, handle_,
                           static_cast<std::int64_t>(ran_ns / 1'000'000), place_);
     }
-    if (ran_ns < slow_ns_) return;
+    if (ran_ns < slow_ns_) return 0;
     ++slow_;
     if (recorder_ != nullptr) {
         recorder_->record(recorder::Event::slow, kind_, time_ns, handle_,
@@ -293,10 +293,11 @@ void SlowWatch::handler_ends(std::uint64_t time_ns) noexcept {
     if (reported_at_ns_ != 0 && time_ns - reported_at_ns_ < pause_ns_) {
         ++suppressed_;
         ++suppressed_since_;
-        return;
+        return ran_ns;
     }
     reported_at_ns_ = time_ns;
     tell_slow(ran_ns, sampled_number_ == number);
+    return ran_ns;
 }
 
 void SlowWatch::tell_slow(std::uint64_t ran_ns, bool sampled) noexcept {

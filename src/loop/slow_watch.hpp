@@ -2,6 +2,7 @@
 // Floor: 4
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/error.hpp>
 #include <whorl/loop_options.hpp>
 #include <whorl/result.hpp>
@@ -24,7 +25,7 @@ class Recorder;
 //
 // One is never freed, only used again: a signal that was on its way when its timer was deleted finds a
 // watch that does not have its generation, and does nothing.
-class SlowWatch {
+class SlowWatch : public Allocated<SlowWatch> {
   public:
     // Errors: EBUSY (the signal has a handler already), slots_exhausted (256 of a process), ENOMEM.
     static Result<SlowWatch*> create(const LoopOptions& options, Recorder* recorder) noexcept;
@@ -36,8 +37,8 @@ class SlowWatch {
     void give_back() noexcept;
 
     void handler_begins(const HandlerRun& run, std::uint64_t time_ns) noexcept;
-    // Reports it when it was slow.
-    void handler_ends(std::uint64_t time_ns) noexcept;
+    // Reports it when it was slow; returns how long it ran, and 0 when it was not.
+    std::uint64_t handler_ends(std::uint64_t time_ns) noexcept;
     void waits() noexcept { waiting_.store(true, std::memory_order_relaxed); }
     void works() noexcept {
         waiting_.store(false, std::memory_order_relaxed);

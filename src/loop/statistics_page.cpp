@@ -94,9 +94,8 @@ Result<std::uint32_t> StatisticsPage::find(int process, Place* places,
         char place[sizeof(Place::path)];
         std::snprintf(place, sizeof place, "/proc/%d/fd/%d", process, fd);
         Result<StatisticsPage> page = open(place);
-        LoopFigures figures;
-        if (!page || page->read(figures) || figures.process != own) continue;
-        found[pages++] = {figures.number, fd};
+        if (!page || page->process() != own) continue;
+        found[pages++] = {page->number(), fd};
     }
     ::closedir(directory);
     std::sort(found, found + pages,
@@ -174,22 +173,63 @@ StatisticsPage::~StatisticsPage() {
     if (layout_ != nullptr) ::munmap(layout_, sizeof(detail::PageLayout));
 }
 
-Error StatisticsPage::read(LoopFigures& figures) const noexcept {
-    std::uint64_t words[detail::figures_words];
+namespace {
+
+// False: it was written during each attempt.
+bool copy_words(const detail::Atomic<std::uint64_t>& sequence,
+                const detail::Atomic<std::uint64_t>* words, void* to,
+                std::uint32_t count) noexcept {
+    // What is thrown away never reaches the reader's copy.
+    std::uint64_t copy[std::max(detail::figures_words, detail::details_words)];
     for (int attempt = 0; attempt < copy_attempts; ++attempt) {
-        if (!detail::seqlock_copy(layout_->sequence, layout_->words, words,
-                                  detail::figures_words)) {
-            continue;
-        }
-        std::memcpy(&figures, words, sizeof figures);
-        clean(figures.name, sizeof figures.name);
-        clean(figures.backend, sizeof figures.backend);
-        figures.kinds_count = std::min<std::uint64_t>(figures.kinds_count, LoopFigures::kinds_max);
-        if (figures.state > LoopState::ended) figures.state = LoopState::running;
-        return {};
+        if (!detail::seqlock_copy(sequence, words, copy, count)) continue;
+        std::memcpy(to, copy, std::size_t{count} * 8);
+        return true;
     }
-    return Error::from_errno(EAGAIN);
+    return false;
 }
+
+void clean(SlowFigures& slow) noexcept {
+    clean(slow.file, sizeof slow.file);
+    clean(slow.kind, sizeof slow.kind);
+    clean(slow.handler, sizeof slow.handler);
+}
+
+void clean(HandleFigures& handle) noexcept {
+    clean(handle.kind, sizeof handle.kind);
+    clean(handle.state, sizeof handle.state);
+}
+
+}  // namespace
+
+Error StatisticsPage::read(LoopFigures& figures) const noexcept {
+    if (!copy_words(layout_->sequence, layout_->words, &figures, detail::figures_words)) {
+        return Error::from_errno(EAGAIN);
+    }
+    clean(figures.name, sizeof figures.name);
+    clean(figures.backend, sizeof figures.backend);
+    figures.kinds_count = std::min<std::uint64_t>(figures.kinds_count, LoopFigures::kinds_max);
+    if (figures.state > LoopState::ended) figures.state = LoopState::running;
+    return {};
+}
+
+Error StatisticsPage::read(LoopDetails& details) const noexcept {
+    if (!copy_words(layout_->details_sequence, layout_->details_words, &details,
+                    detail::details_words)) {
+        return Error::from_errno(EAGAIN);
+    }
+    details.slow_count = std::min<std::uint64_t>(details.slow_count, LoopDetails::slow_max);
+    for (SlowFigures& slow : details.slow) clean(slow);
+    for (std::uint32_t order = 0; order < handle_orders; ++order) {
+        std::uint64_t& count = details.handles_count[order];
+        count = std::min<std::uint64_t>(count, LoopDetails::handles_max);
+        for (HandleFigures& handle : details.handles[order]) clean(handle);
+    }
+    return {};
+}
+
+std::uint64_t StatisticsPage::process() const noexcept { return layout_->process; }
+std::uint64_t StatisticsPage::number() const noexcept { return layout_->number; }
 
 const char* StatisticsPage::kind_name(std::uint32_t kind) const noexcept {
     return kind < LoopFigures::kinds_max ? names_[kind] : "";

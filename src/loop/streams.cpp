@@ -20,8 +20,9 @@ void LoopCore::buffer_returned(void* context, PoolBlock& block) noexcept {
     --descriptor->buffers_out;
     if (descriptor->read_active == 0) return;
     OpRecord& stream = core.operations.at(descriptor->read_active);
+    if (stream.state != OpState::paused) return;
     const bool low = descriptor->buffers_out <= core.stream_share(stream) / 2;
-    if (stream.state == OpState::paused && fills_blocks(stream.kind) && low) {
+    if (fills_blocks(stream.kind) && low) {
         core.stream_list(stream);
         core.note_work();
     }

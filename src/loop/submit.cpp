@@ -53,7 +53,33 @@ bool may_go_on(const OpRecord& record) noexcept {
     }
 }
 
+inline void begin(OpRecord& record, OpKind kind, std::uint32_t descriptor) noexcept {
+    record.progress = 0;
+    record.extra = 0;
+    record.link_previous = 0;
+    record.descriptor = descriptor;
+    record.deadline = 0;
+    record.kind = kind;
+    record.state = OpState::ended;
+    record.flags = 0;
+}
+
 }  // namespace
+
+// What most submissions come to: claim() without what it has to ask for the others.
+Error LoopCore::claim_on(OpKind kind, std::uint64_t target, OpRecord*& claimed) noexcept {
+    check_thread();
+    if (draining) return Error::loop_closed;
+    Descriptor* descriptor = descriptor_find(target);
+    if (descriptor == nullptr) return Error::stale_handle;
+    OpRecord* record = operations.claim();
+    if (record == nullptr) return Error::slots_exhausted;
+    begin(*record, kind, static_cast<std::uint32_t>(target));
+    ++descriptor->operations;
+    ++alive;
+    claimed = record;
+    return {};
+}
 
 Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions* options,
                       OpRecord*& claimed) noexcept {
@@ -70,14 +96,7 @@ Error LoopCore::claim(OpKind kind, std::uint64_t target, const SubmitOptions* op
     if (kind == OpKind::work && works >= this->options.work_max) return Error::queue_full;
     OpRecord* record = operations.claim();
     if (record == nullptr) return Error::slots_exhausted;
-    record->kind = kind;
-    record->state = OpState::ended;
-    record->flags = 0;
-    record->progress = 0;
-    record->extra = 0;
-    record->link_previous = 0;
-    record->descriptor = 0;
-    record->deadline = 0;
+    begin(*record, kind, 0);
     if (options != nullptr) {
         if (Error error = claim_options(*record, *options)) {
             operations.release(record);
@@ -138,25 +157,19 @@ Error LoopCore::claim_deadline(OpRecord& record, const SubmitOptions& options) n
 Operation LoopCore::commit(OpRecord& record, Site site) noexcept {
     const Operation handle = Operation::from_value(handle_of(record));
     if (watched) committed(record, site);
-    // It follows another, or was decided, or armed, while it was being opened.
-    if (record.state != OpState::ended) return handle;
-    place(record);
+    // Else it follows another, or was decided, or armed, while it was being opened.
+    if (record.state == OpState::ended) place(record);
     return handle;
 }
 
-// To the backend, or behind those that have its side of the descriptor.
-void LoopCore::place(OpRecord& record) noexcept {
-    const Side side = side_of(record.kind);
-    if (side == Side::none) return list(record);
-    Descriptor& descriptor = descriptors.at(record.descriptor);
-    std::uint32_t& active = side == Side::read ? descriptor.read_active : descriptor.write_active;
-    if (active == 0) {
-        active = operations.index_of(&record);
-        return start(record);
-    }
+[[gnu::noinline]] void LoopCore::place_behind(OpRecord& record, OpList& queue) noexcept {
     record.state = OpState::queued;
-    OpList& queue = side == Side::read ? descriptor.read_queue : descriptor.write_queue;
     queue.push_back(operations, record);
+}
+
+[[gnu::noinline]] void LoopCore::release_with_deadline(OpRecord& record) noexcept {
+    deadline_release(record);
+    release_alone(record);
 }
 
 // Ends a record that the backend does not have; its handler runs in the next dispatch.

@@ -6,13 +6,16 @@
 // Timers and deadlines. A relative timer is only noted when it is armed and filed before the next
 // wait, with the one clock reading that the wait needs anyway: so it counts from a moment after the
 // call, never from a clock that a slow handler has made stale, and arming reads no clock.
+//
+// A timer that is moved is noted as well, and stays in the wheel where it is until then: most moves are
+// a connection's timeout that is pushed later, and filing it is one store while it stays in its slot.
+// If its old deadline comes first, the wheel gives it back and nothing fires.
 
 namespace whorl::detail {
 
 namespace {
 
-constexpr std::uint16_t timer_burst = 1 << 9;
-constexpr std::uint16_t timer_delay = 1 << 10;
+std::uint64_t refused(Error error) noexcept { return static_cast<std::uint32_t>(error.value()); }
 
 std::int64_t add_ns(std::int64_t a, std::int64_t b) noexcept {
     std::int64_t sum = 0;
@@ -21,86 +24,102 @@ std::int64_t add_ns(std::int64_t a, std::int64_t b) noexcept {
 
 }  // namespace
 
-Expired expired_of(OpRecord&, const Delivery& delivery) noexcept {
-    Expired expired;
-    expired.timer = Timer::from_value(delivery.handle);
-    expired.deadline = Instant(Nanoseconds(delivery.time_ns));
-    expired.missed = delivery.bytes;
-    return expired;
-}
-
-Timer LoopCore::timer_commit(OpRecord& record, std::int64_t time, std::int64_t interval,
-                             bool relative, Missed missed, Site site) noexcept {
+// What claim() and commit() do for other operations, as far as a timer needs it.
+inline ArmedTimer LoopCore::timer_arm(Thunk thunk, std::int64_t time, std::int64_t interval,
+                                      std::uint16_t flags, Site site) noexcept {
+    check_thread();
+    if (draining) return {nullptr, refused(Error::loop_closed)};
+    OpRecord* claimed = operations.claim();
+    if (claimed == nullptr) return {nullptr, refused(Error::slots_exhausted)};
+    OpRecord& record = *claimed;
+    record.thunk = thunk;
     record.progress = static_cast<std::uint64_t>(interval);
-    if (missed == Missed::burst) record.flags |= timer_burst;
-    if (missed == Missed::delay) record.flags |= timer_delay;
+    record.descriptor = 0;
+    record.deadline = 0;
+    record.kind = OpKind::timer;
     record.state = OpState::armed;
+    record.flags = flags;
     record.store(TimerNode{});
     record.as<TimerNode>().user = operations.index_of(&record);
-    if (relative) {
+    ++alive;
+    if ((flags & op_unfiled) != 0) {
         record.extra = static_cast<std::uint64_t>(time > 0 ? time : 0);
-        record.flags |= op_unfiled;
         unfiled.push_back(operations, record);
     } else {
         timer_file(record, time);
     }
     if (watched) committed(record, site);
-    return Timer::from_value(handle_of(record));
+    return {&record, handle_of(record)};
 }
 
-OpRecord* LoopCore::timer_find(std::uint64_t handle) noexcept {
-    check_thread();
-    OpRecord* record = operations.find(handle);
+void LoopCore::timer_release(OpRecord& record) noexcept {
+    WHORL_ASSERT(alive > 0 && record.descriptor == 0 && record.deadline == 0);
+    --alive;
+    record.state = OpState::ended;
+    operations.release(&record);
+}
+
+namespace {
+
+// The live timer that the handle names; null when there is none, and for one that was cancelled in its own
+// handler, which is still running.
+inline OpRecord* find_timer(LoopCore& core, std::uint64_t handle) noexcept {
+    core.check_thread();
+    OpRecord* record = core.operations.find(handle);
     if (record == nullptr || record->kind != OpKind::timer) return nullptr;
     return (record->flags & op_late_free) != 0 ? nullptr : record;
 }
 
+}  // namespace
+
+OpRecord* LoopCore::timer_find(std::uint64_t handle) noexcept { return find_timer(*this, handle); }
+
 bool LoopCore::timer_cancel(std::uint64_t handle) noexcept {
-    OpRecord* record = timer_find(handle);
-    if (insight != nullptr && record != nullptr) insight->cancel_asked(*record);
+    OpRecord* record = find_timer(*this, handle);
     if (record == nullptr) return false;
+    if (insight != nullptr) insight->cancel_asked(*record);
     timer_unfile(*record);
     if (executing == operations.index_of(record)) {
         record->flags |= op_late_free;
         return true;
     }
     drop_handler(*record);
-    release(*record);
+    timer_release(*record);
     return true;
 }
 
-Error LoopCore::timer_move(std::uint64_t handle, Nanoseconds delay) noexcept {
-    OpRecord* record = timer_find(handle);
+inline Error LoopCore::timer_move(std::uint64_t handle, Nanoseconds delay) noexcept {
+    OpRecord* record = find_timer(*this, handle);
     if (record == nullptr) return Error::stale_handle;
-    const std::int64_t delay_ns = delay.count() > 0 ? delay.count() : 0;
     if ((record->flags & op_unfiled) == 0) {
-        wheel.remove(record->as<TimerNode>());
         record->flags |= op_unfiled;
         unfiled.push_back(operations, *record);
     }
-    record->extra = static_cast<std::uint64_t>(delay_ns);
+    record->extra = static_cast<std::uint64_t>(delay.count() > 0 ? delay.count() : 0);
     note_work();
     return {};
 }
 
-void LoopCore::timer_file(OpRecord& record, std::int64_t deadline_ns) noexcept {
+inline void LoopCore::timer_file(OpRecord& record, std::int64_t deadline_ns) noexcept {
+    TimerNode& node = record.as<TimerNode>();
+    record.extra = static_cast<std::uint64_t>(deadline_ns);
+    if (TimerWheel::is_linked(node)) return wheel.move(node, tick_at_or_after(deadline_ns));
     if (wheel.size() == 0) {  // an empty wheel is not kept up to date: catch up, at no cost
         static_cast<void>(wheel.expire_one(tick_before(clock().time_since_epoch().count())));
     }
-    record.extra = static_cast<std::uint64_t>(deadline_ns);
-    wheel.insert(record.as<TimerNode>(), tick_at_or_after(deadline_ns));
+    wheel.insert(node, tick_at_or_after(deadline_ns));
 }
 
-void LoopCore::timer_unfile(OpRecord& record) noexcept {
+inline void LoopCore::timer_unfile(OpRecord& record) noexcept {
     if ((record.flags & op_unfiled) != 0) {
         unfiled.remove(operations, record);
         record.flags &= static_cast<std::uint16_t>(~op_unfiled);
-    } else {
-        wheel.remove(record.as<TimerNode>());
+        if (!TimerWheel::is_linked(record.as<TimerNode>())) return;  // otherwise it was moved
     }
+    wheel.remove(record.as<TimerNode>());
 }
 
-// Files what was armed since the last turn, counting from now. A deadline that has passed already ends
+// Files what was armed or moved since the last turn, counting from now. A deadline that has passed already ends
 // its operation before the backend sees it.
 void LoopCore::timers_file() noexcept {
     const std::int64_t now_ns = clock().time_since_epoch().count();
@@ -117,10 +136,22 @@ void LoopCore::timers_file() noexcept {
     }
 }
 
-void LoopCore::timer_expire(TimerNode& node) {
-    OpRecord& record = operations.at(node.user);
+void LoopCore::dispatch_timers() {
+    const std::uint64_t tick = tick_before(clock().time_since_epoch().count());
+    std::uint32_t budget = options.timers_per_turn;
+    while (budget-- > 0 && !stopping) {
+        TimerNode* node = wheel.expire_one(tick);
+        if (node == nullptr) return;
+        timer_expire(operations.at(node->user));
+    }
+}
+
+inline void LoopCore::timer_expire(OpRecord& record) {
     switch (record.kind) {
         case OpKind::timer:
+            if ((record.flags & op_unfiled) != 0) return;  // moved: it is filed with the next turn
+            ++statistics.timers_fired;
+            if (record.progress != 0) return timer_fire_periodic(record);
             return timer_fire(record);
         case OpKind::deadline:
             return deadline_expire(record);
@@ -131,9 +162,7 @@ void LoopCore::timer_expire(TimerNode& node) {
     }
 }
 
-void LoopCore::timer_fire(OpRecord& record) {
-    ++statistics.timers_fired;
-    if (record.progress != 0) return timer_fire_periodic(record);
+inline void LoopCore::timer_fire(OpRecord& record) {
     Delivery delivery;
     delivery.handle = handle_of(record);
     delivery.time_ns = static_cast<std::int64_t>(record.extra);
@@ -149,8 +178,8 @@ void LoopCore::timer_fire_periodic(OpRecord& record) {
     Delivery delivery;
     delivery.time_ns = due;
     std::int64_t next = add_ns(due, interval);
-    if (next <= now_ns && (record.flags & timer_burst) == 0) {
-        if ((record.flags & timer_delay) != 0) {
+    if (next <= now_ns && (record.flags & op_burst) == 0) {
+        if ((record.flags & op_delay) != 0) {
             next = add_ns(now_ns, interval);
         } else {
             const std::int64_t missed = (now_ns - due) / interval;
@@ -188,3 +217,25 @@ void LoopCore::deadline_release(OpRecord& record) noexcept {
 }
 
 }  // namespace whorl::detail
+
+namespace whorl {
+
+detail::ArmedTimer Loop::claim_timer(detail::Thunk thunk, std::int64_t time, std::int64_t interval,
+                                     std::uint16_t flags, Site site) noexcept {
+    return core_->timer_arm(thunk, time, interval, flags, site);
+}
+void Loop::release_timer(detail::OpRecord& record) noexcept { core_->timer_release(record); }
+bool Loop::cancel(Timer timer) noexcept { return core_->timer_cancel(timer.value()); }
+Error Loop::move(Timer timer, Nanoseconds delay) noexcept {
+    return core_->timer_move(timer.value(), delay);
+}
+
+Result<Instant> Loop::deadline(Timer timer) const noexcept {
+    const detail::OpRecord* record = core_->timer_find(timer.value());
+    if (record == nullptr) return Error::stale_handle;
+    const Nanoseconds time(static_cast<std::int64_t>(record->extra));
+    if ((record->flags & detail::op_unfiled) != 0) return add_saturating(core_->system.now(), time);
+    return Instant(time);
+}
+
+}  // namespace whorl

@@ -15,7 +15,8 @@ namespace whorl::detail {
 
 namespace {
 
-// Timers of crowded slots that are sorted ahead in each turn, so that no single turn pays for a slot.
+// Timers of crowded slots that are sorted ahead by each turn that would sleep, so that no single turn pays
+// for a slot. Turns that do not sleep do their share of it as time passes (timer_wheel.hpp).
 constexpr std::uint32_t prepare_budget = 256;
 
 // A loop that looks for completions makes a system call this often although the backend sees no need.
@@ -35,13 +36,21 @@ struct InTurn {
     LoopCore& core;
     explicit InTurn(LoopCore& owner) noexcept : core(owner) {
         core.in_turn = true;
-        if (core.insight != nullptr) core.insight->turn_begins();
-        if (core.meter != nullptr) core.meter->turn_begins();
+        if (core.watched) begins();
     }
     InTurn(const InTurn&) = delete;
     InTurn& operator=(const InTurn&) = delete;
     ~InTurn() {
         core.in_turn = false;
+        if (core.watched) ends();
+    }
+
+  private:
+    [[gnu::noinline]] void begins() noexcept {
+        if (core.insight != nullptr) core.insight->turn_begins();
+        if (core.meter != nullptr) core.meter->turn_begins();
+    }
+    [[gnu::noinline]] void ends() noexcept {
         if (core.insight != nullptr) core.insight->turn_ends();
         if (core.meter != nullptr) core.meter->turn_ends(core);
         if (core.guest) core.guest_sleep();
@@ -74,20 +83,29 @@ Error LoopCore::turn_wait(Nanoseconds wait_max) noexcept {
         now = system.now();
         now_read = true;
         timers_file();
-        wheel.prepare(prepare_budget);
     }
     if (!starved.empty()) resume_starved();
     Nanoseconds timeout = wait_max;
     if (work_is_ready() || stopping) timeout = Nanoseconds::zero();
-    else if (wheel.size() != 0) timeout = timer_timeout(wait_max);
+    else if (wheel.size() != 0 && (guest || wait_max != Nanoseconds::zero())) {
+        wheel.prepare(prepare_budget);
+        timeout = timer_timeout(wait_max);
+    }
     batch.count = 0;
     batch.taken = 0;
     if (meter != nullptr) meter->wait_begins(*this, timeout != Nanoseconds::zero());
-    const bool spins = options.busy_poll != Nanoseconds::zero() && options.world == nullptr;
-    if (spins && !guest && timeout != Nanoseconds::zero()) {
-        const Error error = turn_spin(timeout);
-        if (error || batch.count != 0) return turn_collected(error);
-    }
+    if (spins && !guest && timeout != Nanoseconds::zero()) return turn_spinning(timeout, wait_max);
+    return turn_sleep(timeout, wait_max);
+}
+
+[[gnu::noinline]] Error LoopCore::turn_spinning(Nanoseconds timeout,
+                                                Nanoseconds wait_max) noexcept {
+    const Error error = turn_spin(timeout);
+    if (error || batch.count != 0) return turn_collected(error);
+    return turn_sleep(timeout, wait_max);
+}
+
+inline Error LoopCore::turn_sleep(Nanoseconds timeout, Nanoseconds wait_max) noexcept {
     const bool sleeps = remote != nullptr && timeout != Nanoseconds::zero();
     if (sleeps && !remote_sleep()) timeout = Nanoseconds::zero();
     // Work made by work, such as a chain of posts, does not pay for looking at the kernel in every turn.
@@ -107,7 +125,9 @@ Error LoopCore::turn_collected(Error error) noexcept {
     now_read = false;
     if (meter != nullptr) meter->wait_ends(batch.count);
     statistics.completions += batch.count;
-    statistics.completions_batch_high = std::max(statistics.completions_batch_high, batch.count);
+    if (batch.count > statistics.completions_batch_high) {
+        statistics.completions_batch_high = batch.count;
+    }
     return error;
 }
 

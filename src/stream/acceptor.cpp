@@ -2,6 +2,8 @@
 // Floor: 6
 #include <whorl/acceptor.hpp>
 
+#include <whorl/allocated.hpp>
+
 #include "stream/stream_state.hpp"
 
 #include <new>
@@ -28,7 +30,7 @@ Address host_of(Address address) noexcept {
 }  // namespace
 
 struct AcceptorState final : Acceptor, HubEntry, StreamOwner {
-    struct Waiting {
+    struct Waiting : Allocated<Waiting> {
         Waiting* next;
         Socket socket;
     };
@@ -91,7 +93,7 @@ AcceptorState::~AcceptorState() {
         while (buckets[index].pop_front() != nullptr) {
         }
     }
-    delete[] buckets;
+    drop_array(buckets);
     if (done.object != nullptr) done.destroy(done.object);
     if (make.object != nullptr && owned) make.destroy(make.object);
 }
@@ -141,7 +143,7 @@ void AcceptorState::on_accept(AcceptStream::Done event) {
 }
 
 void AcceptorState::wait(Socket socket) noexcept {
-    auto* waiting = new (std::nothrow) Waiting{nullptr, socket};
+    auto* waiting = new (std::nothrow) Waiting{{}, nullptr, socket};
     if (waiting == nullptr) {
         ++statistics.refused;
         static_cast<void>(loop().close(socket));
@@ -222,7 +224,7 @@ bool AcceptorState::peer_may(const Address& host) noexcept {
 // Twice as many buckets. Without memory there are fewer than streams, and a look-up takes longer.
 void AcceptorState::grow() noexcept {
     const std::uint32_t count = bucket_count == 0 ? buckets_first : bucket_count * 2;
-    List* const grown = new (std::nothrow) List[count];
+    List* const grown = make_array<List>(count);
     if (grown == nullptr) return;
     for (std::uint32_t index = 0; index < bucket_count; ++index) {
         while (ListNode* node = buckets[index].pop_front()) {
@@ -230,7 +232,7 @@ void AcceptorState::grow() noexcept {
             grown[peer.hash() & (count - 1)].push_back(*node);
         }
     }
-    delete[] buckets;
+    drop_array(buckets);
     buckets = grown;
     bucket_count = count;
 }

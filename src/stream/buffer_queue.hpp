@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/buffer.hpp>
 
@@ -17,7 +18,7 @@ class BufferQueue {
     BufferQueue() noexcept = default;
     BufferQueue(const BufferQueue&) = delete;
     BufferQueue& operator=(const BufferQueue&) = delete;
-    ~BufferQueue() { delete[] ring_; }
+    ~BufferQueue() { drop_array(ring_); }
 
     bool empty() const noexcept { return count_ == 0; }
     std::uint32_t count() const noexcept { return count_; }
@@ -62,10 +63,10 @@ class BufferQueue {
         constexpr std::uint32_t room_first = 4;
         if (room_ > UINT32_MAX / 2) return false;
         const std::uint32_t room = room_ == 0 ? room_first : room_ * 2;
-        auto* ring = new (std::nothrow) Buffer[room];
+        auto* ring = make_array<Buffer>(room);
         if (ring == nullptr) return false;
         for (std::uint32_t index = 0; index < count_; ++index) ring[index] = std::move(at(index));
-        delete[] ring_;
+        drop_array(ring_);
         ring_ = ring;
         room_ = room;
         head_ = 0;

@@ -2,6 +2,8 @@
 // Floor: 6
 #include <whorl/connection_pool.hpp>
 
+#include <whorl/allocated.hpp>
+
 #include "stream/stream_state.hpp"
 
 #include <algorithm>
@@ -24,7 +26,7 @@ namespace whorl::detail {
 namespace {
 
 // What a waiting operation holds: in the end, its stream.
-struct PoolTicket final : Carried, ListNode {
+struct PoolTicket final : Carried, ListNode, Allocated<PoolTicket> {
     PoolTicket() noexcept : Carried{nullptr, &drop_ticket} {}
     PoolTicket(const PoolTicket&) = delete;
     PoolTicket& operator=(const PoolTicket&) = delete;
@@ -40,7 +42,7 @@ struct PoolTicket final : Carried, ListNode {
 struct PoolHost;
 
 // A connection that is being made. The connector's handler owns it.
-struct PoolAttempt : ListNode {
+struct PoolAttempt : ListNode, Allocated<PoolAttempt> {
     explicit PoolAttempt(PoolHost& of) noexcept;
     PoolAttempt(const PoolAttempt&) = delete;
     PoolAttempt& operator=(const PoolAttempt&) = delete;
@@ -49,7 +51,7 @@ struct PoolAttempt : ListNode {
     Connector* connector = nullptr;
 };
 
-struct PoolHost final : ListNode, StreamOwner {
+struct PoolHost final : ListNode, StreamOwner, Allocated<PoolHost> {
     PoolHost(PoolState& of, std::uint16_t number, Buffer&& text) noexcept
         : pool(&of), port(number), memory(std::move(text)), queue(&one_left, this) {
         blocked.host = this;
@@ -86,7 +88,7 @@ struct Kept {
 
 }  // namespace
 
-struct PoolState {
+struct PoolState : Allocated<PoolState> {
     PoolState(Loop& at, const PoolOptions& given) noexcept : loop(&at), options(given) {}
     PoolState(const PoolState&) = delete;
     PoolState& operator=(const PoolState&) = delete;

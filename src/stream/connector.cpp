@@ -2,6 +2,8 @@
 // Floor: 6
 #include <whorl/connector.hpp>
 
+#include <whorl/allocated.hpp>
+
 #include "stream/hub.hpp"
 
 #include <algorithm>
@@ -57,7 +59,7 @@ struct ConnectorState final : Connector, HubEntry {
 };
 
 ConnectorState::~ConnectorState() {
-    delete[] attempts;
+    drop_array(attempts);
     if (done.object != nullptr) done.destroy(done.object);
 }
 
@@ -79,7 +81,7 @@ void ConnectorState::sort(const Address* addresses) noexcept {
 }
 
 Error ConnectorState::take(const Address* addresses, std::size_t number) noexcept {
-    attempts = new (std::nothrow) Attempt[number];
+    attempts = make_array<Attempt>(number);
     if (attempts == nullptr) return Error::from_errno(ENOMEM);
     count = number;
     sort(addresses);

@@ -4,6 +4,7 @@
 
 #include "stream/buffer_queue.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/buffer.hpp>
 #include <whorl/bytes.hpp>
 #include <whorl/error.hpp>
@@ -25,7 +26,7 @@ namespace detail {
 // Invariants:
 //   1. `ready` becomes true once and stays so. Before it nothing is sealed.
 //   2. After an error, and after end() for what is sealed, it is not called again.
-struct StreamFilter {
+struct StreamFilter : Allocated<StreamFilter> {
     explicit StreamFilter(Loop& its_loop) noexcept : loop(&its_loop) {}
     StreamFilter(const StreamFilter&) = delete;
     StreamFilter& operator=(const StreamFilter&) = delete;

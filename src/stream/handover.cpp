@@ -4,6 +4,7 @@
 
 #include "stream/stream_state.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/buffer_pool.hpp>
 #include <whorl/socket.hpp>
 
@@ -21,7 +22,7 @@ namespace whorl {
 namespace detail {
 
 // What a stream is between two loops.
-struct DetachedState {
+struct DetachedState : Allocated<DetachedState> {
     System* system = nullptr;
     int number = -1;
     StreamOptions options;

@@ -4,6 +4,7 @@
 
 #include "loop/core.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/list.hpp>
 #include <whorl/stream.hpp>
 
@@ -23,7 +24,7 @@ namespace whorl::detail {
 
 struct StreamHub;
 
-struct HubEntry {
+struct HubEntry : Allocated<HubEntry> {
     struct Link : ListNode {
         explicit Link(HubEntry& entry) noexcept : owner(&entry) {}
         HubEntry* owner;

@@ -2,6 +2,7 @@
 // Floor: 6
 #include <whorl/relay.hpp>
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/protocol.hpp>
 
@@ -14,7 +15,7 @@ namespace whorl::detail {
 namespace {
 
 // What the two sides share; it goes with the second of them.
-struct RelayState {
+struct RelayState : Allocated<RelayState> {
     Stream* streams[2] = {nullptr, nullptr};  // null: closed
     Relayed result;
     RelayDone done;
@@ -76,12 +77,12 @@ namespace {
 // Gives both streams their new protocols, or neither.
 Error join(Stream& one, Stream& other, const RelayDone& done) noexcept {
     auto* state = new (std::nothrow) RelayState;
-    void* const room_one = ::operator new(sizeof(Box), std::nothrow);
-    void* const room_other = ::operator new(sizeof(Box), std::nothrow);
+    void* const room_one = object_take(sizeof(Box), alignof(Box));
+    void* const room_other = object_take(sizeof(Box), alignof(Box));
     if (state == nullptr || room_one == nullptr || room_other == nullptr) {
         delete state;
-        ::operator delete(room_one);
-        ::operator delete(room_other);
+        object_give(room_one, sizeof(Box), alignof(Box));
+        object_give(room_other, sizeof(Box), alignof(Box));
         return Error::from_errno(ENOMEM);
     }
     state->streams[0] = &one;

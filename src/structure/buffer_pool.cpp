@@ -2,8 +2,9 @@
 // Floor: 2
 #include <whorl/buffer_pool.hpp>
 
-#include "base/electric.hpp"
-#include "base/guard.hpp"
+#include <whorl/allocated.hpp>
+
+#include "structure/pool_block.hpp"
 
 #include <sys/mman.h>
 
@@ -34,16 +35,6 @@ Layout layout_of(std::size_t block_bytes) noexcept {
     }
 }
 
-// A block is handed out, or has come home.
-void block_open(const PoolBlock& block) noexcept {
-    if constexpr (detail::electric) detail::electric_open(block.base, block.capacity);
-    detail::unguard(block.base, block.capacity);
-}
-void block_shut(const PoolBlock& block) noexcept {
-    detail::guard(block.base, block.capacity);
-    if constexpr (detail::electric) detail::electric_shut(block.base, block.capacity);
-}
-
 }  // namespace
 
 struct BufferPool::Chunk {
@@ -52,7 +43,11 @@ struct BufferPool::Chunk {
     std::size_t bytes;
     std::uint32_t number;
     std::uint32_t count;
-    PoolBlock blocks[chunk_blocks_max];  // only `count` of them are used and touched
+    PoolBlock blocks[chunk_blocks_max];  // only `count` of them are there
+
+    static constexpr std::size_t bytes_with(std::uint32_t blocks_there) noexcept {
+        return sizeof(Chunk) - sizeof(PoolBlock) * (chunk_blocks_max - blocks_there);
+    }
 };
 
 BufferPool* BufferPool::create(std::size_t bytes_max) noexcept {
@@ -66,7 +61,7 @@ BufferPool::~BufferPool() {
         chunks_ = chunk->next;
         detail::unguard(chunk->memory, chunk->bytes);  // somebody else's next
         munmap(chunk->memory, chunk->bytes);
-        ::operator delete(chunk);
+        detail::object_give(chunk, Chunk::bytes_with(chunk->count), alignof(Chunk));
     }
 }
 
@@ -92,15 +87,7 @@ PoolBlock* BufferPool::take(std::uint32_t size_class) noexcept {
         while (from < class_count && free_[from] == nullptr) ++from;
         if (from == class_count) return nullptr;
     }
-    PoolBlock* block = free_[from];
-    free_[from] = block->next;
-    if (detail::electric && free_[from] == nullptr) free_last_[from] = nullptr;
-    block->next = nullptr;
-    block_open(*block);
-    block->tag = 0;
-    block->references = 1;
-    if (++blocks_out_ > blocks_out_high_) blocks_out_high_ = blocks_out_;
-    return block;
+    return hand_out(from);
 }
 
 Buffer BufferPool::get(std::size_t capacity) noexcept {
@@ -140,7 +127,7 @@ void BufferPool::release(BufferOwner* owner) noexcept {
     // A pool buffer dropped on another thread would corrupt the free list: copy it, or post it home.
     WHORL_ASSERT(pool->thread_ == 0 || pool->thread_ == detail::thread_token());
     WHORL_ASSERT(pool->blocks_out_ > 0);
-    block_shut(*block);
+    detail::block_shut(*block);
     PoolBlock*& first = pool->free_[block->size_class];
     PoolBlock*& last = pool->free_last_[block->size_class];
     // Electric mode uses it again as late as possible: until then a late write is seen.
@@ -153,7 +140,7 @@ void BufferPool::release(BufferOwner* owner) noexcept {
     if constexpr (detail::electric) last = block;
     --pool->blocks_out_;
     pool->refused_ = false;
-    if (pool->returned_ != nullptr) pool->returned_(pool->returned_context_, *block);
+    if (pool->returned_ != nullptr) return pool->returned_(pool->returned_context_, *block);
     if (pool->closed_ && pool->blocks_out_ == 0) delete pool;
 }
 
@@ -163,15 +150,15 @@ bool BufferPool::grow(std::uint32_t size_class) noexcept {
     const std::size_t size = class_size[size_class];
     const Layout layout = layout_of(size);
     const auto count = static_cast<std::uint32_t>(bytes / size);
-    const std::size_t header = sizeof(Chunk) - sizeof(PoolBlock) * (chunk_blocks_max - count);
+    const std::size_t header = Chunk::bytes_with(count);
     refused_ = true;
-    auto* chunk = static_cast<Chunk*>(::operator new(header, std::nothrow));
+    auto* chunk = static_cast<Chunk*>(detail::object_take(header, alignof(Chunk)));
     if (chunk == nullptr) return false;
     const std::size_t mapped = count * layout.stride;
     const int access = detail::electric ? PROT_NONE : PROT_READ | PROT_WRITE;
     void* memory = mmap(nullptr, mapped, access, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
-        ::operator delete(chunk);
+        detail::object_give(chunk, header, alignof(Chunk));
         return false;
     }
     refused_ = false;

@@ -2,6 +2,8 @@
 // Floor: 2
 #include <whorl/histogram.hpp>
 
+#include <whorl/allocated.hpp>
+
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
@@ -36,7 +38,7 @@ std::uint32_t Histogram::buckets_of(const HistogramOptions& options) noexcept {
 Result<Histogram> Histogram::create(const HistogramOptions& options) noexcept {
     const std::uint32_t buckets = buckets_of(options);
     if (buckets == 0) return Error::invalid_argument;
-    auto* counts = new (std::nothrow) std::uint64_t[buckets]();
+    auto* counts = detail::make_zeros<std::uint64_t>(buckets);
     if (counts == nullptr) return Error::from_errno(ENOMEM);
     return Histogram(counts, options, buckets);
 }
@@ -48,7 +50,7 @@ Histogram::Histogram(Histogram&& other) noexcept
 
 Histogram& Histogram::operator=(Histogram&& other) noexcept {
     if (this == &other) return *this;
-    delete[] counts_;
+    detail::drop_array(counts_);
     counts_ = std::exchange(other.counts_, nullptr);
     highest_ = other.highest_;
     count_ = other.count_;
@@ -60,7 +62,7 @@ Histogram& Histogram::operator=(Histogram&& other) noexcept {
     return *this;
 }
 
-Histogram::~Histogram() { delete[] counts_; }
+Histogram::~Histogram() { detail::drop_array(counts_); }
 
 void Histogram::record_in(std::uint32_t bucket, std::uint64_t times) noexcept {
     WHORL_ASSERT(bucket < buckets_);

@@ -2,6 +2,7 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/tls.hpp>
 
 #include <openssl/ssl.h>
@@ -12,7 +13,7 @@
 namespace whorl::tls::detail {
 
 // An SSL_CTX and what its callbacks need. Shared by Contexts, layers and connections, in any thread.
-struct ContextState {
+struct ContextState : whorl::detail::Allocated<ContextState> {
     ~ContextState() { SSL_CTX_free(ssl); }
 
     std::atomic<std::uint32_t> references{1};

@@ -2,6 +2,8 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/allocated.hpp>
+
 #include "stream/filter.hpp"
 #include "tls/context.hpp"
 
@@ -14,14 +16,14 @@ namespace whorl::tls::detail {
 
 constexpr std::size_t name_max = 253;  // RFC 1035, as text
 
-struct Name {
+struct Name : whorl::detail::Allocated<Name> {
     Name* next = nullptr;
     ContextState* context = nullptr;
     std::size_t size = 0;
     char text[name_max] = {};  // in lower case
 };
 
-struct ServerState final : StreamLayer {
+struct ServerState final : StreamLayer, whorl::detail::Allocated<ServerState> {
     virtual ~ServerState();
     Result<whorl::detail::StreamFilter*> make(Loop& loop) noexcept override;
     Error use(std::string_view name, ContextState* with) noexcept;
@@ -34,7 +36,7 @@ struct ServerState final : StreamLayer {
     Name* names = nullptr;
 };
 
-struct ClientState final : StreamLayer {
+struct ClientState final : StreamLayer, whorl::detail::Allocated<ClientState> {
     virtual ~ClientState();
     Result<whorl::detail::StreamFilter*> make(Loop& loop) noexcept override;
     bool aim(SSL& ssl) noexcept;

@@ -150,7 +150,7 @@ class NoLayer final : public StreamLayer {
             void end() noexcept override {}
             const void* kind() const noexcept override { return nullptr; }
         };
-        detail::StreamFilter* const made = new Silent(loop);
+        detail::StreamFilter* const made = new (std::nothrow) Silent(loop);
         return made;
     }
 };

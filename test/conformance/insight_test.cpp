@@ -15,7 +15,8 @@ namespace {
 class InsightSeam : public TcpTools {
   protected:
     Loop make_seen() {
-        return make_loop([](LoopOptions& options) { options.insight = true; });
+        // Handlers are looked at only when somebody wants their times.
+        return make_loop([](LoopOptions& options) { options.operation_latency = true; });
     }
     static const detail::HandlerRun& running(Loop& loop) { return *loop.core().insight->running; }
     static void expect_here(const Site& site, std::uint32_t line) {

@@ -292,12 +292,15 @@ TEST_P(StatisticsPageReal, what_is_no_page_is_refused) {
         ASSERT_TRUE(page);
         LoopFigures figures;
         EXPECT_EQ(page->read(figures).value(), EAGAIN) << "an odd number: it is being written";
+        LoopDetails details;
+        EXPECT_EQ(page->read(details).value(), EAGAIN);
         EXPECT_EQ(std::strlen(page->kind_name(0)), 23u);
         EXPECT_EQ(page->kind_name(0)[0], '_');
         EXPECT_STREQ(page->kind_name(UINT32_MAX), "");
     }
-    const std::size_t sequence = 16 + 24 * std::size_t{LoopFigures::kinds_max};
+    const std::size_t sequence = 32 + 24 * std::size_t{LoopFigures::kinds_max};
     wrong[sequence] = 2;
+    wrong[sequence + 8 + sizeof(LoopFigures)] = 2;
     {
         const Result<StatisticsPage> page = open_with(wrong);
         ASSERT_TRUE(page);
@@ -305,6 +308,12 @@ TEST_P(StatisticsPageReal, what_is_no_page_is_refused) {
         EXPECT_EQ(figures->kinds_count, LoopFigures::kinds_max);
         EXPECT_EQ(figures->state, LoopState::running);
         EXPECT_EQ(std::string(figures->name), std::string(31, '?'));
+        LoopDetails details;
+        EXPECT_FALSE(page->read(details));
+        EXPECT_EQ(details.slow_count, std::uint64_t{LoopDetails::slow_max});
+        EXPECT_EQ(std::strlen(details.slow[LoopDetails::slow_max - 1].handler), 127u);
+        EXPECT_EQ(details.handles_count[0], std::uint64_t{LoopDetails::handles_max});
+        EXPECT_EQ(std::string(details.handles[3][0].kind), std::string(15, '?'));
     }
     EXPECT_EQ(::close(copy), 0);
     EXPECT_EQ(::unlink(path), 0);

@@ -74,7 +74,7 @@ class ToyLayer final : public StreamLayer {
   public:
     Result<detail::StreamFilter*> make(Loop& loop) noexcept override {
         if (refuse) return refuse;
-        return static_cast<detail::StreamFilter*>(new ToyFilter(loop, bound));
+        return static_cast<detail::StreamFilter*>(new (std::nothrow) ToyFilter(loop, bound));
     }
     Error refuse;
     Nanoseconds bound = 30s;

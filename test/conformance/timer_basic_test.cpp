@@ -221,6 +221,61 @@ TEST_P(TimerBasic, moves_later_and_sooner_and_keeps_its_handle) {
     expect_clean(loop);
 }
 
+// A timer that is moved stays in the wheel until the next turn, by its old deadline.
+TEST_P(TimerBasic, moved_when_it_is_already_due_it_does_not_fire) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    const Instant begin = os::now();
+    int calls = 0;
+    std::vector<Timer> moved;
+    Instant earliest{};
+    ASSERT_TRUE(loop.at(begin - 3ms, [&](Loop& inner, Expired) {
+        for (const Timer timer : moved) EXPECT_FALSE(inner.move(timer, 1h));
+        EXPECT_TRUE(inner.cancel(moved[1]));
+        EXPECT_GE(inner.deadline(moved[0]).value(), begin + 1h);
+    }));
+    for (int index = 0; index < 3; ++index) {
+        Result<Timer> timer = loop.at(begin - 2ms, [&](Loop&, Expired expired) {
+            ++calls;
+            EXPECT_GE(expired.deadline, earliest);
+        });
+        ASSERT_TRUE(timer);
+        moved.push_back(*timer);
+    }
+    EXPECT_FALSE(loop.poll());
+    EXPECT_FALSE(loop.poll());
+    EXPECT_EQ(calls, 0);
+    EXPECT_EQ(loop.statistics().timers_fired, 1u);
+    EXPECT_EQ(loop.statistics().operations, 2u);
+    EXPECT_FALSE(loop.cancel(moved[1]));
+    EXPECT_GE(loop.deadline(moved[0]).value(), begin + 1h);
+    earliest = os::now() + 1ms;
+    EXPECT_FALSE(loop.move(moved[0], 1ms));
+    EXPECT_FALSE(loop.move(moved[2], 24h));
+    EXPECT_FALSE(loop.move(moved[2], 1ms));
+    EXPECT_FALSE(loop.run());
+    EXPECT_EQ(calls, 2);
+    expect_clean(loop);
+}
+
+TEST_P(TimerBasic, a_loop_ends_with_timers_that_were_just_moved) {
+    WHORL_SKIP_IF_REFUSED();
+    auto alive = std::make_shared<int>(0);
+    for (const bool drains : {true, false}) {
+        Loop loop = make_loop();
+        Result<Timer> once = loop.after(1h, [alive](Loop&, Expired) { FAIL(); });
+        Result<Timer> again = loop.every(1h, [alive](Loop&, Expired) { FAIL(); });
+        ASSERT_TRUE(once && again);
+        ASSERT_FALSE(loop.poll());
+        EXPECT_FALSE(loop.move(*once, 2h));
+        EXPECT_FALSE(loop.move(*again, 1ms));
+        if (drains) {
+            EXPECT_FALSE(loop.drain(10s));
+        }
+    }
+    EXPECT_EQ(alive.use_count(), 1);
+}
+
 TEST_P(TimerBasic, an_absolute_timer_moved_counts_from_now) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();

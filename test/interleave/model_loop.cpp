@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "interleave/model_loop.hpp"
 
+#include "backend/run_seam.hpp"
 #include "backend/select.hpp"
 #include "loop/remote_state.hpp"
 
@@ -131,6 +132,10 @@ System& system_for(const LoopOptions&) noexcept {
 }
 
 KernelVersion kernel_version_running() noexcept { return {}; }
+
+Result<RunSeam*> make_run_recorder(const LoopOptions&) noexcept {
+    return Error::from_errno(ENOSYS);
+}
 
 Result<Driver*> select_driver(const DriverContext&, const KernelVersion&,
                               BackendReport& report) noexcept {

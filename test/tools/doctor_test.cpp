@@ -14,47 +14,23 @@
 #include <fstream>
 #include <functional>
 
+#include "tools/tool.hpp"
+
 namespace whorl::conformance {
 namespace {
 
-struct Said {
-    std::string text;
-    bool has(const std::string& words) const { return text.find(words) != std::string::npos; }
-};
+using tool_test::Said;
 
 // What it prints, and then "exit N". `prepare` is called in its process first; false: it cannot be done.
 Said doctor(
     std::vector<std::string> words, const std::function<bool()>& prepare = [] { return true; }) {
-    int numbers[2];
-    EXPECT_EQ(::pipe(numbers), 0);
-    const pid_t child = ::fork();
-    EXPECT_GE(child, 0);
-    if (child == 0) {
-        ::dup2(numbers[1], STDOUT_FILENO);
-        ::dup2(numbers[1], STDERR_FILENO);
-        ::close(numbers[0]);
-        ::close(numbers[1]);
+    const char* elsewhere = std::getenv("WHORL_TEST_PROGRAMS");
+    words.insert(words.begin(),
+                 elsewhere == nullptr ? WHORL_DOCTOR : elsewhere + std::string("/whorl-doctor"));
+    Said said = tool_test::run(std::move(words), [&] {
         if (!prepare()) ::_exit(99);
-        const char* elsewhere = std::getenv("WHORL_TEST_PROGRAMS");
-        std::string program =
-            elsewhere == nullptr ? WHORL_DOCTOR : elsewhere + std::string("/whorl-doctor");
-        std::vector<char*> arguments{program.data()};
-        for (std::string& word : words) arguments.push_back(word.data());
-        arguments.push_back(nullptr);
-        ::execv(arguments[0], arguments.data());
-        ::_exit(98);
-    }
-    ::close(numbers[1]);
-    Said said;
-    char part[4096];
-    ssize_t got = 0;
-    while ((got = ::read(numbers[0], part, sizeof part)) > 0) {
-        said.text.append(part, static_cast<std::size_t>(got));
-    }
-    ::close(numbers[0]);
-    int status = 0;
-    EXPECT_EQ(::waitpid(child, &status, 0), child);
-    said.text += "exit " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    });
+    said.text += "exit " + std::to_string(said.status);
     return said;
 }
 

@@ -15,71 +15,18 @@
 #include <vector>
 
 #include "latency/report.hpp"
+#include "tool.hpp"
 
 namespace {
 
-// A tool that runs. What it prints on both outputs is one text.
-class Tool {
-  public:
-    explicit Tool(
-        std::vector<std::string> words, const std::function<void()>& prepare = [] {}) {
-        int numbers[2];
-        EXPECT_EQ(::pipe(numbers), 0);
-        child_ = ::fork();
-        EXPECT_GE(child_, 0);
-        if (child_ == 0) {
-            ::dup2(numbers[1], STDOUT_FILENO);
-            ::dup2(numbers[1], STDERR_FILENO);
-            ::close(numbers[0]);
-            ::close(numbers[1]);
-            prepare();
-            std::string program = WHORL_LATENCY;
-            std::vector<char*> arguments{program.data()};
-            for (std::string& word : words) arguments.push_back(word.data());
-            arguments.push_back(nullptr);
-            ::execv(arguments[0], arguments.data());
-            ::_exit(98);
-        }
-        ::close(numbers[1]);
-        output_ = numbers[0];
+struct Tool : tool_test::Tool {
+    explicit Tool(std::vector<std::string> words,
+                  const std::function<void()>& prepare = tool_test::prepare_nothing)
+        : tool_test::Tool(started(std::move(words)), false, prepare) {}
+    static std::vector<std::string> started(std::vector<std::string> words) {
+        words.insert(words.begin(), WHORL_LATENCY);
+        return words;
     }
-    Tool(const Tool&) = delete;
-    Tool& operator=(const Tool&) = delete;
-    ~Tool() {
-        if (child_ > 0) {
-            (void)::kill(child_, SIGKILL);
-            (void)::waitpid(child_, nullptr, 0);
-        }
-        (void)::close(output_);
-    }
-
-    void signal(int number) const { EXPECT_EQ(::kill(child_, number), 0); }
-    // Reads on until it has said these words, or has ended.
-    bool says(const std::string& words) {
-        while (text.find(words) == std::string::npos && read()) {
-        }
-        return text.find(words) != std::string::npos;
-    }
-    int status() {
-        while (read()) {
-        }
-        int status = 0;
-        EXPECT_EQ(::waitpid(child_, &status, 0), child_);
-        child_ = -1;
-        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    }
-
-    std::string text;
-
-  private:
-    bool read() {
-        char part[4096];
-        const ssize_t got = ::read(output_, part, sizeof part);
-        if (got > 0) text.append(part, static_cast<std::size_t>(got));
-        return got > 0;
-    }
-    pid_t child_ = -1;
-    int output_ = -1;
 };
 
 // A server of its own, and where it listens.

@@ -5,138 +5,37 @@
 // waits for what it should say.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 #include <whorl/operation_latency.hpp>
+#include <whorl/slow_handler.hpp>
 #include <whorl/statistics_page.hpp>
 #include <whorl/whorl.hpp>
 
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "top/view.hpp"
+#include "json_check.hpp"
+#include "tool.hpp"
+#include "top/names.hpp"
+#include "top/panels.hpp"
 
 namespace {
 
-constexpr int patience_ms = 60'000;  // only ends what hangs
-
-// The tool, its output on a pipe or a pseudo-terminal.
-class Tool {
-  public:
-    explicit Tool(std::vector<std::string> words, bool terminal = false) {
-        int ends[2];
-        if (terminal) open_terminal(ends);
-        else EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
-        child_ = ::fork();
-        EXPECT_GE(child_, 0);
-        if (child_ == 0) start(std::move(words), ends[1], terminal);
-        output_ = ends[0];
-        if (terminal) slave_ = ends[1];
-        else ::close(ends[1]);
+// whorl-top, its output on a pipe or a terminal.
+struct Tool : tool_test::Tool {
+    explicit Tool(std::vector<std::string> words, bool terminal = false)
+        : tool_test::Tool(started(std::move(words)), terminal) {}
+    static std::vector<std::string> started(std::vector<std::string> words) {
+        words.insert(words.begin(), WHORL_TOP);
+        return words;
     }
-    Tool(const Tool&) = delete;
-    Tool& operator=(const Tool&) = delete;
-    ~Tool() {
-        if (child_ > 0) {
-            (void)::kill(child_, SIGKILL);
-            (void)::waitpid(child_, nullptr, 0);
-        }
-        hang_up();
-    }
-
-    void signal(int number) const { EXPECT_EQ(::kill(child_, number), 0); }
-    void type(const std::string& keys) const {
-        EXPECT_EQ(::write(output_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size()));
-    }
-    void resize(unsigned short columns, unsigned short rows) const {
-        const winsize size{rows, columns, 0, 0};
-        EXPECT_EQ(::ioctl(output_, TIOCSWINSZ, &size), 0);
-    }
-    termios modes() const {
-        termios modes{};
-        EXPECT_EQ(::tcgetattr(slave_, &modes), 0);
-        return modes;
-    }
-    // Closes the terminal under it.
-    void hang_up() {
-        if (output_ >= 0) ::close(output_);
-        if (slave_ >= 0) ::close(slave_);
-        output_ = slave_ = -1;
-    }
-    // Reads on until it has said these words since the last time, or has ended.
-    bool says(const std::string& words) {
-        const whorl::Instant end = whorl::clock_now() + std::chrono::milliseconds(patience_ms);
-        while (whorl::clock_now() < end) {
-            const std::size_t at = text.find(words, seen_);
-            if (at != std::string::npos) {
-                seen_ = at + words.size();
-                return true;
-            }
-            if (!read()) break;
-        }
-        return false;
-    }
-    int status() {
-        if (slave_ >= 0) ::close(slave_);  // its end is the end of the output
-        slave_ = -1;
-        const whorl::Instant end = whorl::clock_now() + std::chrono::milliseconds(patience_ms);
-        while (output_ >= 0 && whorl::clock_now() < end && read()) {
-        }
-        if (whorl::clock_now() >= end) (void)::kill(child_, SIGKILL);  // -9
-        int status = 0;
-        EXPECT_EQ(::waitpid(child_, &status, 0), child_);
-        child_ = -1;
-        return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-    }
-
-    std::string text;
-
-  private:
-    static void open_terminal(int ends[2]) {
-        ends[0] = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-        EXPECT_GE(ends[0], 0);
-        EXPECT_EQ(::grantpt(ends[0]), 0);
-        EXPECT_EQ(::unlockpt(ends[0]), 0);
-        const winsize size{40, 200, 0, 0};
-        EXPECT_EQ(::ioctl(ends[0], TIOCSWINSZ, &size), 0);
-        ends[1] = ::open(::ptsname(ends[0]), O_RDWR | O_NOCTTY | O_CLOEXEC);
-        EXPECT_GE(ends[1], 0);
-    }
-    [[noreturn]] static void start(std::vector<std::string> words, int output, bool terminal) {
-        if (terminal) {
-            (void)::setsid();
-            (void)::ioctl(output, TIOCSCTTY, 0);
-            (void)::dup2(output, STDIN_FILENO);
-            (void)::setenv("TERM", "xterm", 1);
-        }
-        (void)::dup2(output, STDOUT_FILENO);
-        (void)::dup2(output, STDERR_FILENO);
-        std::string program = WHORL_TOP;
-        std::vector<char*> arguments{program.data()};
-        for (std::string& word : words) arguments.push_back(word.data());
-        arguments.push_back(nullptr);
-        ::execv(arguments[0], arguments.data());
-        ::_exit(98);
-    }
-    bool read() {
-        pollfd entry{output_, POLLIN, 0};
-        if (::poll(&entry, 1, patience_ms) <= 0) return false;
-        char part[4096];
-        const ssize_t got = ::read(output_, part, sizeof part);
-        if (got > 0) text.append(part, static_cast<std::size_t>(got));
-        return got > 0;
-    }
-
-    pid_t child_ = -1;
-    int output_ = -1;
-    int slave_ = -1;
-    std::size_t seen_ = 0;
 };
 
 whorl::Loop make_loop(const char* name) {
@@ -335,8 +234,14 @@ TEST(Top, nothing_to_watch_is_refused_with_its_reason) {
 }
 
 TEST(Top, wrong_usage_is_told) {
-    const std::vector<std::string> wrong[] = {
-        {}, {"--interval", "0", "1"}, {"--sort", "nothing", "1"}, {"--nothing", "1"}, {"1", "2"}};
+    const std::vector<std::string> wrong[] = {{"--view", "nothing", "1"},
+                                              {"--order", "bytes", "1"},
+                                              {"--view", "slow", "--order", "bytes", "1"},
+                                              {},
+                                              {"--interval", "0", "1"},
+                                              {"--sort", "nothing", "1"},
+                                              {"--nothing", "1"},
+                                              {"1", "2"}};
     for (const std::vector<std::string>& words : wrong) {
         Tool tool(words);
         EXPECT_EQ(tool.status(), 3) << tool.text;
@@ -355,7 +260,235 @@ TEST(Top, a_full_disk_is_told) {
     EXPECT_EQ(WEXITSTATUS(status), 3);
 }
 
+// --- Slow handlers and top handles
+
+void ignore_report(void*, const whorl::SlowHandler&) noexcept {}
+
+[[gnu::noinline]] void run_for_two_milliseconds() {
+    const whorl::Instant end = whorl::clock_now() + std::chrono::milliseconds(2);
+    while (whorl::clock_now() < end) {
+    }
+}
+
+// A loop with a slow handler, and a socket over which something went.
+struct Detailed {
+    Detailed() : loop(make()) {
+        EXPECT_FALSE(whorl::on_slow_handler(loop, &ignore_report, nullptr));
+        EXPECT_TRUE(loop.after(
+            std::chrono::nanoseconds(0),
+            [](whorl::Loop&, whorl::Expired) { run_for_two_milliseconds(); },
+            whorl::Site::here("/a/path/slow_one.cpp", 42)));
+        EXPECT_FALSE(loop.run());
+        int fds[2];
+        EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        peer = fds[1];
+        fd = fds[0];
+        const whorl::Result<whorl::Socket> socket = whorl::adopt_socket(loop, fds[0]);
+        EXPECT_TRUE(socket);
+        EXPECT_TRUE(loop.submit(
+            whorl::SendAll{*socket, whorl::Buffer::copy_of(whorl::Bytes("twelve bytes"))},
+            [](whorl::Loop&, whorl::SendAll::Done done) { EXPECT_FALSE(done.error); }));
+        EXPECT_FALSE(loop.run());
+        EXPECT_FALSE(loop.publish_statistics());
+    }
+    Detailed(const Detailed&) = delete;
+    Detailed& operator=(const Detailed&) = delete;
+    ~Detailed() { ::close(peer); }
+    static whorl::Loop make() {
+        whorl::LoopOptions options;
+        options.statistics_page = true;
+        options.statistics_interval = std::chrono::hours(1);
+        options.top_handles = 4;
+        options.slow_handler = std::chrono::milliseconds(1);
+        options.name = "detailed";
+        whorl::Result<whorl::Loop> loop = whorl::Loop::create(options);
+        if (!loop) std::abort();
+        return std::move(*loop);
+    }
+    whorl::Loop loop;
+    int fd = -1, peer = -1;
+};
+
+TEST(Top, views_print_slow_handlers_and_top_handles) {
+    const Detailed one;
+    Tool slow({"--once", "-i", "0.01", "--view", "slow", "--order", "longest", own_number()});
+    EXPECT_EQ(slow.status(), 0) << slow.text;
+    EXPECT_NE(slow.text.find("1 handlers took longer than 1.0ms, 0 were stuck; by longest\n"),
+              std::string::npos)
+        << slow.text;
+    EXPECT_NE(slow.text.find("\ntimer                1 "), std::string::npos) << slow.text;
+    EXPECT_NE(slow.text.find(" slow_one.cpp:42 "), std::string::npos) << slow.text;
+    EXPECT_NE(slow.text.find("Detailed"), std::string::npos) << "the handler's type" << slow.text;
+    Tool handles({"--once", "-i", "0.01", "--view", "handles", "--order", "bytes", own_number()});
+    EXPECT_EQ(handles.status(), 0) << handles.text;
+    EXPECT_NE(handles.text.find("the first 4 by bytes\n"), std::string::npos) << handles.text;
+    const std::string row = "\n" + top::format("%6d socket   open ", one.fd);
+    EXPECT_NE(handles.text.find(row), std::string::npos) << handles.text;
+    EXPECT_NE(handles.text.find(" unix\n"), std::string::npos) << "what it is" << handles.text;
+    Tool json({"--json", "-n", "1", "-i", "0.01", own_number()});
+    EXPECT_EQ(json.status(), 0) << json.text;
+    EXPECT_EQ(trace_test::JsonCheck(json.text).problem(), "") << json.text;
+    for (const char* words :
+         {"\"places\":[{\"file\":\"/a/path/slow_one.cpp\",\"line\":42,\"kind\":\"timer\",",
+          "\"threshold_ns\":1000000,\"handlers\":1,\"stuck\":0,", "\"bytes_out\":12,",
+          "\"what\":\"unix"}) {
+        EXPECT_NE(json.text.find(words), std::string::npos) << words << json.text;
+    }
+}
+
+TEST(Top, keys_change_the_view_and_its_order) {
+    const Detailed one;
+    Tool tool({"-i", "0.05", own_number()}, true);
+    ASSERT_TRUE(tool.says("HANDLER p50 p99 max"));
+    tool.type("v");
+    EXPECT_TRUE(tool.says("were stuck; by recent"));
+    EXPECT_TRUE(tool.says("slow_one.cpp:42"));
+    tool.type("o");
+    EXPECT_TRUE(tool.says("were stuck; by longest"));
+    tool.type("v");
+    EXPECT_TRUE(tool.says("the first 4 by recent"));
+    tool.type("oo");
+    EXPECT_TRUE(tool.says("the first 4 by completions"));
+    EXPECT_TRUE(tool.says(" unix\x1b[K")) << tool.text;
+    tool.type("v");
+    EXPECT_TRUE(tool.says("HANDLER p50 p99 max"));
+    tool.type("oq");
+    EXPECT_EQ(tool.status(), 0);
+}
+
+TEST(Top, what_was_not_asked_for_is_said) {
+    const whorl::Loop loop = make_used_loop("first");
+    Tool slow({"--once", "-i", "0.01", "--view", "slow", own_number()});
+    EXPECT_EQ(slow.status(), 0);
+    EXPECT_NE(slow.text.find("LoopOptions::slow_handler"), std::string::npos) << slow.text;
+    Tool handles({"--once", "-i", "0.01", "--view", "handles", own_number()});
+    EXPECT_EQ(handles.status(), 0);
+    EXPECT_NE(handles.text.find("LoopOptions::top_handles"), std::string::npos) << handles.text;
+}
+
+// --- Pages that are not what they should be
+
+// A page of this process, to be damaged.
+std::string page_bytes() {
+    whorl::StatisticsPage::Place place;
+    EXPECT_EQ(*whorl::StatisticsPage::find(::getpid(), &place, 1), 1u);
+    const int fd = ::open(place.path, O_RDONLY | O_CLOEXEC);
+    EXPECT_GE(fd, 0);
+    std::string bytes(static_cast<std::size_t>(::lseek(fd, 0, SEEK_END)), 0);
+    EXPECT_EQ(::pread(fd, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+    ::close(fd);
+    return bytes;
+}
+
+constexpr std::size_t sequence_at = 32 + std::size_t{24} * whorl::LoopFigures::kinds_max;
+
+// A file or a memfd with these bytes.
+struct Kept {
+    Kept(const char* name, const std::string& bytes) : fd(::memfd_create(name, MFD_CLOEXEC)) {
+        EXPECT_EQ(::pwrite(fd, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+    }
+    Kept(const Kept&) = delete;
+    Kept& operator=(const Kept&) = delete;
+    ~Kept() { ::close(fd); }
+    int fd;
+};
+
+// Without its loop a file is all there is. One whose writer was killed while it wrote is told as such.
+TEST(Top, a_page_whose_writer_died_is_told) {
+    std::string bytes;
+    {
+        const whorl::Loop loop = make_used_loop("first");
+        bytes = page_bytes();
+    }
+    bytes[sequence_at] = 1;
+    char path[] = "/tmp/whorl-top-test-XXXXXX";
+    const int fd = ::mkstemp(path);
+    ASSERT_GE(fd, 0);
+    ASSERT_EQ(::write(fd, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+    ::close(fd);
+    Tool tool({"--once", "-i", "0.01", path});
+    EXPECT_EQ(tool.status(), 1) << tool.text;
+    EXPECT_NE(tool.text.find("is never whole"), std::string::npos) << tool.text;
+    EXPECT_EQ(::unlink(path), 0);
+}
+
+// A loop that was interrupted while it wrote: of a process that lives, nobody knows that it never goes on.
+TEST(Top, a_loop_that_is_writing_is_waited_for) {
+    const whorl::Loop loop = make_used_loop("first");
+    std::string bytes = page_bytes();
+    bytes[sequence_at] = static_cast<char>(bytes[sequence_at] | 1);
+    const Kept other("whorl-statistics", bytes);
+    Tool both({"--json", "-n", "2", "-i", "0.01", own_number()});
+    EXPECT_EQ(both.status(), 0) << both.text;
+    EXPECT_NE(both.text.find("\"name\":\"first\""), std::string::npos) << both.text;
+    Tool alone({"--json", "-n", "2", "-i", "0.01",
+                "/proc/" + own_number() + "/fd/" + std::to_string(other.fd)});
+    EXPECT_EQ(alone.status(), 0) << alone.text;
+    EXPECT_NE(alone.text.find("\"loops\":[]"), std::string::npos) << alone.text;
+}
+
+// Every number out of its range, every text full of escapes.
+TEST(Top, a_hostile_page_is_shown_as_text) {
+    std::string bytes;
+    {
+        const whorl::Loop loop = make_used_loop("first");
+        bytes = page_bytes();
+    }
+    const std::size_t details_at = sequence_at + 8 + sizeof(whorl::LoopFigures);
+    for (const int filling : {0xFF, 0x1B, 0x22, 0x7F, 0x01}) {
+        std::string wrong = bytes;
+        std::memset(wrong.data() + 16, filling, wrong.size() - 16);
+        for (const std::size_t at : {sequence_at, details_at}) {
+            wrong[at] = static_cast<char>(wrong[at] & ~1);
+        }
+        const Kept kept("page", wrong);
+        const std::string path = "/proc/" + own_number() + "/fd/" + std::to_string(kept.fd);
+        for (const char* view : {"kinds", "slow", "handles"}) {
+            Tool tool({"--once", "-i", "0.01", "--view", view, path});
+            EXPECT_EQ(tool.status(), 0) << tool.text;
+            for (const char letter : tool.text) {
+                const bool plain = letter == '\n' || (letter >= ' ' && letter <= '~');
+                EXPECT_TRUE(plain) << static_cast<int>(letter);
+                if (!plain) break;
+            }
+        }
+        Tool json({"--json", "-n", "1", "-i", "0.01", path});
+        EXPECT_EQ(json.status(), 0) << json.text;
+        EXPECT_EQ(trace_test::JsonCheck(json.text).problem(), "") << json.text;
+        Tool shown({"-i", "0.01", "-n", "3", path}, true);
+        ASSERT_TRUE(shown.says("KIND"));
+        shown.type("vvvq");
+        EXPECT_EQ(shown.status(), 0);
+    }
+}
+
 // --- What is shown, without a terminal or a process.
+
+TEST(TopNames, sockets_are_told_by_their_addresses) {
+    unsigned long inode = 0;
+    std::string text;
+    const char* tail = " 00000000:00000000 00:00000000 00000000  1000        0 ";
+    EXPECT_TRUE(
+        top::socket_of("   0: 0100007F:1F90 0200A8C0:C350 01" + std::string(tail) + "12345 1 0000",
+                       false, inode, text));
+    EXPECT_EQ(inode, 12345u);
+    EXPECT_EQ(text, "127.0.0.1:8080 -> 192.168.0.2:50000");
+    EXPECT_TRUE(
+        top::socket_of("  12: 0100007F:1F90 00000000:0000 0A" + std::string(tail) + "1 1 0000",
+                       false, inode, text));
+    EXPECT_EQ(text, "127.0.0.1:8080");
+    EXPECT_TRUE(
+        top::socket_of("   0: 00000000000000000000000001000000:0050 "
+                       "00000000000000000000000000000000:0000 0A" +
+                           std::string(tail) + "77 1 0000",
+                       true, inode, text));
+    EXPECT_EQ(text, "[::1]:80");
+    for (const char* line :
+         {"", "  sl  local_address rem_address   st", "   0: 0100007F:1F90",
+          "   0: 0100007F 0200A8C0:C350 01 0:0 0:0 0 0 0 1", "   0: x y 01 0:0 0:0 0 0 0 1"}) {
+        EXPECT_FALSE(top::socket_of(line, false, inode, text)) << line;
+    }
+}
 
 TEST(TopView, numbers_and_times_have_three_digits) {
     EXPECT_EQ(top::short_number(0), "0");

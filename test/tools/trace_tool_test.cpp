@@ -14,51 +14,17 @@
 #include <functional>
 
 #include "json_check.hpp"
+#include "tool.hpp"
 #include "trace_recorder.hpp"
 
 namespace trace_test {
 namespace {
 
-struct Said {
-    int status = -1;
-    std::string text;  // of both outputs
-    bool has(const std::string& words) const { return text.find(words) != std::string::npos; }
-};
+using tool_test::run;
+using tool_test::Said;
 
-Said run(
-    std::vector<std::string> words, const std::function<void()>& prepare = [] {}) {
-    int numbers[2];
-    EXPECT_EQ(::pipe(numbers), 0);
-    const pid_t child = ::fork();
-    EXPECT_GE(child, 0);
-    if (child == 0) {
-        ::dup2(numbers[1], STDOUT_FILENO);
-        ::dup2(numbers[1], STDERR_FILENO);
-        ::close(numbers[0]);
-        ::close(numbers[1]);
-        prepare();
-        std::vector<char*> arguments;
-        for (std::string& word : words) arguments.push_back(word.data());
-        arguments.push_back(nullptr);
-        ::execv(arguments[0], arguments.data());
-        ::_exit(98);
-    }
-    ::close(numbers[1]);
-    Said said;
-    char part[4096];
-    ssize_t got = 0;
-    while ((got = ::read(numbers[0], part, sizeof part)) > 0) {
-        said.text.append(part, static_cast<std::size_t>(got));
-    }
-    ::close(numbers[0]);
-    int status = 0;
-    EXPECT_EQ(::waitpid(child, &status, 0), child);
-    if (WIFEXITED(status)) said.status = WEXITSTATUS(status);
-    return said;
-}
-
-Said trace_tool(
-    std::vector<std::string> words, const std::function<void()>& prepare = [] {}) {
+Said trace_tool(std::vector<std::string> words,
+                const std::function<void()>& prepare = tool_test::prepare_nothing) {
     words.insert(words.begin(), WHORL_TRACE);
     return run(std::move(words), prepare);
 }

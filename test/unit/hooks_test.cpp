@@ -89,14 +89,35 @@ TEST(Hooks, a_pool_takes_large_buffers_from_the_host) {
     options.backend = Backend::libev;
     Result<Loop> loop = Loop::create(options);
     ASSERT_TRUE(loop);
+    const std::size_t of_the_loop = memory.taken.size();
     {
-        const Buffer small = loop->buffer(1000);
-        EXPECT_EQ(memory.taken.size(), 0u);
         const Buffer large = loop->buffer(1'000'000);
         ASSERT_TRUE(large);
-        EXPECT_EQ(memory.taken.size(), 1u);
+        EXPECT_EQ(memory.taken.size(), of_the_loop + 1);
+        const std::size_t chunks = memory.taken.size();
+        const Buffer small = loop->buffer(1000);
+        EXPECT_EQ(memory.taken.size(), chunks + 1) << "what the pool writes down of a mapping";
+        const Buffer another = loop->buffer(1000);
+        EXPECT_EQ(memory.taken.size(), chunks + 1) << "small ones are mapped";
     }
-    EXPECT_EQ(memory.taken.size(), 0u);
+    EXPECT_EQ(memory.taken.size(), of_the_loop + 1);
+}
+
+TEST(Hooks, a_loop_is_made_of_the_hosts_memory) {
+    LoopOptions options;
+    options.backend = Backend::libev;
+    const std::size_t before = memory.taken.size();
+    {
+        const Result<Loop> loop = Loop::create(options);
+        ASSERT_TRUE(loop);
+        EXPECT_GT(memory.taken.size(), before);
+    }
+    EXPECT_EQ(memory.taken.size(), before);
+    memory.exhausted = true;
+    const Result<Loop> none = Loop::create(options);
+    memory.exhausted = false;
+    ASSERT_FALSE(none);
+    EXPECT_EQ(none.error().value(), ENOMEM);
 }
 
 TEST(Hooks, exhausted_memory_is_a_null_buffer) {

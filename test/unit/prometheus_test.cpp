@@ -2,6 +2,7 @@
 // Goal: a loop's statistics are printed in Prometheus' text format, every one of them.
 // Method: fields with known values; the format's rules, line by line.
 #include <whorl/loop.hpp>
+#include <whorl/loop_details.hpp>
 #include <whorl/prometheus.hpp>
 #include <whorl/statistics_page.hpp>
 
@@ -190,6 +191,36 @@ TEST(Prometheus, pages_are_printed_with_their_kinds) {
     }
     for (const auto& [line, times] : types) EXPECT_EQ(times, 1) << line;
     EXPECT_EQ(types.size(), samples(print(Statistics(), "")).size() + 12 + 3);
+}
+
+TEST(Prometheus, slow_handlers_are_printed_by_their_place) {
+    std::vector<whorl::LoopDetails> details(2);
+    details[0].slow_handlers = 7;
+    details[1].slow_handlers = 3;
+    details[1].stuck_handlers = 1;
+    details[1].slow_count = 1;
+    whorl::SlowFigures& slow = details[1].slow[0];
+    slow.count = 2;
+    slow.total_ns = 30'000'000;
+    slow.line = 12;
+    std::strcpy(slow.file, "a\\b.cpp");
+    std::strcpy(slow.kind, "recv");
+    std::memset(slow.handler, '"', sizeof slow.handler - 1);
+    const std::string_view labels[2] = {"loop=\"0\"", "loop=\"1\""};
+    std::string text(whorl::print_prometheus(details.data(), labels, 2, nullptr, 0) + 1, 'x');
+    EXPECT_EQ(whorl::print_prometheus(details.data(), labels, 2, text.data(), text.size()),
+              text.size() - 1);
+    text.pop_back();
+    std::string quotes;
+    for (std::size_t index = 0; index + 1 < sizeof slow.handler; ++index) quotes += "\\\"";
+    const std::string place =
+        "{loop=\"1\",file=\"a\\\\b.cpp\",line=\"12\",kind=\"recv\",handler=\"" + quotes + "\"}";
+    std::string expected = "whorl_slow_place_seconds_total" + place + " 0.030000000\n";
+    EXPECT_NE(text.find(expected), std::string::npos) << text;
+    expected = "whorl_slow_place_handlers_total" + place + " 2\n";
+    EXPECT_NE(text.find(expected), std::string::npos) << text;
+    EXPECT_NE(text.find("\nwhorl_slow_handlers_total{loop=\"0\"} 7\n"), std::string::npos);
+    EXPECT_NE(text.find("\nwhorl_stuck_handlers_total{loop=\"1\"} 1\n"), std::string::npos);
 }
 
 }  // namespace

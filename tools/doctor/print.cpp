@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <string_view>
 
+#include "common/json.hpp"
 #include "findings.hpp"
 
 namespace doctor {
@@ -28,21 +29,7 @@ const char* verdict_of(int status) {
     return "no loop can be made here";
 }
 
-std::string quoted(std::string_view text) {
-    std::string out = "\"";
-    for (const char letter : text) {
-        const auto code = static_cast<unsigned char>(letter);
-        if (letter == '"' || letter == '\\') out += '\\';
-        if (code >= 0x20) {
-            out += letter;
-            continue;
-        }
-        char escaped[8];
-        std::snprintf(escaped, sizeof escaped, "\\u%04x", code);
-        out += escaped;
-    }
-    return out + '"';
-}
+using tools::quoted;
 
 }  // namespace
 

@@ -152,6 +152,7 @@ whorl::LoopOptions loop_options(const Arguments& arguments) {
     if (arguments.backend == "libev") options.backend = whorl::Backend::libev;
     options.name = "whorl-latency";
     options.statistics_page = options.operation_latency = arguments.watched;
+    options.top_handles = arguments.watched ? 8 : 0;
     return options;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "report.hpp"
 
+#include "common/json.hpp"
+
 #include <whorl/version.hpp>
 
 #include <cstdarg>
@@ -10,14 +12,7 @@ namespace latency {
 
 namespace {
 
-__attribute__((format(printf, 2, 3))) void add(std::string& out, const char* format, ...) {
-    char line[1024];
-    va_list arguments;
-    va_start(arguments, format);
-    (void)std::vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    out += line;
-}
+using tools::add;
 
 double seconds(whorl::Nanoseconds time) { return static_cast<double>(time.count()) * 1e-9; }
 
@@ -98,7 +93,7 @@ void add_json_histogram(std::string& out, const char* name, const whorl::Histogr
             number(histogram.percentile(percent)));
         if (few_samples(histogram, percent)) {
             if (!few.empty()) few += ", ";
-            few += json_quoted(percentile_name(percent));
+            few += tools::quoted(percentile_name(percent));
         }
     }
     add(out, ", \"max\": %llu, \"clipped\": %llu, \"too_few_samples\": [%s]},\n",
@@ -170,17 +165,6 @@ std::string percentile_name(double percent) {
     return text;
 }
 
-std::string json_quoted(std::string_view text) {
-    std::string out = "\"";
-    for (const char letter : text) {
-        const auto code = static_cast<unsigned char>(letter);
-        if (letter == '"' || letter == '\\') out += '\\';
-        if (code >= 0x20) out += letter;
-        else add(out, "\\u%04x", code);
-    }
-    return out + '"';
-}
-
 std::string text_of(const Outcome& outcome) {
     const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
     std::string out = "target     " + outcome.plan.target.text + "\n";
@@ -219,20 +203,20 @@ std::string json_of(const Outcome& outcome) {
     const Plan& plan = outcome.plan;
     std::string out = "{\n  \"tool\": \"whorl-latency\", \"version\": \"" WHORL_VERSION_STRING
                       "\",\n  \"target\": " +
-                      json_quoted(plan.target.text);
+                      tools::quoted(plan.target.text);
     add(out, ", \"mode\": \"%s\",\n", plan.closed ? "closed" : "open");
     if (!plan.closed) add(out, "  \"rate\": %.17g,\n", plan.rate);
     add(out, "  \"connections\": %u, \"size\": %u, \"depth\": %u,\n", plan.connections, plan.size,
         plan.depth);
     add(out, "  \"warmup_s\": %.6f, \"duration_s\": %.6f, \"measured_s\": %.6f,\n",
         seconds(plan.warmup), seconds(plan.duration), seconds(outcome.measured));
-    out += "  \"backend\": " + json_quoted(outcome.backend);
+    out += "  \"backend\": " + tools::quoted(outcome.backend);
     add(out, ", \"busy_poll\": %s, \"interrupted\": %s,\n", outcome.busy_poll ? "true" : "false",
         outcome.interrupted ? "true" : "false");
     add(out, "  \"answered\": %llu, \"unanswered\": %llu, \"lost\": %llu,\n",
         number(outcome.answered), number(outcome.unanswered), number(outcome.lost));
     add_json_statuses(out, outcome);
-    out += "  \"failure\": " + (outcome.failure.empty() ? "null" : json_quoted(outcome.failure));
+    out += "  \"failure\": " + (outcome.failure.empty() ? "null" : tools::quoted(outcome.failure));
     add(out, ",\n  \"cpu_share\": %.4f,\n", outcome.cpu_share);
     add_json_histogram(out, "intended_ns", outcome.intended);
     add_json_histogram(out, "sent_ns", outcome.sent);
@@ -242,7 +226,7 @@ std::string json_of(const Outcome& outcome) {
     add(out, "  \"verdict\": \"%s\", \"reasons\": [", name_of(judgement.verdict));
     const char* comma = "";
     for (const std::string& reason : judgement.reasons) {
-        out += comma + json_quoted(reason);
+        out += comma + tools::quoted(reason);
         comma = ", ";
     }
     out += "],\n  \"intended_histogram\": \"" + hex_of(outcome.intended) +

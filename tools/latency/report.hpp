@@ -25,7 +25,6 @@ std::string hgrm_of(const whorl::Histogram& histogram);
 std::string progress_of(const Outcome& outcome, double elapsed_s, std::uint64_t under_way);
 // "12.3 us"
 std::string time_text(double ns);
-std::string json_quoted(std::string_view text);
 // "p99.9"
 std::string percentile_name(double percent);
 

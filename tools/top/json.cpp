@@ -1,63 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "view.hpp"
 
+#include <string>
+#include <utility>
 #include <whorl/operation_latency.hpp>
 
-#include <cstdio>
+#include "common/json.hpp"
+#include "panels.hpp"
 
 namespace top {
 
 namespace {
 
-// Text of pages is printable ASCII already (statistics_page.cpp), a path need not be.
-std::string quoted(const std::string& text) {
-    std::string out = "\"";
-    for (const char letter : text) {
-        if (letter == '"' || letter == '\\') out += '\\';
-        const auto code = static_cast<unsigned char>(letter);
-        if (code < 0x20) {
-            char escaped[8];
-            std::snprintf(escaped, sizeof escaped, "\\u%04x", code);
-            out += escaped;
-        } else {
-            out += letter;
-        }
-    }
-    return out + '"';
-}
-
-class Object {
-  public:
-    explicit Object(std::string& out) : out_(out) { out_ += '{'; }
-    Object(const Object&) = delete;
-    Object& operator=(const Object&) = delete;
-    ~Object() { out_ += '}'; }
-    void key(const char* name) {
-        if (!first_) out_ += ',';
-        first_ = false;
-        out_ += '"';
-        out_ += name;
-        out_ += "\":";
-    }
-    void add(const char* name, std::uint64_t value) {
-        key(name);
-        out_ += std::to_string(value);
-    }
-    void add(const char* name, double value) {
-        key(name);
-        char text[48];
-        std::snprintf(text, sizeof text, "%.3f", value);
-        out_ += text;
-    }
-    void add(const char* name, const std::string& value) {
-        key(name);
-        out_ += quoted(value);
-    }
-
-  private:
-    std::string& out_;
-    bool first_ = true;
-};
+using tools::Object;
 
 void add_latency(const whorl::KindFigures& figures, Object& kind, std::string& out) {
     kind.key("latency_ns");
@@ -84,6 +39,69 @@ void add_kinds(const Row& row, Object& loop, std::string& out) {
         values.add("submitted", kind.figures.submitted);
         values.add("per_second", kind.rate);
         add_latency(kind.figures, values, out);
+    }
+}
+
+void add_slow(const Row& row, Object& loop, std::string& out) {
+    const whorl::LoopDetails& details = row.details;
+    loop.key("slow");
+    Object all(out);
+    all.add("threshold_ns", details.slow_threshold_ns);
+    all.add("handlers", details.slow_handlers);
+    all.add("stuck", details.stuck_handlers);
+    all.key("places");
+    out += '[';
+    const char* comma = "";
+    for (const whorl::SlowFigures* slow : slow_rows(row, SlowOrder::recent)) {
+        out += std::exchange(comma, ",");
+        Object place(out);
+        place.add("file", std::string(slow->file));
+        place.add("line", slow->line);
+        place.add("kind", std::string(slow->kind));
+        place.add("handler", std::string(slow->handler));
+        place.add("times", slow->count);
+        place.add("last_ns", slow->last_ns);
+        place.add("longest_ns", slow->longest_ns);
+        place.add("total_ns", slow->total_ns);
+        place.add("ended_ns", slow->ended_ns);
+    }
+    out += ']';
+}
+
+void add_handle(const Row& row, const whorl::HandleFigures& handle, std::string& out) {
+    Object values(out);
+    values.add("handle", handle.handle);
+    values.key("fd");
+    out += std::to_string(handle.fd);
+    values.add("kind", std::string(handle.kind));
+    values.add("state", std::string(handle.state));
+    values.add("opened_ns", handle.opened_ns);
+    values.add("bytes_in", handle.bytes_in);
+    values.add("bytes_out", handle.bytes_out);
+    values.add("bytes_recent", handle.bytes_recent);
+    values.add("completions", handle.completions);
+    values.add("operations", handle.operations);
+    const auto name = row.names.find(static_cast<int>(handle.fd));
+    if (name != row.names.end()) values.add("what", name->second);
+}
+
+void add_handles(const Row& row, Object& loop, std::string& out) {
+    const whorl::LoopDetails& details = row.details;
+    loop.key("top_handles");
+    Object all(out);
+    all.add("wanted", details.handles_wanted);
+    all.add("open", details.handles_open);
+    all.add("looks", details.looks);
+    all.add("looked_ns", details.looked_ns);
+    all.add("recent_ns", details.recent_ns);
+    for (std::uint32_t order = 0; order < whorl::handle_orders; ++order) {
+        all.key(whorl::name_of(static_cast<whorl::HandleOrder>(order)));
+        out += '[';
+        for (std::uint64_t index = 0; index < details.handles_count[order]; ++index) {
+            if (index != 0) out += ',';
+            add_handle(row, details.handles[order][index], out);
+        }
+        out += ']';
     }
 }
 
@@ -129,6 +147,8 @@ void add_loop(const Row& row, std::string& out) {
     }
     out += ']';
     add_kinds(row, loop, out);
+    add_slow(row, loop, out);
+    add_handles(row, loop, out);
 }
 
 }  // namespace

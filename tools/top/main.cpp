@@ -8,6 +8,7 @@
 #include <whorl/time.hpp>
 #include <whorl/version.hpp>
 
+#include "panels.hpp"
 #include "terminal.hpp"
 
 namespace {
@@ -24,6 +25,8 @@ struct Options {
     bool batch = false;
     bool once = false;
     std::string sort = "loop";
+    std::string view;
+    std::string order;
 };
 
 int say(const std::string& reason, int status) {
@@ -31,9 +34,19 @@ int say(const std::string& reason, int status) {
     return status;
 }
 
-std::string plain(const top::Sample& sample, const top::View& view) {
+// The table of loops, and with --view what was asked for of each.
+std::string plain(const top::Sample& sample, const top::View& view, bool panels) {
     std::string text;
     for (const top::Line& line : top::table(sample, view)) text += line.text + "\n";
+    if (!panels) return text;
+    std::vector<top::Row> rows = sample.rows;
+    top::sort_rows(rows, view);
+    for (const top::Row& row : rows) {
+        text += "loop " + std::to_string(row.number) + " " + row.name + "\n";
+        for (const top::Line& line : top::panel(row, view, sample.time_ns)) {
+            text += line.text + "\n";
+        }
+    }
     return text;
 }
 
@@ -44,6 +57,7 @@ int print_samples(top::Source& source, const Options& options, top::View view) {
     top::catch_stop_signals();
     top::Sample sample;
     std::string reason;
+    source.want_names(options.json || view.panel == top::Panel::handles);
     // The first interval begins with a reading that is not shown.
     if (!source.take(sample, reason)) return say(reason, exit_ended);
     const std::uint64_t count = options.once ? 1 : options.count;
@@ -53,8 +67,8 @@ int print_samples(top::Source& source, const Options& options, top::View view) {
             return ended ? say(source.title() + ": has ended", exit_ended) : 0;
         }
         if (!source.take(sample, reason)) return say(reason, exit_ended);
-        const std::string text =
-            options.json ? top::json(source.title(), sample) + "\n" : plain(sample, view);
+        const std::string text = options.json ? top::json(source.title(), sample) + "\n"
+                                              : plain(sample, view, !options.view.empty());
         if (!top::write_all(STDOUT_FILENO, text)) {
             std::perror("whorl-top: standard output");
             return exit_usage;
@@ -76,6 +90,16 @@ void select_next(const top::Sample& sample, top::View& view, int step) {
     view.selected = rows[static_cast<std::size_t>(next)].number;
 }
 
+void next_order(top::View& view) {
+    if (view.panel == top::Panel::slow) {
+        view.slow_order =
+            static_cast<top::SlowOrder>((static_cast<int>(view.slow_order) + 1) % top::slow_orders);
+    } else if (view.panel == top::Panel::handles) {
+        view.handle_order = static_cast<whorl::HandleOrder>(
+            (static_cast<std::uint32_t>(view.handle_order) + 1) % whorl::handle_orders);
+    }
+}
+
 // False: the key ends it.
 bool obey(int key, const top::Sample& sample, top::View& view) {
     constexpr double interval_min = 0.1, interval_max = 3600;
@@ -90,6 +114,13 @@ bool obey(int key, const top::Sample& sample, top::View& view) {
         case '<':
             view.sort = static_cast<top::Column>(
                 (static_cast<int>(view.sort) + top::column_count - 1) % top::column_count);
+            break;
+        case 'v':
+            view.panel =
+                static_cast<top::Panel>((static_cast<int>(view.panel) + 1) % top::panel_count);
+            break;
+        case 'o':
+            next_order(view);
             break;
         case 'r':
             view.reversed = !view.reversed;
@@ -127,6 +158,7 @@ Ending watch(top::Source& source, top::View& view, top::Sample& sample, std::uin
     using Event = top::Terminal::Event;
     top::Terminal terminal;
     Ending ending;
+    source.want_names(view.panel == top::Panel::handles);
     if (!source.take(sample, ending.reason)) return {exit_ended, ending.reason, true};
     whorl::Instant due = whorl::clock_now();
     for (std::uint64_t shown = 0;;) {
@@ -147,6 +179,7 @@ Ending watch(top::Source& source, top::View& view, top::Sample& sample, std::uin
         if (event != Event::time) continue;
         due = whorl::clock_now();
         if (view.paused) continue;
+        source.want_names(view.panel == top::Panel::handles);
         if (count != 0 && ++shown == count) return ending;
         top::Sample next;
         if (!source.take(next, ending.reason)) return {exit_ended, ending.reason, true};
@@ -159,7 +192,8 @@ int show_live(top::Source& source, const Options& options, top::View view) {
     top::Sample sample;
     const Ending ending = watch(source, view, sample, options.count);
     if (ending.can_print && !sample.rows.empty()) {
-        static_cast<void>(top::write_all(STDOUT_FILENO, plain(sample, view)));
+        static_cast<void>(
+            top::write_all(STDOUT_FILENO, plain(sample, view, !options.view.empty())));
     }
     return ending.reason.empty() ? ending.status : say(ending.reason, ending.status);
 }
@@ -175,8 +209,13 @@ int main(int count, char** words) {
     app.add_option("-i,--interval", options.interval_s, "Seconds between two readings")
         ->check(CLI::Range(0.01, 3600.0));
     app.add_option("-n,--count", options.count, "End after so many intervals");
-    app.add_option("-s,--sort", options.sort,
-                   "loop, name, busy, handlers, turns, ops, calls, batch, handles, pool or p99");
+    app.add_option(
+        "-s,--sort", options.sort,
+        "loop, name, busy, handlers, turns, ops, calls, batch, handles, pool, p99 or slow");
+    app.add_option("--view", options.view, "Of each loop: kinds, slow or handles");
+    app.add_option(
+        "--order", options.order,
+        "Of slow: recent, longest, times, total; of handles: recent, bytes, completions, age");
     app.add_flag("-b,--batch", options.batch, "Print tables, as without a terminal");
     app.add_flag("-1,--once", options.once, "Print one interval and end");
     app.add_flag("--json", options.json, "Print a line of JSON for each interval");
@@ -193,6 +232,12 @@ int main(int count, char** words) {
     view.interval_s = options.interval_s;
     if (!top::column_of(options.sort, view.sort)) {
         return say("--sort: there is no column " + options.sort, exit_usage);
+    }
+    if (!options.view.empty() && !top::panel_of(options.view, view.panel)) {
+        return say("--view: there is no view " + options.view, exit_usage);
+    }
+    if (!options.order.empty() && !top::order_of(options.order, view)) {
+        return say("--order: the view has no order " + options.order, exit_usage);
     }
     top::Source source;
     std::string reason;

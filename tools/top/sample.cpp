@@ -13,6 +13,8 @@
 
 #include <whorl/operation_latency.hpp>
 
+#include "names.hpp"
+
 namespace top {
 
 namespace {
@@ -64,15 +66,14 @@ Source::~Source() {
 bool Source::attach(const std::string& target, std::string& reason) {
     title_ = target;
     constexpr char prefix[] = "/proc/";
-    int owner = 0;
     if (is_number(target)) {
-        process_ = owner = std::atoi(target.c_str());
+        process_ = owner_ = std::atoi(target.c_str());
         title_ = "process " + target;
     } else if (target.compare(0, sizeof prefix - 1, prefix) == 0) {
-        owner = std::atoi(target.c_str() + sizeof prefix - 1);
+        owner_ = std::atoi(target.c_str() + sizeof prefix - 1);
     }
-    if (owner > 0) {
-        ended_fd_ = static_cast<int>(::syscall(SYS_pidfd_open, owner, 0));
+    if (owner_ > 0) {
+        ended_fd_ = static_cast<int>(::syscall(SYS_pidfd_open, owner_, 0));
         if (ended_fd_ < 0 && errno == ESRCH) {
             reason = target + ": no such process";
             return false;
@@ -84,7 +85,7 @@ bool Source::attach(const std::string& target, std::string& reason) {
         reason = refusal(target, page.error());
         return false;
     }
-    pages_.push_back({target, std::move(*page), nullptr, 0});
+    pages_.push_back({target, std::move(*page), nullptr, nullptr, 0});
     return true;
 }
 
@@ -111,7 +112,7 @@ bool Source::look_again(std::string& reason) {
             continue;
         }
         whorl::Result<whorl::StatisticsPage> page = whorl::StatisticsPage::open(place.path);
-        if (page) pages.push_back({place.path, std::move(*page), nullptr, 0});
+        if (page) pages.push_back({place.path, std::move(*page), nullptr, nullptr, 0});
     }
     pages_ = std::move(pages);
     if (!pages_.empty()) return true;
@@ -141,10 +142,15 @@ bool Source::take(Sample& sample, std::string& reason) {
         auto figures = std::make_unique<whorl::LoopFigures>();
         if (whorl::Error error = page.page.read(*figures)) {
             reason = refusal(page.path, error);
-            continue;
+            // A loop that was stopped while it wrote goes on one day; what it was before still stands.
+            const bool writes = error.value() == EAGAIN && owner_ > 0;
+            alive = alive || writes;
+            if (!writes || page.before == nullptr) continue;
+            *figures = *page.before;
         }
         alive = alive || figures->state != whorl::LoopState::ended;
         sample.rows.push_back(row_of(page, *figures, sample.time_ns));
+        add_details(page, sample.rows.back());
         page.before = std::move(figures);
         page.before_ns = sample.time_ns;
     }
@@ -152,6 +158,23 @@ bool Source::take(Sample& sample, std::string& reason) {
     if (process_ != 0 && look_again(reason)) return true;
     if (reason.empty()) reason = title_ + ": its loop has ended";
     return !sample.rows.empty() && process_ == 0 && pages_[0].before_ns == 0;
+}
+
+void Source::add_details(Page& page, Row& row) const {
+    if (page.details == nullptr) page.details = std::make_unique<whorl::LoopDetails>();
+    if (!page.page.read(row.details)) *page.details = row.details;
+    else row.details = *page.details;
+    if (!wants_names_ || owner_ <= 0 || row.details.handles_wanted == 0) return;
+    std::vector<int> fds;
+    for (std::uint32_t order = 0; order < whorl::handle_orders; ++order) {
+        for (std::uint64_t index = 0; index < row.details.handles_count[order]; ++index) {
+            const std::int64_t fd = row.details.handles[order][index].fd;
+            if (fd >= 0 && fd <= INT32_MAX) fds.push_back(static_cast<int>(fd));
+        }
+    }
+    std::sort(fds.begin(), fds.end());
+    fds.erase(std::unique(fds.begin(), fds.end()), fds.end());
+    row.names = names_of(owner_, fds);
 }
 
 Row Source::row_of(const Page& page, const whorl::LoopFigures& now, std::uint64_t time_ns) {

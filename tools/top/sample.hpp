@@ -4,6 +4,7 @@
 #include <whorl/statistics_page.hpp>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +33,8 @@ struct Row {
     std::uint64_t p99_waiting_ns = 0;  // of the kind that has the largest; 0: not measured
     std::uint64_t p99_handler_ns = 0;
     whorl::LoopFigures figures{};
+    whorl::LoopDetails details{};
+    std::map<int, std::string> names;  // of descriptors of top handles, when they are wanted
 
     struct Kind {
         std::string name;
@@ -58,6 +61,8 @@ class Source {
     // Readable when the process has ended; -1: not known.
     int ended_descriptor() const { return ended_fd_; }
     const std::string& title() const { return title_; }
+    // Whether to find out what the descriptors of top handles are.
+    void want_names(bool wanted) { wants_names_ = wanted; }
     ~Source();
 
   private:
@@ -65,13 +70,18 @@ class Source {
         std::string path;
         whorl::StatisticsPage page;
         std::unique_ptr<whorl::LoopFigures> before;
+        std::unique_ptr<whorl::LoopDetails> details;  // the last that were whole
         std::uint64_t before_ns = 0;
     };
     bool look_again(std::string& reason);
     bool has_ended() const;
     static Row row_of(const Page& page, const whorl::LoopFigures& now, std::uint64_t time_ns);
 
+    void add_details(Page& page, Row& row) const;
+
     int process_ = 0;  // 0: a page by its path
+    int owner_ = 0;    // of the page; 0: a file
+    bool wants_names_ = false;
     int ended_fd_ = -1;
     std::string title_;
     std::uint64_t looked_ns_ = 0;

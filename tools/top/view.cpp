@@ -4,21 +4,15 @@
 #include <algorithm>
 #include <cstdio>
 
-#include <whorl/operation_latency.hpp>
+#include "panels.hpp"
 
 namespace top {
 
 namespace {
 
-constexpr const char* column_names[column_count] = {
-    "loop", "name", "busy", "handlers", "turns", "ops", "calls", "batch", "handles", "pool", "p99"};
-
-template <class... Words>
-std::string format(const char* shape, Words... words) {
-    char text[512];
-    std::snprintf(text, sizeof text, shape, words...);
-    return text;
-}
+constexpr const char* column_names[column_count] = {"loop",    "name", "busy",  "handlers",
+                                                    "turns",   "ops",  "calls", "batch",
+                                                    "handles", "pool", "p99",   "slow"};
 
 // What a column is sorted by: more is first.
 double weight(const Row& row, Column column) {
@@ -41,6 +35,8 @@ double weight(const Row& row, Column column) {
             return static_cast<double>(row.figures.statistics.buffers_out);
         case Column::p99:
             return static_cast<double>(std::max(row.p99_waiting_ns, row.p99_handler_ns));
+        case Column::slow:
+            return static_cast<double>(row.details.slow_handlers);
         case Column::loop:
         case Column::name:
             break;
@@ -52,7 +48,7 @@ std::string row_text(const Row& row) {
     const whorl::LoopFigures& figures = row.figures;
     return format(
         "%4llu %-12.12s %-8.8s %-5s %5.1f %5.1f %5.1f %5.1f %7s %7s %7s %6.1f %6s %5s "
-        "%7s %6s %7s %7s",
+        "%7s %6s %7s %7s %5s",
         static_cast<unsigned long long>(row.number), row.name.empty() ? "-" : row.name.c_str(),
         row.backend.c_str(), row.state.c_str(), row.busy, row.waiting, row.handlers, row.own,
         short_number(row.turns).c_str(), short_number(row.operations).c_str(),
@@ -61,7 +57,8 @@ std::string row_text(const Row& row) {
         short_number(static_cast<double>(figures.posts)).c_str(),
         short_number(figures.statistics.handles).c_str(),
         short_number(figures.statistics.buffers_out).c_str(),
-        short_time(row.p99_waiting_ns).c_str(), short_time(row.p99_handler_ns).c_str());
+        short_time(row.p99_waiting_ns).c_str(), short_time(row.p99_handler_ns).c_str(),
+        short_number(static_cast<double>(row.details.slow_handlers)).c_str());
 }
 
 // A limit of 0 is none.
@@ -97,24 +94,6 @@ void add_limits(const Row& row, std::vector<Line>& lines) {
                           short_number(static_cast<double>(figures.batches[index])).c_str());
     }
     lines.push_back({batches});
-}
-
-void add_kinds(const Row& row, std::vector<Line>& lines) {
-    lines.push_back(
-        {format("%-16s %7s  %-23s %-23s %-23s %-23s", "KIND", "SUBM/S", "QUEUED p50 p99 max",
-                "KERNEL p50 p99 max", "WAITING p50 p99 max", "HANDLER p50 p99 max"),
-         true});
-    for (const Row::Kind& kind : row.kinds) {
-        std::string text =
-            format("%-16.16s %7s", kind.name.c_str(), short_number(kind.rate).c_str());
-        for (const whorl::LatencyFigures& phase : kind.figures.latency) {
-            text += phase.count == 0
-                        ? format("  %-22s", "-")
-                        : format("  %6s %7s %7s", short_time(phase.p50).c_str(),
-                                 short_time(phase.p99).c_str(), short_time(phase.max).c_str());
-        }
-        lines.push_back({text});
-    }
 }
 
 }  // namespace
@@ -170,10 +149,10 @@ std::vector<Line> table(const Sample& sample, const View& view) {
     sort_rows(rows, view);
     std::vector<Line> lines;
     lines.push_back({format("%4s %-12s %-8s %-5s %5s %5s %5s %5s %7s %7s %7s %6s %6s %5s %7s %6s "
-                            "%7s %7s",
+                            "%7s %7s %5s",
                             "LOOP", "NAME", "BACKEND", "STATE", "BUSY%", "WAIT%", "HAND%", "OWN%",
                             "TURNS/S", "OPS/S", "CALLS/S", "BATCH", "TIMERS", "POSTS", "HANDLES",
-                            "POOL", "P99WAIT", "P99HAND"),
+                            "POOL", "P99WAIT", "P99HAND", "SLOW"),
                      true});
     for (const Row& row : rows) lines.push_back({row_text(row), row.number == view.selected});
     return lines;
@@ -185,7 +164,9 @@ std::vector<Line> screen(const std::string& title, const Sample& sample, const V
     lines.push_back({format("whorl-top  %s  %zu loops  every %.1fs  by %s%s%s", title.c_str(),
                             sample.rows.size(), view.interval_s, name_of(view.sort),
                             view.reversed ? " reversed" : "", view.paused ? "  PAUSED" : "")});
-    lines.push_back({"q quit  s sort  r reverse  up/down loop  + - interval  p pause"});
+    lines.push_back(
+        {"q quit  s sort  r reverse  up/down loop  v kinds/slow/handles  o its order  + - interval "
+         " p pause"});
     View shown = view;
     if (shown.selected == 0 && !sample.rows.empty()) {
         std::vector<Row> rows = sample.rows;
@@ -199,7 +180,7 @@ std::vector<Line> screen(const std::string& title, const Sample& sample, const V
         lines.push_back({format("loop %llu %s", static_cast<unsigned long long>(row.number),
                                 row.name.c_str())});
         add_limits(row, lines);
-        add_kinds(row, lines);
+        for (Line& line : panel(row, view, sample.time_ns)) lines.push_back(std::move(line));
     }
     if (lines.size() > static_cast<std::size_t>(height))
         lines.resize(static_cast<std::size_t>(height));

@@ -10,10 +10,13 @@
 #include <utility>
 #include <vector>
 
-#include "json.hpp"
+#include "common/json.hpp"
 #include "print.hpp"
 
 namespace trace {
+
+using tools::add;
+using tools::add_quoted;
 
 namespace {
 

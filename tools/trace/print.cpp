@@ -5,9 +5,13 @@
 
 #include <cstring>
 
-#include "json.hpp"
+#include "common/json.hpp"
 
 namespace trace {
+
+using tools::add;
+using tools::add_quoted;
+using tools::printable;
 
 namespace {
 

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <map>
 
-#include "json.hpp"
+#include "common/json.hpp"
 #include "print.hpp"
 
 namespace trace {
+
+using tools::add;
+using tools::add_quoted;
 
 namespace {
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <whorl/adapters/guest.hpp>
+#include <whorl/allocated.hpp>
 
 #include <asio/io_context.hpp>
 #include <asio/posix/stream_descriptor.hpp>
@@ -35,7 +36,7 @@ class AsioGuest {
         detach();
         const Result<int> fd = loop.notify_fd();
         if (!fd) return fd.error();
-        state_ = std::make_shared<State>(loop, context);
+        state_ = std::allocate_shared<State>(detail::HookAllocator<State>(), loop, context);
         asio::error_code refused;
         state_->readable.assign(*fd, refused);
         if (refused) {

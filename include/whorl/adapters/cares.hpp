@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/loop.hpp>
 
@@ -65,7 +66,7 @@ class CaresChannel {
     }
 
   private:
-    struct Socket {
+    struct Socket : detail::Allocated<Socket> {
         Socket* next;
         CaresChannel* owner;
         ares_socket_t fd;
@@ -97,7 +98,7 @@ class CaresChannel {
         owner.loop_->cancel(owner.timer_);
         owner.aim(Nanoseconds::zero());
         if (*at != nullptr && !owner.loop_->modify((*at)->watch, interest)) return;
-        if (*at == nullptr) *at = new (std::nothrow) Socket{nullptr, &owner, fd, {}};
+        if (*at == nullptr) *at = new (std::nothrow) Socket{{}, nullptr, &owner, fd, {}};
         if (*at == nullptr) return;
         Socket* socket = *at;
         const Result<Watch> made =

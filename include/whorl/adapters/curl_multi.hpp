@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/loop.hpp>
 
@@ -66,7 +67,7 @@ class CurlMulti {
     CURLM* handle() noexcept { return multi_; }
 
   private:
-    struct Socket {
+    struct Socket : detail::Allocated<Socket> {
         CurlMulti* multi;
         curl_socket_t fd;
         Watch watch;
@@ -96,7 +97,7 @@ class CurlMulti {
             return 0;
         }
         if (socket == nullptr) {
-            socket = new (std::nothrow) Socket{&multi, fd, {}};
+            socket = new (std::nothrow) Socket{{}, &multi, fd, {}};
             if (socket == nullptr) return -1;
             curl_multi_assign(multi.multi_, fd, socket);
         }

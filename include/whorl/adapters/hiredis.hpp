@@ -2,6 +2,7 @@
 // Floor: 5
 #pragma once
 
+#include <whorl/allocated.hpp>
 #include <whorl/loop.hpp>
 
 #include <hiredis/async.h>
@@ -29,7 +30,7 @@
 namespace whorl::adapters {
 
 // See above. Made by attach_hiredis(), and freed by hiredis.
-class HiredisEvents {
+class HiredisEvents : public detail::Allocated<HiredisEvents> {
   public:
     // As attach_hiredis().
     static Error attach(Loop& loop, redisAsyncContext* context) noexcept {

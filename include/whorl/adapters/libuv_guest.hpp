@@ -3,6 +3,7 @@
 #pragma once
 
 #include <whorl/adapters/guest.hpp>
+#include <whorl/allocated.hpp>
 
 #include <uv.h>
 
@@ -74,7 +75,7 @@ class LibuvGuest {
     Error error() const noexcept { return error_; }
 
   private:
-    struct Handles {
+    struct Handles : detail::Allocated<Handles> {
         uv_poll_t readable;
         uv_timer_t due;
         int open = 2;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <whorl/adapters/guest.hpp>
+#include <whorl/allocated.hpp>
 
 #include <QEvent>
 #include <QSocketNotifier>
@@ -59,7 +60,7 @@ class QtGuest {
 
   private:
     // Both sources of the host in one object.
-    class Source final : public QSocketNotifier {
+    class Source final : public QSocketNotifier, public detail::Allocated<Source> {
       public:
         Source(int fd, QtGuest& owner) : QSocketNotifier(fd, Read), owner_(&owner) {}
 

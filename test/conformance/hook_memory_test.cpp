@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: MIT
+// Goal: what the library makes, it makes with the memory of the host program: nothing goes past
+// Hooks::allocate, everything is given back with the size and alignment it was taken with, and memory that
+// is refused is an error and no leak. Method: hooks that remember what was taken in front of it; operator
+// new counts; every part of the library is used, on every backend; then with each allocation in turn refused.
+// What the objects of the library call for is checked without running it by hook_memory_symbols.
+#include "conformance/support.hpp"
+
+#include <whorl/hooks.hpp>
+#include <whorl/whorl.hpp>
+
+#include <whorl/broadcast.hpp>
+#include <whorl/call.hpp>
+#include <whorl/cancel_source.hpp>
+#include <whorl/channel.hpp>
+#include <whorl/connection_pool.hpp>
+#include <whorl/connector.hpp>
+#include <whorl/file_observer.hpp>
+#include <whorl/histogram.hpp>
+#include <whorl/home_ptr.hpp>
+#include <whorl/local_channel.hpp>
+#include <whorl/mailbox.hpp>
+#include <whorl/mesh.hpp>
+#include <whorl/per_loop.hpp>
+#include <whorl/relay.hpp>
+#include <whorl/resolve.hpp>
+#include <whorl/scope.hpp>
+#include <whorl/tree.hpp>
+#include <whorl/wall_clock.hpp>
+#include <whorl/whole_file.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace {
+
+std::atomic<std::uint64_t> past_the_hook{0};
+
+struct Host {
+    struct Front {
+        std::size_t size;
+        std::size_t alignment;
+    };
+    static std::size_t front_of(std::size_t alignment) {
+        return alignment > sizeof(Front) ? alignment : sizeof(Front);
+    }
+    static void* allocate(void*, std::size_t size, std::size_t alignment) noexcept;
+    static void release(void*, void* memory, std::size_t size, std::size_t alignment) noexcept;
+
+    static inline std::atomic<std::uint64_t> asked{0};
+    static inline std::atomic<std::int64_t> bytes{0};
+    static inline std::atomic<std::uint64_t> refuse_at{UINT64_MAX};  // the number of that one
+    static inline std::atomic<bool> mistaken{false};
+};
+
+void* Host::allocate(void*, std::size_t size, std::size_t alignment) noexcept {
+    if (asked++ == refuse_at) return nullptr;
+    const std::size_t front = front_of(alignment);
+    const std::size_t whole = (front + size + alignment - 1) / alignment * alignment;
+    auto* memory =
+        static_cast<unsigned char*>(std::aligned_alloc(front, (whole + front - 1) / front * front));
+    if (memory == nullptr) std::abort();
+    std::memset(memory + front, 0xA5, size);  // nobody relies on zeros
+    const Front note{size, alignment};
+    std::memcpy(memory + front - sizeof note, &note, sizeof note);
+    bytes += static_cast<std::int64_t>(size);
+    return memory + front;
+}
+
+void Host::release(void*, void* memory, std::size_t size, std::size_t alignment) noexcept {
+    auto* at = static_cast<unsigned char*>(memory);
+    Front note{};
+    std::memcpy(&note, at - sizeof note, sizeof note);
+    if (note.size != size || note.alignment != alignment) mistaken = true;
+    bytes -= static_cast<std::int64_t>(note.size);
+    std::free(at - front_of(note.alignment));
+}
+
+// Before anything else takes memory.
+const whorl::Error hooked = [] {
+    whorl::Hooks hooks;
+    hooks.allocate = &Host::allocate;
+    hooks.release = &Host::release;
+    hooks.log = [](void*, whorl::LogLevel, const char*) noexcept {
+    };  // loops are given up early here
+    return whorl::set_hooks(hooks);
+}();
+
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+    ++past_the_hook;
+    if (void* memory = std::malloc(size)) return memory;
+    std::abort();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    ++past_the_hook;
+    return std::malloc(size);
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+    ++past_the_hook;
+    const auto step = static_cast<std::size_t>(alignment);
+    if (void* memory = std::aligned_alloc(step, (size + step - 1) / step * step)) return memory;
+    std::abort();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment,
+                                     const std::nothrow_t&) noexcept {
+    ++past_the_hook;
+    const auto step = static_cast<std::size_t>(alignment);
+    return std::aligned_alloc(step, (size + step - 1) / step * step);
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
+
+namespace whorl::conformance {
+namespace {
+
+// The parts. Each uses one part of the library and leaves the loop as it was, or answers the error that it
+// met and leaves the rest to the loop's end. Nothing in them is GoogleTest's or a container: those allocate.
+
+Error timers_and_posts(Loop& loop) {
+    std::uint32_t left = 300;
+    for (std::uint32_t number = 0; number < 300; ++number) {
+        if (Error error = loop.post([&left](Loop&) { --left; })) return error;
+    }
+    for (int number = 0; number < 100; ++number) {
+        const auto timer = loop.after(std::chrono::microseconds(number), [](Loop&, Expired) {});
+        if (!timer) return timer.error();
+    }
+    const Result<Remote> remote = loop.remote();
+    if (!remote) return remote.error();
+    bool posted = false;
+    if (!remote->post([&posted](Loop&) { posted = true; })) return Error::from_errno(ENOMEM);
+    if (Error error = loop.run()) return error;
+    return left == 0 && posted ? Error() : Error(Error::end_of_file);
+}
+
+Error work_and_files(Loop& loop) {
+    static constexpr char path[] = "/proc/self/stat";
+    bool read = false;
+    bool worked = false;
+    auto opened = loop.submit(OpenFile{path, O_RDONLY}, [&](Loop& inner, OpenFile::Done done) {
+        if (done.error) return;
+        const File file = done.file;
+        const auto made = inner.submit(ReadAt{file, inner.buffer(4096), 0},
+                                       [&read, file](Loop& here, ReadAt::Done bytes) {
+                                           read = !bytes.error;
+                                           static_cast<void>(here.close(file));
+                                       });
+        if (!made) static_cast<void>(inner.close(file));
+    });
+    if (!opened) return opened.error();
+    auto work = loop.submit(Work{[] {}},
+                            [&](Loop&, const WorkDone<NoResult>& done) { worked = !done.error; });
+    if (!work) return work.error();
+    if (Error error = loop.run()) return error;
+    return read && worked ? Error() : Error::from_errno(ENOMEM);
+}
+
+// Echoes, and ends with its peer.
+struct EchoBack {
+    void received(Stream& stream, Buffer buffer) {
+        static_cast<void>(stream.write(std::move(buffer)));
+    }
+};
+struct Asking {
+    Acceptor* acceptor;
+    std::uint32_t left;  // that have not ended
+    std::uint32_t answers = 0;
+    void end_one() {
+        if (--left == 0) acceptor->close();
+    }
+};
+struct Ask {
+    Asking* all;
+    std::size_t seen = 0;
+    void opened(Stream& stream) {
+        for (int part = 0; part < 20; ++part)
+            static_cast<void>(stream.write("a part of what is sent"));
+        stream.end();
+    }
+    void received(Stream&, const Buffer& buffer) { seen += buffer.size(); }
+    void closed(Stream&, Closed) {
+        if (seen == 20 * 22) ++all->answers;
+        all->end_one();
+    }
+};
+
+Error streams(Loop& loop) {
+    Result<Listener> listener = listen(loop, Address::loopback_v4(0));
+    if (!listener) return listener.error();
+    const Result<Address> address = local_address(loop, *listener);
+    if (!address) return address.error();
+    AcceptorOptions accepting;
+    accepting.per_peer_max = 100;
+    Result<Acceptor*> acceptor = serve(
+        loop, *listener, [](const Accepted&) { return EchoBack(); }, accepting);
+    if (!acceptor) return acceptor.error();
+    constexpr std::uint32_t clients = 5;
+    Asking asking{*acceptor, clients};
+    for (std::uint32_t client = 0; client < clients; ++client) {
+        const auto connected = connect_any(
+            loop, &*address, 1, ConnectorOptions(), [&asking](Loop& inner, const Connected& made) {
+                if (!made.error && attach(inner, made.socket, Ask{&asking})) return;
+                if (!made.error) static_cast<void>(inner.close(made.socket));
+                asking.end_one();
+            });
+        if (!connected) return connected.error();
+    }
+    if (Error error = loop.run()) return error;
+    return asking.answers == clients ? Error() : Error::from_errno(ENOMEM);
+}
+
+Error pooled_connections(Loop& loop) {
+    Result<Listener> listener = listen(loop, Address::loopback_v4(0));
+    if (!listener) return listener.error();
+    const Result<Address> address = local_address(loop, *listener);
+    if (!address) return address.error();
+    Result<Acceptor*> acceptor = serve(loop, *listener, [](const Accepted&) { return EchoBack(); });
+    if (!acceptor) return acceptor.error();
+    Result<ConnectionPool> pool = ConnectionPool::create(loop);
+    if (!pool) return pool.error();
+    bool lent = false;
+    const auto made = loop.submit(TakeConnection{*pool, "127.0.0.1", address->port()},
+                                  [&](Loop&, TakeConnection::Done done) {
+                                      lent = done.stream != nullptr;
+                                      if (lent) done.stream->abort();
+                                      (*acceptor)->close();
+                                  });
+    if (!made) return made.error();
+    if (Error error = loop.run()) return error;
+    return lent ? Error() : Error::from_errno(ENOMEM);
+}
+
+Error messages(Loop& loop) {
+    Result<Channel<int>> channel = Channel<int>::create(64);
+    if (!channel) return channel.error();
+    int sum = 0;
+    const auto receive = loop.submit(Receive<int>{std::move(channel->receiver), 16},
+                                     [&sum](Loop&, Receive<int>::Done done) {
+                                         while (const int* message = done.next()) sum += *message;
+                                     });
+    if (!receive) return receive.error();
+    for (int number = 1; number <= 10; ++number)
+        static_cast<void>(channel->sender.send(int(number)));
+    channel->sender.close();
+    Result<Mesh<int>> mesh = Mesh<int>::create(3, 8);
+    if (!mesh) return mesh.error();
+    Result<Mailbox<int>> mailbox = Mailbox<int>::create(loop, 16);
+    if (!mailbox) return mailbox.error();
+    if (mailbox->sender().send(1)) return Error::end_of_file;
+    Result<Broadcast<int>> broadcast = Broadcast<int>::create(8);
+    if (!broadcast) return broadcast.error();
+    if (Error error = broadcast->publish(1)) return error;
+    if (Error error = loop.run()) return error;
+    return sum == 55 ? Error() : Error(Error::end_of_file);
+}
+
+PerLoop<std::uint64_t> of_the_loop;
+
+Error objects(Loop& loop) {
+    const auto seven = [](Loop&) { return std::uint64_t{7}; };
+    if (Error error = of_the_loop.make(loop, seven)) return error;
+    of_the_loop.destroy(loop);
+    Result<HomePtr<int>> home = HomePtr<int>::make(loop, 3);
+    if (!home) return home.error();
+    home->reset();
+    CancelSource source(loop);
+    for (int number = 0; number < 20; ++number) {
+        const auto timer = loop.after(std::chrono::hours(1), [](Loop&, Expired) {});
+        if (!timer) return timer.error();
+        if (Error error = source.attach(*timer)) return error;
+    }
+    source.cancel();
+    const Result<Remote> remote = loop.remote();
+    if (!remote) return remote.error();
+    int called = 0;
+    const auto call =
+        loop.submit(Call{*remote, [](Loop&) { return 1; }},
+                    [&](Loop&, CallDone<int> done) { called += done.value.value_or(0); });
+    if (!call) return call.error();
+    const Result<Histogram> histogram = Histogram::create();
+    if (!histogram) return histogram.error();
+    BufferChain chain;
+    for (int part = 0; part < 40; ++part) {
+        if (!chain.push_back(loop.buffer(64))) return Error::from_errno(ENOMEM);
+    }
+    const Buffer owned = adopt(std::array<char, 8>{});
+    if (!owned) return Error::from_errno(ENOMEM);
+    if (Error error = loop.run()) return error;
+    return called == 1 ? Error() : Error::from_errno(ENOMEM);
+}
+
+// These say std::bad_alloc, as their headers tell.
+Error on_the_heap(Loop& loop) {
+    std::uint32_t found = 0;
+    const auto walk =
+        walk_tree(loop, "/proc/self/fd", TreeOptions(),
+                  [&found](Loop&, const TreeEvent&) { return ++found, TreeNext::go_on; });
+    if (!walk) return walk.error();
+    auto observer = observe_files(loop, [](Loop&, const FileEvent&) {});
+    if (!observer) return observer.error();
+    if (const auto added = observer->add(loop, "/tmp", ObserveOptions()); !added)
+        return added.error();
+    observer->close(loop);
+    bool known = false;
+    ResolveQuery query;
+    query.host = "127.0.0.1";
+    query.service = "80";
+    const auto question =
+        resolve(loop, query, [&](Loop&, ResolveDone done) { known = !done.error; });
+    if (!question) return question.error();
+    bool rang = false;
+    const auto clock =
+        at_wall_clock(loop, WallInstant(), WallOptions(),
+                      [&](Loop&, const WallExpired& expired) { rang = !expired.error; });
+    if (!clock) return clock.error();
+    std::uint64_t read = 0;
+    const auto file = read_whole_file(loop, "/proc/stat", WholeReadOptions(),
+                                      [&](Loop&, const WholeFileDone& done) { read = done.bytes; });
+    if (!file) return file.error();
+    if (Error error = loop.run()) return error;
+    return found > 1 && known && rang && read != 0 ? Error() : Error::from_errno(ENOMEM);
+}
+
+class HookMemory : public LoopTest {
+  protected:
+    using Part = Error (*)(Loop&);
+    static LoopOptions all_on() {
+        LoopOptions options = options_here();
+        options.shutdown_bound = 60s;
+        options.work_threads = 1;
+        options.insight = true;
+        options.operation_latency = true;
+        options.recorder_events = 256;
+        options.statistics_page = true;
+        return options;
+    }
+    static Error use(const LoopOptions& options, Part part) {
+        Result<Loop> loop = Loop::create(options);
+        if (!loop) return loop.error();
+        return part(*loop);
+    }
+};
+WHORL_CONFORMANCE_REAL(HookMemory);  // a simulated kernel is the test's, and takes operator new
+
+TEST_P(HookMemory, nothing_goes_past_it_and_everything_comes_back) {
+    WHORL_SKIP_IF_REFUSED();
+    ASSERT_FALSE(hooked);
+    const LoopOptions options = all_on();
+    for (const Part part : {&timers_and_posts, &work_and_files, &streams, &pooled_connections,
+                            &messages, &objects, &on_the_heap}) {
+        const std::uint64_t asked = Host::asked;
+        const std::uint64_t past = past_the_hook;
+        const Error error = use(options, part);
+        const std::uint64_t went_past = past_the_hook - past;
+        EXPECT_FALSE(error) << error.name();
+        EXPECT_EQ(went_past, 0u);
+        EXPECT_GT(Host::asked, asked);
+        EXPECT_EQ(Host::bytes, 0);
+        EXPECT_FALSE(Host::mistaken);
+    }
+}
+
+// The loop's creation is part of each.
+TEST_P(HookMemory, each_allocation_in_turn_may_be_refused) {
+    WHORL_SKIP_IF_REFUSED();
+    const LoopOptions options = all_on();
+    for (const Part part : {&timers_and_posts, &work_and_files, &streams, &messages, &objects}) {
+        std::uint64_t number = 0;
+        for (bool refused = true; refused; ++number) {
+            ASSERT_LT(number, 2000u) << "it comes to an end";
+            Host::refuse_at = Host::asked + number;
+            const std::uint64_t last = Host::refuse_at;
+            const Error error = use(options, part);
+            refused = Host::asked > last;
+            Host::refuse_at = UINT64_MAX;
+            ASSERT_EQ(Host::bytes, 0) << "after refusal " << number << ": " << error.name();
+            if (!refused) {
+                EXPECT_FALSE(error) << error.name();
+            }
+        }
+        EXPECT_GT(number, 5u);
+        EXPECT_FALSE(Host::mistaken);
+    }
+}
+
+}  // namespace
+}  // namespace whorl::conformance

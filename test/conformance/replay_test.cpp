@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+// Goal: a run that was recorded on a real backend is repeated to the byte, without the kernel.
+// Method: programs write all that their handlers are told, and the loop's clock, to a trace; a second run of
+// the same program on the log must write the same, while no peer is there.
+#include "conformance/replay_tools.hpp"
+#include "conformance/tcp_tools.hpp"
+
+#include <arpa/inet.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace replay_test;
+using whorl::Address;
+using whorl::Backend;
+using whorl::Buffer;
+using whorl::Error;
+using whorl::Loop;
+using whorl::LoopOptions;
+using whorl::RunEnd;
+using whorl::testing::Replay;
+
+class ReplayTest : public ::testing::TestWithParam<Backend> {
+  protected:
+    void SetUp() override {
+        options_.backend = GetParam();
+        whorl::BackendReport report;
+        const whorl::Result<Loop> probe = Loop::create(options_, report);
+        if (!probe) GTEST_SKIP() << report.text;
+    }
+    LoopOptions options_;
+    TemporaryFile file_;
+};
+INSTANTIATE_TEST_SUITE_P(Backends, ReplayTest, ::testing::Values(Backend::io_uring, Backend::libev),
+                         [](const auto& info) { return whorl::name_of(info.param); });
+
+// A server of lines: it answers each with its length and itself, notes when each came, and ends its
+// connections when they have been silent for a while. It goes on until `connections` have ended.
+class Server {
+  public:
+    Server(Loop& loop, int connections) : loop_(loop), left_(connections) {}
+
+    bool start() {
+        const auto listener = whorl::listen(loop_, Address::loopback_v4(0));
+        if (!listener) return false;
+        listener_ = *listener;
+        const auto address = whorl::local_address(loop_, *listener);
+        port_ = address ? address->port() : 0;
+        note("listens");
+        const auto accept = [this](Loop&, whorl::AcceptStream::Done done) { accepted(done); };
+        return static_cast<bool>(loop_.submit(whorl::AcceptStream{*listener}, accept));
+    }
+    std::uint16_t port() const { return port_; }
+    const std::string& trace() const { return trace_; }
+    // What handlers were told, without times.
+    std::string heard;
+    bool fails_on_poison = false;
+
+  private:
+    struct Connection {
+        whorl::Socket socket;
+        whorl::Timer idle;
+        std::string line;
+        int number;
+    };
+
+    void note(const std::string& what) {
+        trace_ += std::to_string(loop_.now().time_since_epoch().count()) + ' ' + what + '\n';
+    }
+    void accepted(whorl::AcceptStream::Done& done) {
+        note(std::string("accepted ") + done.error.name());
+        if (!done.socket) return;
+        auto connection = std::make_shared<Connection>();
+        connection->socket = done.socket;
+        connection->number = ++numbers_;
+        const auto peer = whorl::peer_address(loop_, done.socket);
+        note("peer " + std::string(peer ? peer->print().data : "unknown"));
+        const auto late = [this, connection](Loop&, whorl::Expired) { note("idle"); };
+        connection->idle = *loop_.after(20s, late);
+        const auto receive = [this, connection](Loop&, whorl::RecvStream::Done part) {
+            received(connection, part);
+        };
+        ASSERT_TRUE(loop_.submit(whorl::RecvStream{done.socket}, receive));
+    }
+    void received(const std::shared_ptr<Connection>& connection, whorl::RecvStream::Done& done) {
+        note(std::to_string(connection->number) + " received " + done.error.name() + ' ' +
+             std::string(done.buffer.text()));
+        if (!done.more) return ended(connection);
+        ASSERT_FALSE(loop_.move(connection->idle, 20s));
+        connection->line += done.buffer.text();
+        for (std::size_t end = 0; (end = connection->line.find('\n')) != std::string::npos;) {
+            answer(connection, connection->line.substr(0, end));
+            connection->line.erase(0, end + 1);
+        }
+    }
+    void answer(const std::shared_ptr<Connection>& connection, const std::string& line) {
+        heard += line + ';';
+        if (fails_on_poison && line == "poison") std::abort();
+        const std::string text = std::to_string(line.size()) + ' ' + line + '\n';
+        const auto sent = [this, connection](Loop&, whorl::SendAll::Done done) {
+            note(std::to_string(connection->number) + " sent " + std::to_string(done.bytes));
+        };
+        ASSERT_TRUE(loop_.submit(
+            whorl::SendAll{connection->socket, whorl::adopt(std::string(text))}, sent));
+    }
+    void ended(const std::shared_ptr<Connection>& connection) {
+        loop_.cancel(connection->idle);
+        const auto closed = [this](Loop&) {
+            note("closed");
+            if (--left_ == 0) static_cast<void>(loop_.close(listener_));
+        };
+        ASSERT_FALSE(loop_.close(connection->socket, closed));
+    }
+
+    Loop& loop_;
+    whorl::Listener listener_;
+    std::string trace_;
+    std::uint16_t port_ = 0;
+    int left_;
+    int numbers_ = 0;
+};
+
+// A blocking client: sends each line, reads its answer, and leaves.
+void visit(std::uint16_t port, const std::vector<std::string>& lines) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    for (const std::string& line : lines) {
+        const std::string text = line + '\n';
+        ASSERT_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL),
+                  static_cast<ssize_t>(text.size()));
+        std::string answer;
+        char bytes[256];
+        while (answer.find('\n') == std::string::npos) {
+            const ssize_t got = ::recv(fd, bytes, sizeof bytes, 0);
+            if (got <= 0) break;
+            answer.append(bytes, static_cast<std::size_t>(got));
+        }
+    }
+    ::close(fd);
+}
+
+std::vector<std::string> some_lines(int seed, int count) {
+    std::vector<std::string> lines;
+    for (int index = 0; index < count; ++index) {
+        lines.push_back("line " + std::to_string(seed * 1000 + index) +
+                        std::string(static_cast<std::size_t>((seed * 7 + index * 13) % 60), 'x'));
+    }
+    return lines;
+}
+
+// Records the server while so many clients visit it, all at once, from threads of their own.
+std::string record_server(const LoopOptions& options, const TemporaryFile& file, int clients,
+                          int lines) {
+    std::string trace;
+    record(options, file, [&](Loop& loop) {
+        Server server(loop, clients);
+        ASSERT_TRUE(server.start());
+        std::vector<std::thread> threads;
+        for (int client = 0; client < clients; ++client) {
+            threads.emplace_back(
+                [&server, client, lines] { visit(server.port(), some_lines(client, lines)); });
+        }
+        EXPECT_FALSE(loop.run());
+        for (std::thread& thread : threads) thread.join();
+        trace = server.trace();
+    });
+    return trace;
+}
+
+TEST_P(ReplayTest, server_does_the_same_without_clients) {
+    const std::string trace = record_server(options_, file_, 4, 10);
+    for (int again = 0; again < 2; ++again) {
+        Replay replay(file_.path());
+        ASSERT_FALSE(replay.error()) << replay.text();
+        EXPECT_EQ(replay.recorded_end(), RunEnd::complete);
+        {
+            auto loop = replay.make_loop();
+            ASSERT_TRUE(loop);
+            EXPECT_STREQ(loop->backend_name(), whorl::name_of(GetParam()));
+            Server server(*loop, 4);
+            ASSERT_TRUE(server.start());
+            EXPECT_FALSE(loop->run()) << replay.text();
+            EXPECT_EQ(server.trace(), trace) << replay.text();
+            EXPECT_FALSE(replay.finished());
+        }
+        EXPECT_TRUE(replay.finished()) << replay.text();
+        EXPECT_STREQ(replay.text(), "");
+    }
+}
+
+TEST_P(ReplayTest, ten_thousand_operations) {
+    const std::string trace = record_server(options_, file_, 4, 2500);
+    Replay replay(file_.path());
+    auto loop = replay.make_loop();
+    ASSERT_TRUE(loop) << replay.text();
+    Server server(*loop, 4);
+    ASSERT_TRUE(server.start());
+    EXPECT_FALSE(loop->run()) << replay.text();
+    EXPECT_TRUE(server.trace() == trace) << replay.text();
+    EXPECT_GE(replay.operations(), 10'000u);
+}
+
+}  // namespace
