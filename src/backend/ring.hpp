@@ -108,7 +108,12 @@ class Ring {
     // with pop().
     unsigned completions() const noexcept { return io_uring_cq_ready(&ring_); }
     const io_uring_cqe& completion(unsigned index) const noexcept {
-        return ring_.cq.cqes[(*ring_.cq.khead + index) & ring_.cq.ring_mask];
+        return completion_at(completion_first() + index);
+    }
+    // The same by a position that goes on counting: for who takes several.
+    unsigned completion_first() const noexcept { return *ring_.cq.khead; }
+    const io_uring_cqe& completion_at(unsigned position) const noexcept {
+        return ring_.cq.cqes[position & ring_.cq.ring_mask];
     }
     void pop(unsigned count) noexcept { io_uring_cq_advance(&ring_, count); }
 

@@ -111,6 +111,7 @@ class UringDriver final : public Driver {
     Nanoseconds resume_repeats(Nanoseconds timeout) noexcept;
     void leave_cancels(OpRecord& record) noexcept;
     void stage_wake() noexcept;
+    // Says all but whose the entry is.
     void stage(OpRecord& record, io_uring_sqe* sqe) noexcept;
     bool answer_by_call(OpRecord& record, OpList& submissions, CompletionBatch& batch) noexcept;
     static constexpr bool is_plain_call(OpKind kind) noexcept {

@@ -94,7 +94,6 @@ void UringDriver::stage(OpRecord& record, io_uring_sqe* sqe) noexcept {
     } else {
         stage_operation(record, fd, sqe);
     }
-    sqe->user_data = context_.operations.handle_of(&record);
 }
 
 // What a plain system call settles at once; false when the ring is to have it.

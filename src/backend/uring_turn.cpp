@@ -7,6 +7,8 @@
 
 #include <poll.h>
 
+#include <algorithm>
+
 // The turn of the io_uring driver: what has been submitted is staged, the ring is entered, and what has
 // completed is collected. Every message passes here, so what is rare stands apart and is asked for once.
 
@@ -41,11 +43,13 @@ void UringDriver::stage_again() noexcept {
         if (sqe == nullptr) return;
         OpRecord& record = *again_.pop_front(context_.operations);
         stage(record, sqe);
+        sqe->user_data = context_.operations.handle_of(&record);
         record.flags &= static_cast<std::uint16_t>(~op_in_again);
     }
 }
 
-inline void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) noexcept {
+[[gnu::always_inline]] inline void UringDriver::stage_all(OpList& submissions,
+                                                          CompletionBatch& batch) noexcept {
     Slab<OpRecord>& operations = context_.operations;
     std::uint32_t staged = 0;
     while (!submissions.empty()) {
@@ -59,8 +63,9 @@ inline void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) 
         }
         io_uring_sqe* sqe = entry();
         if (sqe == nullptr) break;  // the kernel takes no more now
-        submissions.pop_front(operations);
         stage(record, sqe);
+        sqe->user_data = operations.handle_of(&record);
+        submissions.pop_front(operations);
         lend(record);
         if (fills_blocks(record.kind)) ++streams_;
         ++staged;
@@ -69,12 +74,13 @@ inline void UringDriver::stage_all(OpList& submissions, CompletionBatch& batch) 
 }
 
 // Mostly something was moved, and there is nothing to interpret.
-inline void UringDriver::collect(CompletionBatch& batch) noexcept {
+[[gnu::always_inline]] inline void UringDriver::collect(CompletionBatch& batch) noexcept {
     Slab<OpRecord>& operations = context_.operations;
-    const unsigned ready = ring_.completions();
-    unsigned index = 0;
-    for (; index < ready && !batch.full(); ++index) {
-        const io_uring_cqe& cqe = ring_.completion(index);
+    // Each gives one entry of the batch, or none.
+    const unsigned count = std::min(ring_.completions(), batch.capacity - batch.count);
+    const unsigned first = ring_.completion_first();
+    for (unsigned index = 0; index < count; ++index) {
+        const io_uring_cqe& cqe = ring_.completion_at(first + index);
         OpRecord* record = operations.find(cqe.user_data);
         if (record == nullptr) {
             collect_other(cqe);
@@ -96,8 +102,8 @@ inline void UringDriver::collect(CompletionBatch& batch) noexcept {
         }
         batch.entries[batch.count++] = {cqe.user_data, cqe.res, more ? completion_more : 0, block};
     }
-    if (index == 0 && work_out_ == 0) return;
-    ring_.pop(index);
+    if (count == 0 && work_out_ == 0) return;
+    ring_.pop(count);
     if (work_out_ != 0) work_collect(batch);
     buffers_.publish();
     bulk_.publish();

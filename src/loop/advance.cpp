@@ -186,7 +186,7 @@ inline void LoopCore::advance_block(OpRecord& record, const Completion& completi
     const std::size_t size = static_cast<std::size_t>(completion.result) - head;
     const bool more = (completion.flags & completion_more) != 0;
     Descriptor& descriptor = descriptors.at(record.descriptor);
-    completion.block->tag = descriptors.handle_of(&descriptor);
+    completion.block->tag = std::uint64_t{descriptor.generation} << 32 | record.descriptor;
     ++descriptor.buffers_out;
     record.flags |= op_fed;
     record.progress += size;

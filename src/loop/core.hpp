@@ -99,11 +99,13 @@ struct LoopCore : Allocated<LoopCore> {
     Error claim_options(OpRecord& record, const SubmitOptions& options) noexcept;
     Error claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept;
     Operation commit(OpRecord& record, Site site) noexcept;
+    Operation commit_slowly(OpRecord& record, Site site) noexcept;
     void committed(OpRecord& record, Site site) noexcept;
     void place(OpRecord& record) noexcept;
     void place_behind(OpRecord& record, OpList& queue) noexcept;
     void start(OpRecord& record) noexcept;
     void list(OpRecord& record) noexcept;
+    void list_plain(OpRecord& record) noexcept;
     void complete_locally(OpRecord& record, Error error) noexcept;
     Cancelled cancel_operation(std::uint64_t handle) noexcept;
     void cancel_record(OpRecord& record, std::uint16_t reason) noexcept;
@@ -362,13 +364,19 @@ inline Descriptor* LoopCore::descriptor_find(std::uint64_t handle) noexcept {
     return descriptor;
 }
 
-// Puts a record on the list that the next turn hands to the driver.
+// Puts a record, of which the system call needs no description, on the list that the next turn hands to
+// the driver.
+inline void LoopCore::list_plain(OpRecord& record) noexcept {
+    record.state = OpState::listed;
+    submissions.push_back(operations, record);
+}
+
+// The same for any.
 inline void LoopCore::list(OpRecord& record) noexcept {
     WHORL_ASSERT(record.state != OpState::listed && record.state != OpState::ready);
     record.flags &= static_cast<std::uint16_t>(~(op_final_seen | op_pausing | op_fed));
     if (is_described(record.kind)) describe(record);
-    record.state = OpState::listed;
-    submissions.push_back(operations, record);
+    list_plain(record);
 }
 
 // The record's turn on its side has come.
@@ -426,11 +434,14 @@ inline void LoopCore::release_alone(OpRecord& record) noexcept {
         WHORL_ASSERT(alive > 0);
         --alive;
     }
-    const bool leaves = record.descriptor != 0 && record.kind != OpKind::watch;
-    if (!leaves && record.kind == OpKind::work) --works;
     record.state = OpState::ended;
     operations.release(&record);
-    if (leaves) descriptor_leave(record.descriptor, operations.index_of(&record));
+    if (record.kind == OpKind::watch) return;  // which has a descriptor's number
+    if (record.descriptor != 0) {
+        descriptor_leave(record.descriptor, operations.index_of(&record));
+    } else if (record.kind == OpKind::work) {
+        --works;
+    }
 }
 
 // Hands a final completion to its handler. The thunk releases the record before it calls.

@@ -36,21 +36,22 @@ struct InTurn {
     LoopCore& core;
     explicit InTurn(LoopCore& owner) noexcept : core(owner) {
         core.in_turn = true;
-        if (core.watched) begins();
+        if (core.watched) begins(core);
     }
     InTurn(const InTurn&) = delete;
     InTurn& operator=(const InTurn&) = delete;
     ~InTurn() {
         core.in_turn = false;
-        if (core.watched) ends();
+        if (core.watched) ends(core);
     }
 
   private:
-    [[gnu::noinline]] void begins() noexcept {
+    // They get no pointer to the guard: it stays in a register.
+    [[gnu::noinline]] static void begins(LoopCore& core) noexcept {
         if (core.insight != nullptr) core.insight->turn_begins();
         if (core.meter != nullptr) core.meter->turn_begins();
     }
-    [[gnu::noinline]] void ends() noexcept {
+    [[gnu::noinline]] static void ends(LoopCore& core) noexcept {
         if (core.insight != nullptr) core.insight->turn_ends();
         if (core.meter != nullptr) core.meter->turn_ends(core);
         if (core.guest) core.guest_sleep();
