@@ -2,7 +2,7 @@
 // Structures beside what one would use without them. The case is RIVAL:NAME:
 //
 //   slab:churn    malloc:churn      claim one slot of 128 bytes and free one, `count` live meanwhile
-//   slab:lookup   pointer:lookup    reach a live slot by handle, or by plain pointer, in random order
+//   slab:lookup   pointer:lookup    reach a live slot of a slab by handle, or by plain pointer, in random order
 //   inline:handler  function:handler  virtual:handler
 //                                   make a handler of 24 bytes of capture, move it into its slot, call
 //                                   it, destroy it: whorl's way, std::function, a virtual call on the heap
@@ -48,8 +48,23 @@ class Slab {
     Record* find(Name name) { return slab_.find(name); }
     void end(Name name) { slab_.release(slab_.find(name)); }
 
+    Record* address(Name name) { return slab_.find(name); }
+    void end_at(Record* record) { slab_.release(record); }
+
   private:
     whorl::Slab<Record> slab_;
+};
+
+// The same memory without the handle's check: malloc's would lie in other cache sets.
+class Pointer {
+  public:
+    using Name = Record*;
+    Name make(std::uint64_t value) { return slab_.address(slab_.make(value)); }
+    static Record* find(Name name) { return name; }
+    void end(Name name) { slab_.end_at(name); }
+
+  private:
+    Slab slab_;
 };
 
 class Malloc {
@@ -282,7 +297,7 @@ constexpr Case cases[] = {
     {"slab:churn", "slab", &churn<Slab>},
     {"malloc:churn", "malloc", &churn<Malloc>},
     {"slab:lookup", "slab", &lookup<Slab>},
-    {"pointer:lookup", "pointer", &lookup<Malloc>},
+    {"pointer:lookup", "pointer", &lookup<Pointer>},
     {"inline:handler", "inline", &handler<Inline>},
     {"function:handler", "std::function", &handler<Function>},
     {"virtual:handler", "virtual", &handler<Virtual>},
