@@ -40,19 +40,23 @@ namespace {
 void note_taken() noexcept {
     if (!memory_taken.load(std::memory_order_relaxed)) memory_taken = true;
 }
+// posix_memalign(3), which may be the host's way, knows no less.
+constexpr std::size_t alignment_least = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 }  // namespace
 
 void* object_take(std::size_t size, std::size_t alignment) noexcept {
     note_taken();
+    if (alignment < alignment_least) alignment = alignment_least;
     if (hooks.allocate != nullptr) return hooks.allocate(hooks.context, size, alignment);
-    if (alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) return ::operator new(size, std::nothrow);
+    if (alignment == alignment_least) return ::operator new(size, std::nothrow);
     return ::operator new (size, std::align_val_t{alignment}, std::nothrow);
 }
 
 void object_give(void* memory, std::size_t size, std::size_t alignment) noexcept {
     if (memory == nullptr) return;
+    if (alignment < alignment_least) alignment = alignment_least;
     if (hooks.release != nullptr) return hooks.release(hooks.context, memory, size, alignment);
-    if (alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) ::operator delete(memory);
+    if (alignment == alignment_least) ::operator delete(memory);
     else ::operator delete (memory, std::align_val_t{alignment});
 }
 
