@@ -47,8 +47,8 @@ class RealHostCalls final : public HostCalls {
         hints.ai_socktype = question.type;
         hints.ai_flags = question.flags;
         addrinfo* list = nullptr;
-        const char* host = question.host.empty() ? nullptr : question.host.c_str();
-        const char* service = question.service.empty() ? nullptr : question.service.c_str();
+        const char* host = *question.host == 0 ? nullptr : question.host;
+        const char* service = *question.service == 0 ? nullptr : question.service;
         const int answer = ::getaddrinfo(host, service, &hints, &list);
         if (answer != 0) return meaning_of(answer);
         int count = 0;

@@ -2,8 +2,6 @@
 // Floor: 3
 #pragma once
 
-#include "base/hook_containers.hpp"
-
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -17,10 +15,10 @@ namespace whorl::detail {
 
 class SimKernel;
 
-// As the hints and arguments of getaddrinfo(3). Empty is none.
+// As the hints and arguments of getaddrinfo(3). Empty is none. The texts are the caller's.
 struct NameQuestion {
-    HookString host;
-    HookString service;
+    const char* host = "";
+    const char* service = "";
     int family = 0;
     int type = 0;
     int flags = 0;

@@ -5,6 +5,8 @@
 #include "backend/batch.hpp"
 #include "backend/work_calls.hpp"
 
+#include <cstring>
+
 // What is compared of a submission. Descriptors are named by their slots: their numbers are the kernel's.
 
 namespace whorl::detail {
@@ -117,8 +119,8 @@ std::uint64_t digest_details(OpRecord& record) noexcept {
 std::uint64_t run_digest_of(const NameQuestion& question) noexcept {
     const int words[] = {question.family, question.type, question.flags};
     std::uint64_t hash = run_digest(words, sizeof words);
-    hash = run_digest(question.host.data(), question.host.size(), hash);
-    return run_digest(question.service.data(), question.service.size(), hash);
+    hash = run_digest(question.host, std::strlen(question.host), hash);
+    return run_digest(question.service, std::strlen(question.service), hash);
 }
 
 RunSubmission run_submission(const DriverContext& context, OpRecord& record) noexcept {

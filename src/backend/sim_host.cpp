@@ -151,10 +151,10 @@ class SimHostCalls final : public SimHost {
 
 // A number, or one of a few names that every machine knows.
 int SimHostCalls::port_of(const NameQuestion& question) {
-    const HookString& service = question.service;
+    const std::string_view service(question.service);
     if (service.empty()) return 0;
-    if (service.find_first_not_of("0123456789") == HookString::npos) {
-        const long port = service.size() > 5 ? 65536 : std::strtol(service.c_str(), nullptr, 10);
+    if (service.find_first_not_of("0123456789") == std::string_view::npos) {
+        const long port = service.size() > 5 ? 65536 : std::strtol(question.service, nullptr, 10);
         return port > 65535 ? -Error::service_unknown : static_cast<int>(port);
     }
     if ((question.flags & AI_NUMERICSERV) != 0) return -Error::name_unknown;
@@ -171,13 +171,13 @@ int SimHostCalls::port_of(const NameQuestion& question) {
 int SimHostCalls::look_up(const NameQuestion& question, std::vector<FoundAddress>& all) {
     in_addr v4{};
     in6_addr v6{};
-    if (question.host.empty()) {
+    if (*question.host == 0) {
         const bool passive = (question.flags & AI_PASSIVE) != 0;
         all.push_back(passive ? found_v4(v4) : loopback_v4());
         all.push_back(found_v6(passive ? in6addr_any : in6addr_loopback));
-    } else if (::inet_pton(AF_INET, question.host.c_str(), &v4) == 1) {
+    } else if (::inet_pton(AF_INET, question.host, &v4) == 1) {
         all.push_back(found_v4(v4));
-    } else if (::inet_pton(AF_INET6, question.host.c_str(), &v6) == 1) {
+    } else if (::inet_pton(AF_INET6, question.host, &v6) == 1) {
         all.push_back(found_v6(v6));
     } else if ((question.flags & AI_NUMERICHOST) != 0) {
         return -Error::name_unknown;
@@ -196,7 +196,7 @@ int SimHostCalls::look_up(const NameQuestion& question, std::vector<FoundAddress
 }
 
 int SimHostCalls::resolve(const NameQuestion& question, FoundAddress* found, int most) noexcept {
-    if (question.host.empty() && question.service.empty()) return -Error::name_unknown;
+    if (*question.host == 0 && *question.service == 0) return -Error::name_unknown;
     const int port = port_of(question);
     if (port < 0) return port;
     std::vector<FoundAddress> all;

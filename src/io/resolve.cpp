@@ -3,9 +3,9 @@
 #include <whorl/resolve.hpp>
 
 #include "backend/host_calls.hpp"
-#include "base/hook_containers.hpp"
 #include "loop/core.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/work.hpp>
 
 #include <netdb.h>
@@ -29,8 +29,37 @@ namespace {
 
 constexpr std::size_t text_max = 1024;
 
+// What counts its references, which several threads may have.
+struct Counted {
+    std::atomic<std::uint32_t> references{0};
+};
+template <class T>
+class CountedRef {
+  public:
+    CountedRef() noexcept = default;
+    explicit CountedRef(T* counted) noexcept : counted_(counted) {
+        if (counted_ != nullptr) counted_->references.fetch_add(1, std::memory_order_relaxed);
+    }
+    CountedRef(const CountedRef& other) noexcept : CountedRef(other.counted_) {}
+    CountedRef(CountedRef&& other) noexcept : counted_(std::exchange(other.counted_, nullptr)) {}
+    CountedRef& operator=(CountedRef other) noexcept {
+        std::swap(counted_, other.counted_);
+        return *this;
+    }
+    ~CountedRef() {
+        if (counted_ == nullptr) return;
+        if (counted_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete counted_;
+    }
+    T* get() const noexcept { return counted_; }
+    T* operator->() const noexcept { return counted_; }
+
+  private:
+    T* counted_ = nullptr;
+};
+
 // What the thread works with. It may outlive who asked.
-struct Asked {
+struct Asked : Counted, Allocated<Asked> {
+    std::unique_ptr<char[], ArrayDrop> text;  // the question's
     NameQuestion question;
     HostCalls* calls = nullptr;
     std::unique_ptr<FoundAddress[], ArrayDrop> found;
@@ -62,7 +91,7 @@ Error query_check(const ResolveQuery& query) noexcept {
 
 }  // namespace
 
-class ResolveState : public std::enable_shared_from_this<ResolveState> {
+class ResolveState : public Counted, public Allocated<ResolveState> {
   public:
     explicit ResolveState(std::unique_ptr<ResolveListener> listener) noexcept
         : listener_(std::move(listener)) {}
@@ -72,7 +101,7 @@ class ResolveState : public std::enable_shared_from_this<ResolveState> {
     void cancel(Loop& loop) noexcept;
 
   private:
-    void set_question(Loop& loop, const ResolveQuery& query);
+    Error set_question(Loop& loop, const ResolveQuery& query) noexcept;
     bool known() const noexcept { return asked_->answer >= 0; }
     Error start(Loop& loop, const SubmitOptions& options);
     Error start_work(Loop& loop);
@@ -82,7 +111,7 @@ class ResolveState : public std::enable_shared_from_this<ResolveState> {
     AddressList take_addresses(Loop& loop) const;
 
     std::unique_ptr<ResolveListener> listener_;  // null: it has ended
-    std::shared_ptr<Asked> asked_ = hook_shared<Asked>();
+    CountedRef<Asked> asked_;
     Timer front_;
     Operation work_;
     bool cancelled_ = false;
@@ -93,8 +122,9 @@ Result<ResolveTask> ResolveState::begin(Loop& loop, const ResolveQuery& query,
     loop.core().check_thread();
     if (Error error = query_check(query)) return error;
     if (listener == nullptr) return Error::from_errno(ENOMEM);
-    const auto state = hook_shared<ResolveState>(std::move(listener));
-    state->set_question(loop, query);
+    const CountedRef<ResolveState> state(new (std::nothrow) ResolveState(std::move(listener)));
+    if (state.get() == nullptr) return Error::from_errno(ENOMEM);
+    if (Error error = state->set_question(loop, query)) return error;
     ResolveTask task;
     if (query.resolver != nullptr && !state->known() && !query.host.empty()) {
         const Result<Operation> made =
@@ -109,25 +139,30 @@ Result<ResolveTask> ResolveState::begin(Loop& loop, const ResolveQuery& query,
     return task;
 }
 
-void ResolveState::set_question(Loop& loop, const ResolveQuery& query) {
-    Asked& asked = *asked_;
+Error ResolveState::set_question(Loop& loop, const ResolveQuery& query) noexcept {
+    asked_ = CountedRef<Asked>(new (std::nothrow) Asked);
+    if (asked_.get() == nullptr) return Error::from_errno(ENOMEM);
+    Asked& asked = *asked_.get();
     asked.calls = &loop.core().system.host_calls();
-    asked.question.host = query.host;
-    asked.question.service = query.service;
-    if (query.service.empty()) {
-        char number[8];
-        std::snprintf(number, sizeof number, "%u", unsigned{query.port});
-        asked.question.service = number;
-        asked.question.flags = AI_NUMERICSERV;
-    }
+    char number[8];
+    std::snprintf(number, sizeof number, "%u", unsigned{query.port});
+    const bool named = !query.service.empty();
+    const std::string_view service = named ? query.service : std::string_view(number);
+    if (!named) asked.question.flags = AI_NUMERICSERV;
+    asked.text.reset(make_zeros<char>(query.host.size() + 1 + service.size() + 1));
+    asked.found.reset(make_array<FoundAddress>(query.addresses_max));
+    if (asked.text == nullptr || asked.found == nullptr) return Error::from_errno(ENOMEM);
+    char* const behind = std::copy(query.host.begin(), query.host.end(), asked.text.get()) + 1;
+    std::copy(service.begin(), service.end(), behind);
+    asked.question.host = asked.text.get();
+    asked.question.service = behind;
     asked.question.family = query.family;
     asked.question.type = query.type;
     if (query.passive) asked.question.flags |= AI_PASSIVE;
     if (query.configured) asked.question.flags |= AI_ADDRCONFIG;
     asked.most = static_cast<int>(query.addresses_max);
-    asked.found.reset(make_array<FoundAddress>(query.addresses_max));
-    if (asked.found == nullptr) object_exhausted();
     asked.ask(AI_NUMERICHOST | AI_NUMERICSERV);  // numbers need neither a file nor a network
+    return {};
 }
 
 Error ResolveState::start(Loop& loop, const SubmitOptions& options) {
@@ -135,13 +170,15 @@ Error ResolveState::start(Loop& loop, const SubmitOptions& options) {
     if (options.within != Nanoseconds::max()) {
         deadline = std::min(deadline, add_saturating(loop.core().system.now(), options.within));
     }
-    const auto fired = [self = shared_from_this()](Loop& here, const Expired&) {
+    const auto fired = [self = CountedRef<ResolveState>(this)](Loop& here, const Expired&) {
         self->front_fired(here);
     };
     const Result<Timer> front = loop.at(deadline, fired);
     if (!front) return front.error();
     front_ = *front;
-    const auto now = [self = shared_from_this()](Loop& here) { self->answered(here, Error()); };
+    const auto now = [self = CountedRef<ResolveState>(this)](Loop& here) {
+        self->answered(here, Error());
+    };
     const Error error = known() ? loop.post(now) : start_work(loop);
     if (error) loop.cancel(front_);
     return error;
@@ -151,7 +188,8 @@ Error ResolveState::start_work(Loop& loop) {
     SubmitOptions options;
     options.background = true;
     auto ask = [asked = asked_]() noexcept { asked->ask(0); };
-    auto done = [self = shared_from_this()](Loop& here, const WorkDone<NoResult>& work) {
+    auto done = [self = CountedRef<ResolveState>(this)](Loop& here,
+                                                        const WorkDone<NoResult>& work) {
         self->answered(here, work.error);
     };
     const Result<Operation> made = loop.submit(Work(std::move(ask)), options, std::move(done));
