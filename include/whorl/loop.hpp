@@ -43,27 +43,11 @@ enum class LatencyPhase : std::uint8_t;
 namespace detail {
 struct LoopCore;
 
-// A timer that was just armed, and its handle; without a record, the error's value. This and the next come
-// back in registers.
-struct ArmedTimer {
-    OpRecord* record;
-    std::uint64_t value;
-};
-
-// Where a posted handler goes; without it, why not.
-struct PostRoom {
-    void* closure;
-    Error error;
-};
-
 // Of the record of a periodic timer, whose first tick counts from now.
 constexpr std::uint16_t timer_flags(Missed missed) noexcept {
     if (missed == Missed::skip) return op_unfiled;
     return op_unfiled | (missed == Missed::burst ? op_burst : op_delay);
 }
-
-template <class Op>
-using DoneOf = typename Op::Done;
 }  // namespace detail
 
 // An event loop. Lifetime: destroying it cancels everything in flight, waits until the kernel has let
@@ -397,11 +381,10 @@ void Loop::operation_thunk(Loop& loop, detail::OpRecord& record, detail::Deliver
         stored.~Stored();
         return;
     }
-    using Done = detail::DoneOf<Op>;
+    using Done = typename Op::Done;
     if (delivery->more) {
-        detail::handler_call_made<Done>(stored, loop,
-                                        [&] { return Op::finish(record, *delivery); });
-        return;
+        const auto finish = [&] { return Op::finish(record, *delivery); };
+        return detail::handler_call_made<Done>(stored, loop, finish);
     }
     Stored handler(std::move(stored));
     stored.~Stored();  // NOLINT(bugprone-use-after-move)

@@ -148,4 +148,20 @@ struct Delivery {
     }
 };
 
+// A timer that was just armed, and its handle; without a record, the error's value. This and the next come
+// back in registers.
+struct ArmedTimer {
+    OpRecord* record;
+    std::uint64_t value;
+};
+
+// Where a posted handler goes; without it, why not.
+struct PostRoom {
+    void* closure;
+    Error error;
+};
+
+template <class Op>
+using DoneOf = typename Op::Done;
+
 }  // namespace whorl::detail
