@@ -185,7 +185,7 @@ TEST_P(GuestHost, data_that_comes_while_the_host_sleeps_wakes_it) {
         Host host(loop, kind);
         Pair pair = make_pair(loop);
         int rounds = 0;
-        for (int round = 0; round < 50; ++round) {
+        for (int round = 0; round < 20; ++round) {
             ASSERT_TRUE(
                 loop.submit(Recv{pair.socket, loop.buffer(100)}, [&](Loop&, Recv::Done done) {
                     EXPECT_EQ(done.buffer.text(), "x");
@@ -233,7 +233,7 @@ TEST_P(GuestHost, a_watched_eventfd_wakes_the_host_each_time_and_soon) {
             EXPECT_EQ(event.read(8).size(), 8u);
         });
         ASSERT_TRUE(watch);
-        for (int round = 0; round < 20 && !HasFailure(); ++round) {
+        for (int round = 0; round < 8 && !HasFailure(); ++round) {
             host.settle();
             os::Thread([&] {
                 const std::uint64_t one = 1;
@@ -339,7 +339,7 @@ TEST_P(GuestHost, a_post_from_another_thread_wakes_the_host) {
         Result<Remote> remote = loop.remote();
         ASSERT_TRUE(remote);
         int calls = 0;
-        for (int round = 0; round < 50; ++round) {
+        for (int round = 0; round < 20; ++round) {
             if (HasFailure()) return;
             if (round % 3 != 0) host.settle();
             os::Thread poster([&] { EXPECT_TRUE(remote->post([&](Loop&) { ++calls; })); });

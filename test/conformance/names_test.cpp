@@ -130,7 +130,7 @@ TEST_P(Names, many_are_made_listed_and_removed) {
     Loop loop = make_loop();
     // Each of them costs the disk something: as many as that on each backend once.
     const std::string_view here(GetParam().name);
-    const std::uint64_t count = scaled(here == "io_uring" || here == "libev" ? 10'000 : 500);
+    const std::uint64_t count = scaled(here == "io_uring" || here == "libev" ? 3'000 : 500);
     std::uint64_t begun = 0, ended = 0;
     std::set<std::string> expected;
     const File directory = opened(loop, ".", O_RDONLY | O_DIRECTORY);

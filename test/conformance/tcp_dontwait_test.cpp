@@ -39,7 +39,7 @@ TEST_P(TcpDontWait, sends_wait_for_room) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
     Pair pair = make_narrow_pair(loop);
-    const std::size_t size = std::size_t{1} << 20;
+    const std::size_t size = std::size_t{1} << 18;  // many times what the sockets hold
     End all;
     End chained;
     BufferChain chain;
@@ -55,9 +55,11 @@ TEST_P(TcpDontWait, sends_wait_for_room) {
         loop,
         [&] {
             received += receive_now(pair.peer, size);
-            return received.size() == 2 * size && all.finals + chained.finals == 2;
+            return all.finals + chained.finals == 2;
         },
         bound);
+    // What the sockets still hold wakes no loop.
+    received += pair.peer.receive(2 * size - received.size());
     EXPECT_TRUE(received == pattern(2 * size));
     EXPECT_EQ(all.bytes, size);
     EXPECT_EQ(chained.bytes, size);

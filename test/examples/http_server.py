@@ -21,7 +21,7 @@ import threading
 
 from run import PATIENCE, expect, parse_arguments, run_test
 
-BIG = 1 << 30  # bytes of the large file, nearly all of them a hole
+BIG = 1 << 28  # bytes of the large file, nearly all of them a hole
 REQUESTS = 5000
 
 
