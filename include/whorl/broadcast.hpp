@@ -144,19 +144,19 @@ struct AwaitBroadcast {
     struct Done {
         Error error;
     };
-    // Looks at the reader now: what is published between this and the submission does not count as read.
+    // Looks at the reader when it is submitted; the reader must be there until then.
     template <class T>
     explicit AwaitBroadcast(const BroadcastReader<T>& reader) noexcept
-        : state(*reader.state_), something(reader.behind() != 0) {}
+        : state(*reader.state_), next(reader.next_) {}
     detail::BroadcastState& state;
-    bool something;  // there was something to read
+    const std::uint64_t& next;  // the message that the reader reads next
 
     static constexpr detail::OpKind kind = detail::OpKind::wait;
     static constexpr bool opens = true;
     static constexpr std::uint64_t target() noexcept { return 0; }
     static Error check() noexcept { return {}; }
     Error open(Loop& loop, detail::OpRecord& record) const noexcept {
-        if (something) detail::WaitQueue::pass(loop, record);
+        if (state.published != next) detail::WaitQueue::pass(loop, record);
         else if (state.closed) detail::WaitQueue::pass(loop, record, Error::channel_closed);
         else state.queue.join(loop, record);
         return {};

@@ -263,6 +263,25 @@ TEST_P(LocalChannels, broadcast_reaches_every_reader_and_tells_the_slow_one) {
     expect_clean(loop);
 }
 
+// What is published while the operation waits to be submitted is there to be read.
+TEST_P(LocalChannels, broadcast_looks_at_its_reader_when_it_is_submitted) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Result<Broadcast<int>> news = Broadcast<int>::create(3);
+    ASSERT_TRUE(news);
+    BroadcastReader reader(*news);
+    AwaitBroadcast prepared(reader);
+    EXPECT_FALSE(news->publish(7));
+    int read = 0;
+    const auto into_read = [&](Loop&, AwaitBroadcast::Done) {
+        if (const int* message = reader.next()) read = *message;
+    };
+    ASSERT_TRUE(loop.submit(std::move(prepared), into_read));
+    EXPECT_FALSE(loop.run());
+    EXPECT_EQ(read, 7);
+    expect_clean(loop);
+}
+
 TEST_P(LocalChannels, broadcast_ends_those_who_wait_and_destroys_what_it_keeps) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
