@@ -20,5 +20,5 @@ PART_EXPORT int JOINED(run, PART)() {
 
 // Where the whorl of this library lies.
 PART_EXPORT const void* JOINED(whorl_of, PART)() {
-    return reinterpret_cast<const void*>(&whorl::detail::expired_of);
+    return reinterpret_cast<const void*>(&whorl::detail::watched_of);
 }

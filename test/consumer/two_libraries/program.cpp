@@ -22,7 +22,7 @@ int main(int, char** words) {
         }))
         return 1;
     if (loop->run() || !fired) return 2;
-    const void* mine = reinterpret_cast<const void*>(&whorl::detail::expired_of);
+    const void* mine = reinterpret_cast<const void*>(&whorl::detail::watched_of);
     const bool apart = whorl_of_one() != whorl_of_two() && whorl_of_one() != mine;
     const bool shared = whorl_of_one() == whorl_of_two() && whorl_of_one() == mine;
     if (words[1] == nullptr) return 3;
