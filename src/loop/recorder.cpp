@@ -61,8 +61,13 @@ Result<Recorder*> Recorder::create(const LoopOptions& options, const char* backe
     }
     made->fill_header(backend);
     if (options.recorder_path != nullptr) {
-        std::snprintf(made->path_, sizeof made->path_, "%s.%d.%llu", options.recorder_path,
-                      made->header_->process, static_cast<unsigned long long>(made->header_->loop));
+        const int length = std::snprintf(made->path_, sizeof made->path_, "%s.%d.%llu",
+                                         options.recorder_path, made->header_->process,
+                                         static_cast<unsigned long long>(made->header_->loop));
+        if (length < 0 || static_cast<std::size_t>(length) >= sizeof made->path_) {
+            delete made;  // cut, it would be another file's name, and that of other loops as well
+            return Error::invalid_argument;
+        }
     }
     for (std::atomic<const Recorder*>& slot : dumped) {
         const Recorder* free = nullptr;
@@ -182,7 +187,7 @@ Error Recorder::dump(int fd) const noexcept {
     while (left != 0) {
         const ssize_t done = ::write(fd, next, static_cast<std::size_t>(left));
         if (done < 0 && errno == EINTR) continue;
-        if (done < 0) return Error::from_errno(errno);
+        if (done <= 0) return Error::from_errno(done < 0 ? errno : EIO);
         next += done;
         left -= static_cast<std::uint64_t>(done);
     }

@@ -21,7 +21,7 @@ class Recorder : public Allocated<Recorder> {
   public:
     using Event = recorder::Event;
 
-    // Errors: ENOMEM.
+    // Errors: ENOMEM; invalid_argument (LoopOptions::recorder_path is too long).
     static Result<Recorder*> create(const LoopOptions& options, const char* backend) noexcept;
     Recorder(const Recorder&) = delete;
     Recorder& operator=(const Recorder&) = delete;

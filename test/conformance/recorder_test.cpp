@@ -215,6 +215,18 @@ TEST_P(RecorderTest, errors) {
     EXPECT_EQ(loop.dump_recorder("/nowhere/at/all"), Error::from_errno(ENOENT));
 }
 
+// Cut, two loops would write one file.
+TEST_P(RecorderTest, a_path_that_is_too_long_is_refused) {
+    WHORL_SKIP_IF_REFUSED();
+    LoopOptions options = options_here();
+    options.recorder_events = 64;
+    const std::string longest(200, 'p'), longer(250, 'p');
+    options.recorder_path = longest.c_str();
+    EXPECT_TRUE(Loop::create(options));
+    options.recorder_path = longer.c_str();
+    EXPECT_EQ(Loop::create(options).error(), Error::invalid_argument);
+}
+
 // The path ends with the process and the number of the loop, which counts those with a recorder.
 TEST_P(RecorderTest, a_panic_dumps_it) {
     WHORL_SKIP_IF_REFUSED();

@@ -299,5 +299,18 @@ TEST(Doctor, wrong_usage_and_a_full_disk) {
     EXPECT_TRUE(said.has("exit 3")) << said.text;
 }
 
+TEST(Doctor, nobody_reads_what_it_prints) {
+    const Said closed = doctor({}, [] { return ::close(STDOUT_FILENO) == 0; });
+    EXPECT_TRUE(closed.has("standard output")) << closed.text;
+    EXPECT_TRUE(closed.has("exit 3")) << closed.text;
+    const Said unread = doctor({"--json"}, [] {
+        int ends[2];
+        const bool made = ::pipe(ends) == 0 && ::dup2(ends[1], STDOUT_FILENO) >= 0;
+        return made && ::close(ends[0]) == 0 && ::close(ends[1]) == 0;
+    });
+    EXPECT_TRUE(unread.has("Broken pipe")) << unread.text;
+    EXPECT_TRUE(unread.has("exit 3")) << unread.text;
+}
+
 }  // namespace
 }  // namespace whorl::conformance

@@ -52,6 +52,7 @@ class Tool {
         hang_up();
     }
 
+    pid_t process() const { return child_; }
     void signal(int number) const { EXPECT_EQ(::kill(child_, number), 0); }
     void type(const std::string& keys) const {
         EXPECT_EQ(::write(output_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size()));

@@ -5,6 +5,7 @@
 // waits for what it should say.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -17,6 +18,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -175,6 +177,35 @@ TEST(Top, ctrl_c_leaves_the_last_figures) {
     ASSERT_TRUE(printing.says("first"));
     printing.signal(SIGINT);
     EXPECT_EQ(printing.status(), 0);
+}
+
+// Whether a process has a handler for a signal, by its status.
+bool catches(pid_t process, int number) {
+    std::ifstream status("/proc/" + std::to_string(process) + "/status");
+    for (std::string line; std::getline(status, line);) {
+        if (line.rfind("SigCgt:", 0) != 0) continue;
+        return (std::strtoull(line.c_str() + 7, nullptr, 16) >> (number - 1) & 1) != 0;
+    }
+    return false;
+}
+
+// Its output is a pipe that is full already, so it waits for room as soon as it has something to say.
+TEST(Top, a_reader_that_does_not_read_does_not_keep_it) {
+    const whorl::Loop loop = make_used_loop("first");
+    int ends[2];
+    ASSERT_EQ(::pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    const std::string filling(4096, 'x');
+    while (::write(ends[1], filling.data(), filling.size()) > 0) {
+    }
+    ASSERT_EQ(::fcntl(ends[1], F_SETFL, 0), 0);  // its writes may block
+    std::vector<std::string> words = Tool::started({"--batch", "-i", "0.01", own_number()});
+    tool_test::Tool tool(words, false, [&] { ::dup2(ends[1], STDOUT_FILENO); });
+    const whorl::Instant end = whorl::clock_now() + std::chrono::seconds(60);
+    while (!catches(tool.process(), SIGTERM) && whorl::clock_now() < end) ::sched_yield();
+    tool.signal(SIGTERM);
+    EXPECT_EQ(tool.status(), 0) << tool.text;
+    ::close(ends[0]);
+    ::close(ends[1]);
 }
 
 TEST(Top, a_closed_terminal_ends_it) {

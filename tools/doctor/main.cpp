@@ -2,6 +2,7 @@
 // whorl-doctor: which backend a loop gets here, why, and what would make it better. See its manual page,
 // tools/man/whorl-doctor.1.
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 
 #include "findings.hpp"
@@ -26,12 +27,13 @@ int main(int count, char** words) {
         return options.exit(error) == 0 ? 0 : 3;
     }
 
+    (void)std::signal(SIGPIPE, SIG_IGN);  // whoever reads no more is told of like a full disk
     doctor::Report report;
     const int status = doctor::examine_backends(report);
     doctor::examine_machine(report, root);
     if (json) doctor::print_json(report, status);
     else doctor::print_text(report, status);
-    if (std::fflush(stdout) != 0) {
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
         std::perror("whorl-doctor: standard output");
         return 3;
     }

@@ -70,6 +70,7 @@ int print_samples(top::Source& source, const Options& options, top::View view) {
         const std::string text = options.json ? top::json(source.title(), sample) + "\n"
                                               : plain(sample, view, !options.view.empty());
         if (!top::write_all(STDOUT_FILENO, text)) {
+            if (top::stop_asked()) return 0;
             std::perror("whorl-top: standard output");
             return exit_usage;
         }
@@ -164,7 +165,7 @@ Ending watch(top::Source& source, top::View& view, top::Sample& sample, std::uin
     for (std::uint64_t shown = 0;;) {
         if (!terminal.show(
                 top::screen(source.title(), sample, view, terminal.width(), terminal.height()))) {
-            return {exit_usage, "", false};
+            return {top::stop_asked() && !top::terminal_gone() ? 0 : exit_usage, "", false};
         }
         const auto interval = whorl::Nanoseconds(static_cast<std::int64_t>(view.interval_s * 1e9));
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(due + interval -

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -53,10 +54,20 @@ void block_signals(sigset_t* before) {
 
 }  // namespace
 
+// Signals come only while it waits for room, and no write takes more than there is then: whoever reads
+// slowly, or holds the terminal with Ctrl-S, does not keep Ctrl-C from ending it.
 bool write_all(int fd, const std::string& text) {
     std::size_t done = 0;
     while (done < text.size()) {
-        const ssize_t wrote = ::write(fd, text.data() + done, text.size() - done);
+        pollfd entry{fd, POLLOUT, 0};
+        sigset_t none;
+        sigemptyset(&none);
+        if (::ppoll(&entry, 1, nullptr, &none) < 0) {
+            if (errno != EINTR || stop_asked()) return false;
+            continue;
+        }
+        const std::size_t part = std::min<std::size_t>(text.size() - done, PIPE_BUF);
+        const ssize_t wrote = ::write(fd, text.data() + done, part);
         if (wrote > 0) done += static_cast<std::size_t>(wrote);
         else if (wrote < 0 && errno != EINTR && errno != EAGAIN) return false;
     }
@@ -70,6 +81,8 @@ void catch_stop_signals() {
 }
 
 bool stop_asked() { return stop_seen != 0 || gone_seen != 0; }
+
+bool terminal_gone() { return gone_seen != 0; }
 
 bool pause_for(int milliseconds, int other, bool& ended) {
     pollfd entry{other, POLLIN, 0};

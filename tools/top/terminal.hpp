@@ -55,9 +55,11 @@ constexpr int key_down = 1001;
 // (`ended` says which).
 void catch_stop_signals();
 bool stop_asked();
+// SIGHUP came.
+bool terminal_gone();
 bool pause_for(int milliseconds, int other, bool& ended);
 
-// All of it, whatever the descriptor takes at a time. False: it takes no more.
+// All of it, whatever the descriptor takes at a time. False: it takes no more, or a signal asked to stop.
 bool write_all(int fd, const std::string& text);
 
 }  // namespace top
