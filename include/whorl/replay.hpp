@@ -8,6 +8,7 @@
 #include <whorl/loop_options.hpp>
 #include <whorl/result.hpp>
 #include <whorl/run_log.hpp>
+#include <whorl/time.hpp>
 
 #include <cstdint>
 
@@ -56,6 +57,10 @@ class WHORL_EXPORT Replay {
     /// What is sent need not be the same bytes as then; by default it must. For programs that send what is
     /// not in the log, such as a process ID.
     void accept_other_bytes() noexcept;
+
+    /// How long a turn that took posts of other threads waits for the program's threads to post as many
+    /// again, before the replay has diverged. 10 s by default; zero or more.
+    void wait_for_posts(Nanoseconds most) noexcept;
 
     /// Why the log was refused, or how the replay ended before its time: replay_diverged, replay_ended.
     Error error() const noexcept;

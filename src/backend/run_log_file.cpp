@@ -2,6 +2,7 @@
 // Floor: 3
 #include "backend/run_log_file.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/operation_list.hpp>
 
@@ -14,7 +15,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -38,14 +38,22 @@ std::uint64_t mixed(std::uint64_t hash, std::uint64_t word) noexcept {
 std::uint64_t run_digest(const void* data, std::size_t size, std::uint64_t seed) noexcept {
     const auto* bytes = static_cast<const unsigned char*>(data);
     std::uint64_t hash = mixed(seed, size);
-    for (; size >= 8; bytes += 8, size -= 8) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, bytes, 8);
-        hash = mixed(hash, word);
+    // Four lanes: one would wait for its multiplication.
+    std::uint64_t lanes[4] = {hash, ~hash, hash + 1, ~hash - 1};
+    for (; size >= sizeof lanes; bytes += sizeof lanes, size -= sizeof lanes) {
+        std::uint64_t words[4];
+        std::memcpy(words, bytes, sizeof words);
+        for (int lane = 0; lane < 4; ++lane) lanes[lane] = mixed(lanes[lane], words[lane]);
     }
-    std::uint64_t word = 0;
-    if (size != 0) std::memcpy(&word, bytes, size);
-    hash = mixed(hash, word);
+    for (const std::uint64_t lane : lanes) hash = mixed(hash, lane);
+    while (size != 0) {
+        const std::size_t here = size < 8 ? size : 8;
+        std::uint64_t word = 0;
+        std::memcpy(&word, bytes, here);
+        hash = mixed(hash, word);
+        bytes += here;
+        size -= here;
+    }
     return hash ^ hash >> 32;
 }
 
@@ -105,7 +113,7 @@ void run_options_load(const std::uint64_t (&values)[run_options_count],
 
 RunLogWriter::~RunLogWriter() {
     finish(RunEnd::complete);
-    std::free(scratch_);
+    drop_array(scratch_);
 }
 
 Error RunLogWriter::open(const char* path, std::uint64_t bytes_max) noexcept {
@@ -136,12 +144,14 @@ bool RunLogWriter::scratch_room(std::size_t size) noexcept {
     if (scratch_used_ + size <= scratch_size_) return true;
     std::size_t wanted = std::max<std::size_t>(scratch_size_ * 2, std::size_t{64} << 10);
     while (wanted < scratch_used_ + size) wanted *= 2;
-    void* grown = wanted <= entry_max ? std::realloc(scratch_, wanted) : nullptr;
+    unsigned char* grown = wanted <= entry_max ? make_array<unsigned char>(wanted) : nullptr;
     if (grown == nullptr) {
         if (why_ == RunEnd::complete) why_ = RunEnd::out_of_memory;
         return false;
     }
-    scratch_ = static_cast<unsigned char*>(grown);
+    if (scratch_used_ != 0) std::memcpy(grown, scratch_, scratch_used_);
+    drop_array(scratch_);
+    scratch_ = grown;
     scratch_size_ = wanted;
     return true;
 }
@@ -200,8 +210,8 @@ bool RunLogWriter::window_at(std::uint64_t offset) noexcept {
     const std::uint64_t first = offset / window_size * window_size;
     if (window_ != nullptr && first == window_first_) return true;
     if (window_ != nullptr) ::munmap(window_, window_size);
-    void* mapped = ::mmap(nullptr, window_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd_,
-                          static_cast<off_t>(first));
+    void* mapped = ::mmap(nullptr, window_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                          fd_, static_cast<off_t>(first));
     window_ = mapped == MAP_FAILED ? nullptr : static_cast<unsigned char*>(mapped);
     window_first_ = first;
     if (window_ == nullptr) {

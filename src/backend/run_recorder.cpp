@@ -28,7 +28,7 @@ namespace {
 struct NameAnswer {
     std::uint64_t question;
     int answer;
-    std::vector<FoundAddress> found;
+    std::vector<FoundAddress, HookAllocator<FoundAddress>> found;
 };
 
 class RunRecorder final : public RunSeam {
@@ -63,7 +63,7 @@ class RunRecorder final : public RunSeam {
     std::unique_ptr<System> system_;
     unsigned long thread_ = 0;
     std::mutex names_mutex_;
-    std::vector<NameAnswer> names_;
+    std::vector<NameAnswer, HookAllocator<NameAnswer>> names_;
 };
 
 class RecordingDriver final : public Driver {

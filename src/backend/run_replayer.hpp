@@ -36,6 +36,7 @@ class RunReplayer final : public RunSeam {
                                 BackendReport& report) noexcept override;
     std::int64_t ask(RunAsk ask, std::int64_t seen) noexcept override;
     bool replays() const noexcept override { return true; }
+    Nanoseconds post_wait() const noexcept override { return post_wait_; }
     void missed(RunAsk ask, std::int64_t recorded, std::int64_t come) noexcept override;
     bool concerns() noexcept override {
         return !working_ && (thread_ == 0 || thread_ == thread_token());
@@ -63,7 +64,8 @@ class RunReplayer final : public RunSeam {
 
     RunLogReader log_;
     bool bytes_count_ = true;  // what is sent must be the same
-    bool used_ = false;        // a loop was made
+    Nanoseconds post_wait_ = std::chrono::seconds(10);
+    bool used_ = false;  // a loop was made
     std::uint64_t turns_ = 0;
     std::uint64_t operations_ = 0;
 
@@ -78,7 +80,7 @@ class RunReplayer final : public RunSeam {
 
     std::unique_ptr<System> system_;
     std::uint64_t values_[run_options_count] = {};
-    std::vector<Name> names_;
+    std::vector<Name, HookAllocator<Name>> names_;
     unsigned long thread_ = 0;
     bool working_ = false;  // a callable of Work runs, which is no part of the log
     std::int64_t now_ = 0;

@@ -5,6 +5,8 @@
 #include "backend/driver.hpp"
 #include "backend/system.hpp"
 
+#include <whorl/allocated.hpp>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -126,7 +128,7 @@ struct RunOuts {
     RunOut entries[2] = {};
 };
 
-class RunSeam {
+class RunSeam : public Allocated<RunSeam> {
   public:
     RunSeam() = default;
     RunSeam(const RunSeam&) = delete;
@@ -143,6 +145,8 @@ class RunSeam {
 
     // Whether posts and calls are to be taken from the log.
     virtual bool replays() const noexcept = 0;
+    // How long a repeated run waits for posts of the program's other threads.
+    virtual Nanoseconds post_wait() const noexcept { return Nanoseconds::zero(); }
     // The recorded run went on with more of these than come now.
     virtual void missed(RunAsk ask, std::int64_t recorded, std::int64_t come) noexcept = 0;
 

@@ -199,7 +199,7 @@ class RunProcessCalls final : public ProcessCalls {
     RunSeam& seam_;
 };
 
-class RunSystem final : public System {
+class RunSystem final : public System, public Allocated<RunSystem> {
   public:
     RunSystem(System& real, RunSeam& seam) noexcept
         : real_(real), seam_(seam), files_(real.file_calls(), seam), host_(real.host_calls(), seam),

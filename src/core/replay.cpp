@@ -4,12 +4,14 @@
 
 #include "backend/run_replayer.hpp"
 
+#include <whorl/allocated.hpp>
+
 #include <cerrno>
 #include <new>
 
 namespace whorl::testing {
 
-struct Replay::State {
+struct Replay::State : detail::Allocated<State> {
     detail::RunReplayer replayer;
     Error refused;  // the log
 };
@@ -31,6 +33,10 @@ Result<Loop> Replay::make_loop(LoopOptions options) noexcept {
 
 void Replay::accept_other_bytes() noexcept {
     if (state_ != nullptr) state_->replayer.bytes_count_ = false;
+}
+
+void Replay::wait_for_posts(Nanoseconds most) noexcept {
+    if (state_ != nullptr) state_->replayer.post_wait_ = most;
 }
 
 Error Replay::error() const noexcept {

@@ -61,8 +61,8 @@ void LoopCore::dispatch_remote_recorded() {
 
 // Threads of the program may need a while.
 void LoopCore::remote_wait_for(std::int64_t count) noexcept {
-    constexpr int waits_max = 10'000;  // of 1 ms
-    for (int waits = 0; count_of(remote_early) < count && waits < waits_max; ++waits) {
+    const Instant end = add_saturating(clock_now(), run->post_wait());
+    while (count_of(remote_early) < count && clock_now() < end) {
         const timespec pause{0, 1'000'000};
         ::nanosleep(&pause, nullptr);
         take_all(*remote, remote_early);

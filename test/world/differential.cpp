@@ -9,13 +9,18 @@
 // must be one that the contract allows after what the program did, and what was received is the beginning
 // of what the sends say has gone out.
 //
+// Each fourth program is also recorded on the real backends and repeated from the log, with the same end of
+// every operation, the same bytes and the same order.
+//
 //   differential [first seed [count]]
 #include "differential_plan.hpp"
 
+#include <whorl/replay.hpp>
 #include <whorl/testing.hpp>
 #include <whorl/whorl.hpp>
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -79,6 +84,8 @@ class Run {
     }
     // All that must be equal on every backend.
     std::string signature() const;
+    // All that happened.
+    std::string transcript() const;
     const std::string& why() const { return why_; }
 
   private:
@@ -95,7 +102,7 @@ class Run {
         if (why_.empty()) why_ = std::move(what);
         return false;
     }
-    Instant now() const { return world_ != nullptr ? world_->now() : whorl::clock_now(); }
+    Instant now() const { return world_ != nullptr ? world_->now() : loop_.now(); }
     void run_for(Nanoseconds time) {
         if (loop_.run_for(time)) fail("run_for failed");
     }
@@ -416,6 +423,15 @@ std::string Run::signature() const {
     return text;
 }
 
+std::string Run::transcript() const {
+    std::string text = signature() + why_;
+    for (const Outcome& outcome : outcomes_) {
+        text += std::string(outcome.error.name()) + ' ' + std::to_string(outcome.bytes) + '\n';
+    }
+    for (const End& end : ends_) text += end.received + '\n';
+    return text;
+}
+
 // --- every backend
 
 struct Backend {
@@ -439,6 +455,38 @@ std::string run_on(const Backend& backend, const Plan& plan, std::uint64_t seed,
     const bool good = run.run();
     signature = run.signature();
     return good ? std::string() : run.why();
+}
+
+// The run is recorded, and repeated from its log: that must be the same in everything. Empty when it was.
+std::string record_and_replay(const Backend& backend, const Plan& plan) {
+    char path[] = "/tmp/whorl-differential-XXXXXX";
+    const int fd = ::mkstemp(path);
+    if (fd < 0) return "no file for the log";
+    ::close(fd);
+    std::string recorded;
+    whorl::LoopOptions options;
+    options.backend = backend.backend;
+    options.ops_max = options.handles_max = 1024;
+    options.run_log = path;
+    {
+        whorl::Result<Loop> loop = Loop::create(options);
+        if (!loop) return std::string("no loop: ") + loop.error().name();
+        Run run(*loop, nullptr, plan);
+        static_cast<void>(run.run());
+        recorded = run.transcript();
+    }
+    whorl::testing::Replay replay(path);
+    ::unlink(path);
+    std::string repeated;
+    {
+        whorl::Result<Loop> loop = replay.make_loop();
+        if (!loop) return std::string("no replay: ") + replay.text();
+        Run run(*loop, nullptr, plan);
+        static_cast<void>(run.run());
+        repeated = run.transcript();
+    }
+    if (repeated == recorded && replay.finished()) return {};
+    return std::string(replay.text()) + "\nrecorded:\n" + recorded + "---\nrepeated:\n" + repeated;
 }
 
 int report(std::uint64_t seed, const char* name, const std::string& why) {
@@ -473,9 +521,13 @@ int run(std::uint64_t first, std::uint64_t count) {
             const std::string why = run_on(backend, plan, seed, signature);
             if (!why.empty()) return report(seed, backend.name, why);
             if (expected.empty()) expected = signature;
-            if (signature == expected) continue;
-            return report(seed, backend.name,
-                          "differs from the first backend:\n" + expected + "---\n" + signature);
+            if (signature != expected) {
+                return report(seed, backend.name,
+                              "differs from the first backend:\n" + expected + "---\n" + signature);
+            }
+            if (backend.simulated || seed % 4 != 0) continue;
+            const std::string difference = record_and_replay(backend, plan);
+            if (!difference.empty()) return report(seed, backend.name, difference);
         }
     }
     std::printf("differential: %llu programs on %d backends\n",

@@ -10,7 +10,22 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <ostream>
 #include <string>
+
+// A backend that this machine refuses is skipped, never passed, and with WHORL_TEST_NO_SKIP set it fails.
+#define WHORL_REPLAY_NEEDS(there, why)                                                    \
+    do {                                                                                  \
+        if (there) break;                                                                 \
+        if (std::getenv("WHORL_TEST_NO_SKIP") != nullptr) FAIL() << "refused: " << (why); \
+        GTEST_SKIP() << (why);                                                            \
+    } while (false)
+
+namespace whorl {
+
+inline void PrintTo(Error error, std::ostream* out) { *out << error.name(); }
+
+}  // namespace whorl
 
 // What the tests of recorded runs share: a file of their own, a loop that records to it, and the contents.
 
@@ -44,12 +59,7 @@ class TemporaryFile {
     std::string path_;
 };
 
-// A program that is recorded and repeated: `run(loop)` sets it up and runs it to its end.
-struct Outcome {
-    std::string trace;
-    whorl::Error error;
-};
-
+// Records what `program(loop)` does, until its loop has ended.
 template <class Program>
 void record(whorl::LoopOptions options, const TemporaryFile& file, Program&& program) {
     options.run_log = file.path();

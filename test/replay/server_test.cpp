@@ -2,8 +2,7 @@
 // Goal: a run that was recorded on a real backend is repeated to the byte, without the kernel.
 // Method: programs write all that their handlers are told, and the loop's clock, to a trace; a second run of
 // the same program on the log must write the same, while no peer is there.
-#include "conformance/replay_tools.hpp"
-#include "conformance/tcp_tools.hpp"
+#include "tools.hpp"
 
 #include <arpa/inet.h>
 #include <sys/resource.h>
@@ -36,7 +35,7 @@ class ReplayTest : public ::testing::TestWithParam<Backend> {
         options_.backend = GetParam();
         whorl::BackendReport report;
         const whorl::Result<Loop> probe = Loop::create(options_, report);
-        if (!probe) GTEST_SKIP() << report.text;
+        WHORL_REPLAY_NEEDS(probe, report.text);
     }
     LoopOptions options_;
     TemporaryFile file_;
@@ -212,6 +211,110 @@ TEST_P(ReplayTest, ten_thousand_operations) {
     EXPECT_FALSE(loop->run()) << replay.text();
     EXPECT_TRUE(server.trace() == trace) << replay.text();
     EXPECT_GE(replay.operations(), 10'000u);
+}
+
+// The server in a process of its own, which writes its port to a pipe and never comes back.
+[[noreturn]] void crash_server(const LoopOptions& options, int pipe_end) {
+    // What a crash says is not to be said.
+    static_cast<void>(!std::freopen("/dev/null", "w", stderr));
+    whorl::Result<Loop> loop = Loop::create(options);
+    if (!loop) ::_exit(1);
+    Server server(*loop, 1);
+    server.fails_on_poison = true;
+    if (!server.start()) ::_exit(2);
+    const std::uint16_t port = server.port();
+    if (::write(pipe_end, &port, sizeof port) != sizeof port) ::_exit(3);
+    ::_exit(loop->run() ? 4 : 5);
+}
+
+TEST_P(ReplayTest, crash_happens_again) {
+    LoopOptions options = options_;
+    options.run_log = file_.path();
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    const pid_t child = ::fork();
+    if (child == 0) crash_server(options, ends[1]);
+    std::uint16_t port = 0;
+    ASSERT_EQ(::read(ends[0], &port, sizeof port), static_cast<ssize_t>(sizeof port));
+    visit(port, {"one", "two", "poison", "never answered"});
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    ASSERT_EQ(WTERMSIG(status), SIGABRT);
+    for (const int end : ends) ::close(end);
+
+    // The program as it was crashes again, in every replay and at the same place.
+    EXPECT_EXIT(
+        {
+            Replay replay(file_.path());
+            auto loop = replay.make_loop();
+            Server server(*loop, 1);
+            server.fails_on_poison = true;
+            static_cast<void>(server.start());
+            static_cast<void>(loop->run());
+        },
+        ::testing::KilledBySignal(SIGABRT), "");
+    // Mended, it comes to the end of what was recorded.
+    Replay replay(file_.path());
+    EXPECT_EQ(replay.recorded_end(), RunEnd::unfinished);
+    auto loop = replay.make_loop();
+    ASSERT_TRUE(loop);
+    Server server(*loop, 1);
+    ASSERT_TRUE(server.start());
+    EXPECT_EQ(loop->run(), Error::replay_ended);
+    EXPECT_EQ(server.heard, "one;two;poison;");
+    EXPECT_NE(std::string(replay.text()).find("unfinished"), std::string::npos) << replay.text();
+}
+
+// A thread that posts, and a loop that notes what it posted and when.
+std::string collect_posts(Loop& loop, int count) {
+    std::string trace;
+    const auto remote = loop.remote();
+    EXPECT_TRUE(remote);
+    std::thread poster([remote = *remote, count, &trace] {
+        for (int number = 0; number < count; ++number) {
+            const bool posted = remote.post([number, &trace](Loop& here) {
+                trace += std::to_string(number) + '@' +
+                         std::to_string(here.now().time_since_epoch().count()) + ' ';
+            });
+            EXPECT_TRUE(posted);
+        }
+        static_cast<void>(remote.stop());
+    });
+    // A heartbeat, so that posts come between other events.
+    const auto beat = loop.every(100us, [&trace](Loop&, whorl::Expired) { trace += "beat "; });
+    EXPECT_FALSE(loop.run());
+    poster.join();
+    loop.cancel(*beat);
+    // What was posted before the stop and not run yet.
+    EXPECT_FALSE(loop.poll());
+    return trace;
+}
+
+TEST_P(ReplayTest, posts_of_another_thread_come_in_their_turns) {
+    std::string trace;
+    record(options_, file_, [&](Loop& loop) { trace = collect_posts(loop, 500); });
+    Replay replay(file_.path());
+    auto loop = replay.make_loop();
+    ASSERT_TRUE(loop) << replay.text();
+    EXPECT_EQ(collect_posts(*loop, 500), trace) << replay.text();
+    EXPECT_FALSE(replay.error()) << replay.text();
+}
+
+TEST_P(ReplayTest, posts_that_do_not_come_are_a_difference) {
+    record(options_, file_, [&](Loop& loop) {
+        const auto remote = loop.remote();
+        ASSERT_TRUE(remote->post([](Loop& here) { here.stop(); }));
+        EXPECT_FALSE(loop.run());
+    });
+    Replay replay(file_.path());
+    replay.wait_for_posts(1ms);
+    auto loop = replay.make_loop();
+    ASSERT_TRUE(loop);
+    ASSERT_TRUE(loop->remote());
+    const auto beat = loop->every(1s, [](Loop&, whorl::Expired) {});
+    ASSERT_TRUE(beat);
+    EXPECT_EQ(loop->run(), Error::replay_diverged) << replay.text();
 }
 
 }  // namespace
