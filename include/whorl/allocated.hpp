@@ -68,6 +68,9 @@ void drop_object(T* object) noexcept {
 
 // Arrays. In front of the elements stands how many there are.
 template <class T>
+inline constexpr std::size_t size_of =
+    sizeof(T);  // NOLINT(bugprone-sizeof-expression): T may be a pointer
+template <class T>
 inline constexpr std::size_t array_front = alignof(T) > alignof(std::max_align_t)
                                                ? alignof(T)
                                                : alignof(std::max_align_t);
@@ -75,8 +78,8 @@ inline constexpr std::size_t array_front = alignof(T) > alignof(std::max_align_t
 template <class T>
 T* array_room(std::size_t count) noexcept {
     constexpr std::size_t front = array_front<T>;
-    if (count > (SIZE_MAX - front) / sizeof(T)) return nullptr;
-    void* memory = object_take(front + count * sizeof(T), front);
+    if (count > (SIZE_MAX - front) / size_of<T>) return nullptr;
+    void* memory = object_take(front + count * size_of<T>, front);
     if (memory == nullptr) return nullptr;
     ::new (memory) std::size_t(count);
     return reinterpret_cast<T*>(static_cast<std::byte*>(memory) + front);
@@ -105,7 +108,7 @@ void drop_array(T* first) noexcept {
     void* memory = reinterpret_cast<std::byte*>(first) - front;
     const std::size_t count = *static_cast<const std::size_t*>(memory);
     for (std::size_t index = count; index > 0; --index) first[index - 1].~T();
-    object_give(memory, front + count * sizeof(T), front);
+    object_give(memory, front + count * size_of<T>, front);
 }
 
 // For std::unique_ptr.

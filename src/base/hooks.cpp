@@ -85,6 +85,7 @@ void log_message(LogLevel level, const char* format, ...) noexcept {
     char message[1024];
     std::va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it was begun in the line before
     std::vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     if (hooks.log != nullptr) hooks.log(hooks.context, level, message);
