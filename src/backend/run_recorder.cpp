@@ -45,7 +45,7 @@ class RunRecorder final : public RunSeam {
     void missed(RunAsk, std::int64_t, std::int64_t) noexcept override {}
     // Before the loop has its thread, there is no other.
     bool concerns() noexcept override {
-        return (thread_ == 0 || thread_ == thread_token()) && log_.is_open();
+        return (thread_ == 0 || thread_ == thread_token()) && log.is_open();
     }
     void called(RunCall call, std::int64_t answer, const RunOuts& outs) noexcept override;
     std::int64_t answer(RunCall, const RunOuts&) noexcept override { return 0; }
@@ -56,7 +56,7 @@ class RunRecorder final : public RunSeam {
     void commit() noexcept;
     void write_names() noexcept;
 
-    RunLogWriter log_;
+    RunLogWriter log;
 
   private:
     System& real_;
@@ -69,7 +69,7 @@ class RunRecorder final : public RunSeam {
 class RecordingDriver final : public Driver {
   public:
     RecordingDriver(const DriverContext& context, Driver* real, RunRecorder& recorder) noexcept
-        : context_(context), real_(real), recorder_(recorder), log_(recorder.log_) {}
+        : context_(context), real_(real), recorder_(recorder), log_(recorder.log) {}
 
     Error bind() noexcept override {
         recorder_.bound();
@@ -120,11 +120,11 @@ class RecordingDriver final : public Driver {
 Error RunRecorder::open(const LoopOptions& options) noexcept {
     system_.reset(make_run_system(real_, *this));
     if (system_ == nullptr) return Error::from_errno(ENOMEM);
-    if (Error error = log_.open(options.run_log, options.run_log_bytes_max)) return error;
+    if (Error error = log.open(options.run_log, options.run_log_bytes_max)) return error;
     std::uint64_t values[run_options_count];
     run_options_store(options, values);
-    log_.begin(RunEntry::options);
-    for (const std::uint64_t value : values) log_.number(value);
+    log.begin(RunEntry::options);
+    for (const std::uint64_t value : values) log.number(value);
     commit();
     return {};
 }
@@ -143,39 +143,39 @@ Result<Driver*> RunRecorder::make_driver(const DriverContext& context,
 }
 
 std::int64_t RunRecorder::ask(RunAsk ask, std::int64_t seen) noexcept {
-    if (!log_.is_open()) return seen;
-    log_.begin(RunEntry::ask);
-    log_.number(static_cast<std::uint64_t>(ask));
-    log_.number_signed(seen);
+    if (!log.is_open()) return seen;
+    log.begin(RunEntry::ask);
+    log.number(static_cast<std::uint64_t>(ask));
+    log.number_signed(seen);
     commit();
     return seen;
 }
 
 void RunRecorder::called(RunCall call, std::int64_t answer, const RunOuts& outs) noexcept {
-    log_.begin(RunEntry::call);
-    log_.number(static_cast<std::uint64_t>(call));
-    log_.number_signed(answer);
+    log.begin(RunEntry::call);
+    log.number(static_cast<std::uint64_t>(call));
+    log.number_signed(answer);
     for (const RunOut& out : outs.entries) {
         const std::size_t used = out.used(answer);
-        if (used != 0) log_.bytes(out.data, used);
+        if (used != 0) log.bytes(out.data, used);
     }
     commit();
 }
 
 void RunRecorder::commit() noexcept {
-    if (log_.is_open() && !log_.commit()) stop(log_.why());
+    if (log.is_open() && !log.commit()) stop(log.why());
 }
 
 void RunRecorder::stop(RunEnd why) noexcept {
-    if (!log_.is_open()) return;
-    log_.finish(why);
+    if (!log.is_open()) return;
+    log.finish(why);
     if (why == RunEnd::complete) return;
-    const Error error = log_.error();
+    const Error error = log.error();
     log_message(LogLevel::warning,
                 "the recording of a run (LoopOptions::run_log) ended after %llu bytes: %s%s%s; the "
                 "run goes on",
-                static_cast<unsigned long long>(log_.size()), name_of(log_.why()),
-                error ? ", " : "", error ? error.text() : "");
+                static_cast<unsigned long long>(log.size()), name_of(log.why()), error ? ", " : "",
+                error ? error.text() : "");
 }
 
 int RunRecorder::resolve(const NameQuestion& question, FoundAddress* found, int most) noexcept {
@@ -190,11 +190,11 @@ int RunRecorder::resolve(const NameQuestion& question, FoundAddress* found, int 
 
 void RunRecorder::write_names() noexcept {
     const std::lock_guard<std::mutex> guard(names_mutex_);
-    log_.number(names_.size());
+    log.number(names_.size());
     for (const NameAnswer& name : names_) {
-        log_.number(name.question);
-        log_.number_signed(name.answer);
-        log_.bytes(name.found.data(), name.found.size() * sizeof(FoundAddress));
+        log.number(name.question);
+        log.number_signed(name.answer);
+        log.bytes(name.found.data(), name.found.size() * sizeof(FoundAddress));
     }
     names_.clear();
 }

@@ -20,7 +20,7 @@ constexpr std::uint16_t op_asked_to_end = op_backend_1;
 class ReplayDriver final : public Driver {
   public:
     ReplayDriver(const DriverContext& context, RunReplayer& replayer) noexcept
-        : context_(context), replayer_(replayer), log_(replayer.log_) {}
+        : context_(context), replayer_(replayer), log_(replayer.log) {}
 
     Error bind() noexcept override {
         replayer_.bound();
@@ -98,20 +98,20 @@ void ReplayDriver::compare(OpRecord* record) noexcept {
         return replayer_.diverged(
             "both submitted %s, with another size, offset, flag, address or path", now);
     }
-    if (given.bytes != bytes && replayer_.bytes_count_) {
+    if (given.bytes != bytes && replayer_.bytes_count) {
         return replayer_.diverged("both submitted %s, with other bytes to send", now);
     }
     if (given.handle != handle) {
         return replayer_.diverged("both submitted %s, in other slots of the loop", now);
     }
-    ++replayer_.operations_;
+    ++replayer_.operations;
 }
 
 Error ReplayDriver::wait(OpList& submissions, Nanoseconds, CompletionBatch& batch) noexcept {
     if (!replayer_.expect(RunEntry::wait, "went to wait for completions")) {
         return wait_over(submissions, batch);
     }
-    ++replayer_.turns_;
+    ++replayer_.turns;
     const std::uint64_t count = log_.number();
     for (std::uint64_t index = 0; index < count && !replayer_.over(); ++index) {
         OpRecord* record = submissions.pop_front(context_.operations);

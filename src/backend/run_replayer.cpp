@@ -21,10 +21,10 @@ namespace whorl::detail {
 Error RunReplayer::open(const char* path) noexcept {
     system_.reset(make_run_system(real_system(), *this));
     if (system_ == nullptr) return Error::from_errno(ENOMEM);
-    if (Error refused = log_.open(path, text_, sizeof text_)) return error_ = refused;
-    static_cast<void>(log_.next());  // there is one, of this kind: open() has looked
-    for (std::uint64_t& value : values_) value = log_.number();
-    if (!log_.bad()) return {};
+    if (Error refused = log.open(path, text_, sizeof text_)) return error_ = refused;
+    static_cast<void>(log.next());  // there is one, of this kind: open() has looked
+    for (std::uint64_t& value : values_) value = log.number();
+    if (!log.bad()) return {};
     std::snprintf(text_, sizeof text_, "the log's options are damaged");
     return error_ = Error::run_log_damaged;
 }
@@ -47,7 +47,7 @@ Result<Driver*> RunReplayer::make_driver(const DriverContext& context,
 }
 
 bool RunReplayer::finished() const noexcept {
-    const RunEntry next = log_.peek();
+    const RunEntry next = log.peek();
     return !over() && (next == RunEntry::none || next == RunEntry::end);
 }
 
@@ -62,26 +62,26 @@ void RunReplayer::diverged(const char* format, ...) noexcept {
     std::snprintf(text_, sizeof text_,
                   "the replay diverged in turn %llu, after %llu operations (byte %llu of the log): "
                   "%s",
-                  static_cast<unsigned long long>(turns_),
-                  static_cast<unsigned long long>(operations_),
-                  static_cast<unsigned long long>(log_.offset()), what);
+                  static_cast<unsigned long long>(turns),
+                  static_cast<unsigned long long>(operations),
+                  static_cast<unsigned long long>(log.offset()), what);
 }
 
 // What the recorded run did here: the entry that next() has gone to.
 const char* RunReplayer::recorded(char* text, std::size_t size) noexcept {
-    switch (log_.peek()) {
+    switch (log.peek()) {
         case RunEntry::wait:
             return "went to wait for completions";
         case RunEntry::cancel:
             return "cancelled an operation";
         case RunEntry::call:
-            static_cast<void>(log_.next());
+            static_cast<void>(log.next());
             std::snprintf(text, size, "called %s()",
-                          detail::name_of(static_cast<RunCall>(log_.number())));
+                          detail::name_of(static_cast<RunCall>(log.number())));
             return text;
         case RunEntry::ask:
-            static_cast<void>(log_.next());
-            return text_of(static_cast<RunAsk>(log_.number()));
+            static_cast<void>(log.next());
+            return text_of(static_cast<RunAsk>(log.number()));
         default:
             return "did something unknown";
     }
@@ -89,15 +89,15 @@ const char* RunReplayer::recorded(char* text, std::size_t size) noexcept {
 
 bool RunReplayer::expect(RunEntry kind, const char* doing) noexcept {
     if (over()) return false;
-    const RunEntry next = log_.peek();
-    if (next == kind) return log_.next() == kind;
+    const RunEntry next = log.peek();
+    if (next == kind) return log.next() == kind;
     if (next == RunEntry::none || next == RunEntry::end) {
         error_ = Error::replay_ended;
         std::snprintf(text_, sizeof text_,
                       "the recorded run ended (%s) in turn %llu, after %llu operations; here the "
                       "program %s",
-                      whorl::name_of(log_.end()), static_cast<unsigned long long>(turns_),
-                      static_cast<unsigned long long>(operations_), doing);
+                      whorl::name_of(log.end()), static_cast<unsigned long long>(turns),
+                      static_cast<unsigned long long>(operations), doing);
         return false;
     }
     char text[64];
@@ -107,13 +107,13 @@ bool RunReplayer::expect(RunEntry kind, const char* doing) noexcept {
 
 std::int64_t RunReplayer::ask(RunAsk ask, std::int64_t seen) noexcept {
     if (!expect(RunEntry::ask, text_of(ask))) return seen;
-    const auto recorded = static_cast<RunAsk>(log_.number());
-    const std::int64_t value = log_.number_signed();
+    const auto recorded = static_cast<RunAsk>(log.number());
+    const std::int64_t value = log.number_signed();
     if (recorded != ask) {
         diverged("the recorded run %s, the program %s", text_of(recorded), text_of(ask));
         return seen;
     }
-    if (!log_.bad()) return value;
+    if (!log.bad()) return value;
     damaged();
     return seen;
 }
@@ -124,8 +124,8 @@ void RunReplayer::missed(RunAsk ask, std::int64_t recorded, std::int64_t come) n
 }
 
 bool RunReplayer::copy_part(void* data, std::size_t size) noexcept {
-    const Bytes part = log_.bytes();
-    if (log_.bad() || part.size != size) {
+    const Bytes part = log.bytes();
+    if (log.bad() || part.size != size) {
         damaged();
         return false;
     }
@@ -137,18 +137,18 @@ std::int64_t RunReplayer::answer(RunCall call, const RunOuts& outs) noexcept {
     char doing[64];
     std::snprintf(doing, sizeof doing, "called %s()", detail::name_of(call));
     if (!expect(RunEntry::call, doing)) return answer_over(call);
-    const auto recorded = static_cast<RunCall>(log_.number());
+    const auto recorded = static_cast<RunCall>(log.number());
     if (recorded != call) {
         diverged("the recorded run called %s(), the program called %s()", detail::name_of(recorded),
                  detail::name_of(call));
         return answer_over(call);
     }
-    const std::int64_t value = log_.number_signed();
+    const std::int64_t value = log.number_signed();
     for (const RunOut& out : outs.entries) {
-        const std::size_t used = out.used(value);
-        if (used != 0 && !copy_part(out.data, used)) return answer_over(call);
+        const std::size_t size = out.used(value);
+        if (size != 0 && !copy_part(out.data, size)) return answer_over(call);
     }
-    if (log_.bad()) damaged();
+    if (log.bad()) damaged();
     if (call == RunCall::now) now_ = value;
     if (call == RunCall::wall_clock) wall_ = value;
     return over() ? answer_over(call) : value;
@@ -171,11 +171,11 @@ std::int64_t RunReplayer::answer_over(RunCall call) const noexcept {
 
 // Answers that the recorded run had got from the name servers by its present turn.
 void RunReplayer::read_names() noexcept {
-    const std::uint64_t count = log_.number();
-    for (std::uint64_t index = 0; index < count && !log_.bad(); ++index) {
-        const std::uint64_t question = log_.number();
-        const auto answer = static_cast<int>(log_.number_signed());
-        names_.push_back({question, answer, log_.bytes()});
+    const std::uint64_t count = log.number();
+    for (std::uint64_t index = 0; index < count && !log.bad(); ++index) {
+        const std::uint64_t question = log.number();
+        const auto answer = static_cast<int>(log.number_signed());
+        names_.push_back({question, answer, log.bytes()});
     }
 }
 

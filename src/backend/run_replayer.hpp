@@ -36,7 +36,7 @@ class RunReplayer final : public RunSeam {
                                 BackendReport& report) noexcept override;
     std::int64_t ask(RunAsk ask, std::int64_t seen) noexcept override;
     bool replays() const noexcept override { return true; }
-    Nanoseconds post_wait() const noexcept override { return post_wait_; }
+    Nanoseconds post_wait() const noexcept override { return posts_awaited; }
     void missed(RunAsk ask, std::int64_t recorded, std::int64_t come) noexcept override;
     bool concerns() noexcept override {
         return !working_ && (thread_ == 0 || thread_ == thread_token());
@@ -62,12 +62,12 @@ class RunReplayer final : public RunSeam {
     void perform_work(OpRecord& record) noexcept;
     void bound() noexcept { thread_ = thread_token(); }
 
-    RunLogReader log_;
-    bool bytes_count_ = true;  // what is sent must be the same
-    Nanoseconds post_wait_ = std::chrono::seconds(10);
-    bool used_ = false;  // a loop was made
-    std::uint64_t turns_ = 0;
-    std::uint64_t operations_ = 0;
+    RunLogReader log;
+    bool bytes_count = true;  // what is sent must be the same
+    Nanoseconds posts_awaited = std::chrono::seconds(10);
+    bool used = false;  // a loop was made
+    std::uint64_t turns = 0;
+    std::uint64_t operations = 0;
 
   private:
     struct Name {

@@ -25,18 +25,18 @@ Replay::~Replay() { delete state_; }
 Result<Loop> Replay::make_loop(LoopOptions options) noexcept {
     if (state_ == nullptr) return Error::from_errno(ENOMEM);
     if (state_->refused) return state_->refused;
-    if (state_->replayer.used_) return Error::invalid_argument;
-    state_->replayer.used_ = true;
+    if (state_->replayer.used) return Error::invalid_argument;
+    state_->replayer.used = true;
     state_->replayer.apply(options);
     return Loop::create(options);
 }
 
 void Replay::accept_other_bytes() noexcept {
-    if (state_ != nullptr) state_->replayer.bytes_count_ = false;
+    if (state_ != nullptr) state_->replayer.bytes_count = false;
 }
 
 void Replay::wait_for_posts(Nanoseconds most) noexcept {
-    if (state_ != nullptr) state_->replayer.post_wait_ = most;
+    if (state_ != nullptr) state_->replayer.posts_awaited = most;
 }
 
 Error Replay::error() const noexcept {
@@ -46,16 +46,16 @@ const char* Replay::text() const noexcept {
     return state_ == nullptr ? "out of memory" : state_->replayer.text();
 }
 bool Replay::finished() const noexcept {
-    return state_ != nullptr && state_->replayer.used_ && state_->replayer.finished();
+    return state_ != nullptr && state_->replayer.used && state_->replayer.finished();
 }
 RunEnd Replay::recorded_end() const noexcept {
-    return state_ == nullptr ? RunEnd::unfinished : state_->replayer.log_.end();
+    return state_ == nullptr ? RunEnd::unfinished : state_->replayer.log.end();
 }
 std::uint64_t Replay::turns() const noexcept {
-    return state_ == nullptr ? 0 : state_->replayer.turns_;
+    return state_ == nullptr ? 0 : state_->replayer.turns;
 }
 std::uint64_t Replay::operations() const noexcept {
-    return state_ == nullptr ? 0 : state_->replayer.operations_;
+    return state_ == nullptr ? 0 : state_->replayer.operations;
 }
 
 }  // namespace whorl::testing
