@@ -133,13 +133,13 @@ struct HookAllocator {
     template <class Other>
     HookAllocator(const HookAllocator<Other>&) noexcept {}
     T* allocate(std::size_t count) {
-        if (count > SIZE_MAX / sizeof(T)) object_exhausted();
-        void* memory = object_take(count * sizeof(T), alignof(T));
+        if (count > SIZE_MAX / size_of<T>) object_exhausted();
+        void* memory = object_take(count * size_of<T>, alignof(T));
         if (memory == nullptr) object_exhausted();
         return static_cast<T*>(memory);
     }
     void deallocate(T* memory, std::size_t count) noexcept {
-        object_give(memory, count * sizeof(T), alignof(T));
+        object_give(memory, count * size_of<T>, alignof(T));
     }
     template <class Other>
     bool operator==(const HookAllocator<Other>&) const noexcept {
