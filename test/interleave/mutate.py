@@ -13,14 +13,14 @@ MUTANTS = {
     # The loop looks for posts before it says that it sleeps, and not again.
     "no_second_look": (
         "remote.cpp",
-        """    return remote->head.load(std::memory_order_seq_cst) == nullptr &&
-           !remote->stop.load(std::memory_order_seq_cst);""",
-        "    return !remote->stop.load(std::memory_order_seq_cst);",
+        """ nothing = remote->head.load(std::memory_order_seq_cst) == nullptr &&
+                         !remote->stop.load(std::memory_order_seq_cst);""",
+        " nothing = !remote->stop.load(std::memory_order_seq_cst);",
         "nobody is left to wake it"),
     "no_look_at_stop": (
         "remote.cpp",
         """ == nullptr &&
-           !remote->stop.load(std::memory_order_seq_cst);""",
+                         !remote->stop.load(std::memory_order_seq_cst);""",
         " == nullptr;",
         "nobody is left to wake it"),
     "second_look_ignored": (
