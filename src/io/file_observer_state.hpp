@@ -27,6 +27,7 @@ struct ObservedNode {
     FileChange changes = FileChange::all;
     bool tree = false;
     bool waits = false;       // for its turn to be walked over
+    bool unseen = false;      // a walk was to tell of all that is in it, and did not find it
     bool ready = false;       // of a tree's root: told
     std::uint32_t scans = 0;  // of a tree's root: directories that wait to be walked over
 };

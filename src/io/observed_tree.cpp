@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 // Trees. The kernel watches single directories, so a new one is watched as soon as it is heard of, and
 // then walked over for what was made in it before. What the kernel tells may be older than what is found:
@@ -86,6 +87,8 @@ void FileObserverState::scan_next(Loop& loop) {
     full_.clear();
     if (node != nullptr) {
         node->waits = false;
+        const bool owed = std::exchange(node->unseen, false);
+        if (owed && scan_.finds == Finds::either) scan_.finds = Finds::news;
         full_path_into(full_, *node, {});
     }
     const bool root = node != nullptr && node->parent == nullptr;
@@ -176,12 +179,14 @@ struct FileObserverState::Ended {
     ~Ended() { state.scan_ended(loop); }  // NOLINT(bugprone-exception-escape): only std::bad_alloc
 };
 
-// What has vanished is told by events. Anything else is told, and the directory left out.
+// What has vanished is told by events; what is elsewhere is walked over when it is found there. Anything
+// else is told, and the directory left out.
 void FileObserverState::scan_failed(Loop& loop, Error error) {
     ObservedNode* node = closed_ ? nullptr : node_of(scan_.number);
     const bool gone = !error || error == Error::cancelled || error == Error::from_errno(ENOENT) ||
                       error == Error::from_errno(ENOTDIR) || error == Error::from_errno(ELOOP);
     const Ended ended{*this, loop};
+    if (node != nullptr && gone && scan_.finds == Finds::news) node->unseen = true;
     if (node != nullptr && !gone) tell(loop, FileEvent::Kind::failed, *node, {}, true, error);
 }
 

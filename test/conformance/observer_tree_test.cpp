@@ -171,6 +171,28 @@ TEST_P(ObserverTree, closed_while_it_looks_around) {
     }
 }
 
+// A new directory moves before it was walked over: what is in it is told all the same, by one path or the
+// other.
+TEST_P(ObserverTree, what_was_in_a_new_directory_is_told_though_it_moves_at_once) {
+    WHORL_SKIP_IF_REFUSED();
+    for (int turns = 0; turns < 6; ++turns) {
+        Loop loop = make_loop();
+        Told told;
+        const std::string top = "t" + std::to_string(turns);
+        make_dir(top);
+        const FileObserver observer = observing_tree(loop, told, top);
+        make_dir(top + "/a");
+        put(top + "/a/f");
+        run_until_told(loop, told, "created a/");
+        for (int turn = 0; turn < turns; ++turn) EXPECT_FALSE(loop.poll());
+        move(top + "/a", top + "/b");
+        run_until(loop, [&] { return told.has("created a/f") || told.has("created b/f"); });
+        EXPECT_TRUE(told.has("created a/f") || told.has("created b/f")) << told.list();
+        EXPECT_TRUE(observer.close(loop));
+        expect_over(loop);
+    }
+}
+
 // Directories are made, moved and removed at random between turns; afterwards a file in each of those
 // that are left is heard of by its right path.
 TEST_P(ObserverTree, a_storm) {
