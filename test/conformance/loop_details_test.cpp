@@ -205,21 +205,8 @@ TEST_P(LoopDetailsTest, handles_are_in_each_order) {
     EXPECT_EQ(read(loop)->handles_open, 0u);
 }
 
-// Steps lie some time apart: in worlds, where it passes at once.
-std::vector<Config> world_configs() {
-    std::vector<Config> configs;
-    for (const Config& config : all_configs()) {
-        if (config.world) configs.push_back(config);
-    }
-    return configs;
-}
-class LoopDetailsInWorlds : public LoopDetailsTest {};
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(LoopDetailsInWorlds);
-INSTANTIATE_TEST_SUITE_P(all, LoopDetailsInWorlds, ::testing::ValuesIn(world_configs()),
-                         config_name);
-
 // Two steps at least, with turns between them. The busiest is in the second.
-TEST_P(LoopDetailsInWorlds, many_handles_are_looked_at_in_steps) {
+TEST_P(LoopDetailsTest, many_handles_are_looked_at_in_steps) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop([](LoopOptions& options) {
         options.statistics_page = true;
