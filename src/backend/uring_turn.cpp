@@ -7,8 +7,6 @@
 
 #include <poll.h>
 
-#include <algorithm>
-
 // The turn of the io_uring driver: what has been submitted is staged, the ring is entered, and what has
 // completed is collected. Every message passes here, so what is rare stands apart and is asked for once.
 
@@ -76,11 +74,12 @@ void UringDriver::stage_again() noexcept {
 // Mostly something was moved, and there is nothing to interpret.
 [[gnu::always_inline]] inline void UringDriver::collect(CompletionBatch& batch) noexcept {
     Slab<OpRecord>& operations = context_.operations;
-    // Each gives one entry of the batch, or none.
-    const unsigned count = std::min(ring_.completions(), batch.capacity - batch.count);
+    const unsigned there = ring_.completions();
     const unsigned first = ring_.completion_first();
-    for (unsigned index = 0; index < count; ++index) {
-        const io_uring_cqe& cqe = ring_.completion_at(first + index);
+    unsigned count = 0;
+    // Those that give no entry take no room, or a turn might bring nothing while more waits.
+    for (; count < there && batch.count < batch.capacity; ++count) {
+        const io_uring_cqe& cqe = ring_.completion_at(first + count);
         OpRecord* record = operations.find(cqe.user_data);
         if (record == nullptr) {
             collect_other(cqe);
