@@ -22,17 +22,6 @@ namespace {
 // What `head` points to once the loop is gone.
 RemotePost closed_post{nullptr, nullptr};
 
-RemotePost* reversed(RemotePost* post) noexcept {
-    RemotePost* first = nullptr;
-    while (post != nullptr) {
-        RemotePost* next = post->next;
-        post->next = first;
-        first = post;
-        post = next;
-    }
-    return first;
-}
-
 }  // namespace
 
 void RemoteState::drop_reference() noexcept {

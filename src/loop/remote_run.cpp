@@ -29,15 +29,7 @@ std::int64_t count_of(const RemotePost* list) noexcept {
 
 // Behind what is there, in the order of their posting.
 void take_all(RemoteState& remote, RemotePost*& early) noexcept {
-    RemotePost* newest = remote.head.exchange(nullptr, std::memory_order_acquire);
-    RemotePost* first = nullptr;
-    while (newest != nullptr) {
-        RemotePost* next = newest->next;
-        newest->next = first;
-        first = newest;
-        newest = next;
-    }
-    *end_of(&early) = first;
+    *end_of(&early) = reversed(remote.head.exchange(nullptr, std::memory_order_acquire));
 }
 
 }  // namespace

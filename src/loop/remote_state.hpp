@@ -60,4 +60,16 @@ struct RemoteState : Allocated<RemoteState> {
     const int event_fd;  // stays open as long as somebody could write to it
 };
 
+// What was taken off the stack, oldest first.
+inline RemotePost* reversed(RemotePost* post) noexcept {
+    RemotePost* first = nullptr;
+    while (post != nullptr) {
+        RemotePost* next = post->next;
+        post->next = first;
+        first = post;
+        post = next;
+    }
+    return first;
+}
+
 }  // namespace whorl::detail
