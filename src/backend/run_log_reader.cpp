@@ -20,7 +20,7 @@ RunLogReader::~RunLogReader() {
 }
 
 Error RunLogReader::open(const char* path, char* text, std::size_t text_size) noexcept {
-    const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO has no other end
     struct stat status {};
     Error refused;
     if (fd < 0 || ::fstat(fd, &status) != 0) refused = Error::from_errno(errno);

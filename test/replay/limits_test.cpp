@@ -7,6 +7,8 @@
 #include "backend/run_log_file.hpp"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <whorl/hooks.hpp>
 
 #include <csignal>
@@ -236,6 +238,10 @@ TEST_F(ReplayLimits, foreign_file_is_refused) {
     EXPECT_NE(std::string(replay.text()).find("no run log"), std::string::npos);
     EXPECT_EQ(Replay("/nonexistent/file").error(), Error::from_errno(ENOENT));
     EXPECT_EQ(Replay("/dev").error(), Error::run_log_damaged);
+    const std::string fifo = std::string(other.path()) + ".fifo";
+    ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+    EXPECT_EQ(Replay(fifo.c_str()).error(), Error::run_log_damaged) << "and does not wait";
+    ::unlink(fifo.c_str());
 
     std::string bytes = file_.read();
     bytes[8] = static_cast<char>(bytes[8] ^ 1);  // the byte order's mark
