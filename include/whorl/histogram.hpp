@@ -102,8 +102,8 @@ class WHORL_EXPORT Histogram {
     std::uint32_t index_of(std::uint64_t value) const noexcept {
         // Small values are their own buckets: with this bit set, their shift is 0.
         const std::uint64_t marked = value | std::uint64_t{1} << bits_;
-        const std::uint32_t shift =
-            63 - static_cast<std::uint32_t>(__builtin_clzll(marked)) - bits_;
+        const std::uint32_t highest_bit = 63 ^ static_cast<std::uint32_t>(__builtin_clzll(marked));
+        const std::uint32_t shift = highest_bit - bits_;
         return (shift << bits_) + static_cast<std::uint32_t>(value >> shift);
     }
     // The smallest and the largest value of a bucket.

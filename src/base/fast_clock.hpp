@@ -28,12 +28,19 @@ class FastClock {
     // For tests, which give the readings: a counter of this scale, both clocks as in `first`.
     FastClock(std::uint64_t scale, const Reading& first) noexcept { begin(scale, first); }
 
-    std::uint64_t now_ns() const noexcept {
+    std::uint64_t now_ns() const noexcept { return counts() ? counted_ns() : monotonic_ns(); }
+    // The two of which that is made, for who has another clock instead. Whether there is a counter:
+    bool counts() const noexcept { return scale_ != 0; }
+    // By it. Limits: counts().
+    std::uint64_t counted_ns() const noexcept {
 #if defined(__x86_64__)
-        if (scale_ != 0) return from_ticks(__builtin_ia32_rdtsc());
-#endif
+        return from_ticks(__builtin_ia32_rdtsc());
+#else
         return monotonic_ns();
+#endif
     }
+    // From now on as if there were none: for who has another clock.
+    void ignore_counter() noexcept { scale_ = 0; }
     // To be called now and then, such as once a turn. Cost: 10 ns; every 10 ms a reading of both.
     void sync() noexcept {
 #if defined(__x86_64__)

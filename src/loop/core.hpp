@@ -99,7 +99,7 @@ struct LoopCore : Allocated<LoopCore> {
     Error claim_options(OpRecord& record, const SubmitOptions& options) noexcept;
     Error claim_deadline(OpRecord& record, const SubmitOptions& options) noexcept;
     Operation commit(OpRecord& record, Site site) noexcept;
-    Operation commit_slowly(OpRecord& record, Site site) noexcept;
+    Operation commit_slowly(OpRecord& record) noexcept;
     void committed(OpRecord& record, Site site) noexcept;
     void place(OpRecord& record) noexcept;
     void place_behind(OpRecord& record, OpList& queue) noexcept;

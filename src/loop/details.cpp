@@ -48,18 +48,18 @@ std::uint32_t Details::row_of(const HandlerRun& run) noexcept {
     std::uint32_t oldest = 0;
     for (std::uint32_t row = 0; row < count; ++row) {
         const SlowFigures& slow = figures_.slow[row];
-        const bool same = places_[row].file == run.site.file && slow.line == run.site.line &&
-                          places_[row].code == run.code;
+        const bool same = places_[row].file == run.of.file && slow.line == run.of.line &&
+                          places_[row].code == run.of.code();
         if (same) return row;
         if (slow.ended_ns < figures_.slow[oldest].ended_ns) oldest = row;
     }
     const std::uint32_t row = count < LoopDetails::slow_max ? count : oldest;
     if (row == count) ++figures_.slow_count;
-    places_[row] = {run.site.file, run.code};
+    places_[row] = {run.of.file, run.of.code()};
     SlowFigures& slow = figures_.slow[row];
     slow = {};
-    slow.line = run.site.line;
-    copy_path(slow.file, sizeof slow.file, run.site.file);
+    slow.line = run.of.line;
+    copy_path(slow.file, sizeof slow.file, run.of.file);
     copy_text(slow.kind, sizeof slow.kind, name_of_kind(run.kind));
     return row;
 }
@@ -73,7 +73,7 @@ void Details::slow(const HandlerRun& run, std::uint64_t ran_ns, std::uint64_t en
     const bool unnamed = slow.handler[0] == 0;
     if (unnamed && (named_ns_ == 0 || ended_ns - named_ns_ >= name_interval_ns)) {
         named_ns_ = ended_ns;
-        symbol_of(run.code, slow.handler, sizeof slow.handler);
+        symbol_of(run.of.code(), slow.handler, sizeof slow.handler);
     }
     ++slow.count;
     slow.total_ns += ran_ns;
@@ -111,7 +111,7 @@ bool Details::look(LoopCore& core, std::uint64_t now_ns, bool all) noexcept {
 void Details::consider(LoopCore& core, const Descriptor& descriptor) noexcept {
     ++seen_;
     const std::uint32_t index = core.descriptors.index_of(&descriptor);
-    InsightHandle* known = core.insight->handles.find(index, descriptor.generation);
+    InsightHandle* known = core.insight->find(index, descriptor.generation);
     if (known == nullptr) return;
     const std::uint64_t bytes = known->bytes_in + known->bytes_out;
     Candidate candidate{0, bytes - known->bytes_seen, index, descriptor.generation};
@@ -145,8 +145,7 @@ void Details::look_ends(LoopCore& core, std::uint64_t now_ns) noexcept {
         for (std::uint32_t next = 0; next < counts_[order]; ++next) {
             const Candidate& candidate = best_[order][next];
             Descriptor* found = core.descriptors.find(candidate.index, candidate.generation);
-            const InsightHandle* known =
-                core.insight->handles.find(candidate.index, candidate.generation);
+            const InsightHandle* known = core.insight->find(candidate.index, candidate.generation);
             if (found == nullptr || known == nullptr) continue;
             HandleFigures& row = figures_.handles[order][count++];
             row = {};

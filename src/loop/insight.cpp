@@ -79,6 +79,7 @@ Insight::~Insight() {
 
 Error Insight::open() noexcept {
     simulated = core.options.world != nullptr;
+    if (simulated) clock.ignore_counter();  // the world's clock is not the processor's
     for (unsigned kind = 0; kind < 256; ++kind) {
         kind_names[kind] = name_of_kind(static_cast<std::uint8_t>(kind));
     }
@@ -94,6 +95,7 @@ Error Insight::open() noexcept {
     const Nanoseconds zero = Nanoseconds::zero();
     const bool watches = core.options.slow_handler != zero || core.options.stuck_handler != zero;
     timed = watches || latency != nullptr || recorder != nullptr;
+    thunk = watches ? &called<Watched> : timed ? &called<Timed> : &called<Untimed>;
     if (!watches) return {};
     Result<SlowWatch*> made = SlowWatch::create(core.options, recorder);
     if (made) slow = *made;
@@ -116,12 +118,9 @@ Error Insight::bind() noexcept {
     return slow == nullptr ? Error() : slow->start(core.thread_id);
 }
 
-std::uint64_t Insight::world_ns() const noexcept {
+std::uint64_t Insight::slow_clock_ns() const noexcept {
+    if (!simulated) return FastClock::monotonic_ns();
     return static_cast<std::uint64_t>(system_for(core.options).now().time_since_epoch().count());
-}
-
-InsightEntry* Insight::find(const OpRecord& record) const noexcept {
-    return entries.find(core.operations.index_of(&record), record.generation);
 }
 
 // --- the points
@@ -151,21 +150,17 @@ struct Flows {
 };
 constexpr Flows flows;
 
-}  // namespace
-
 // What happened on a descriptor: an answer, and the bytes that moved where its result counts bytes.
-inline void Insight::count_answer(const OpRecord& record, std::int32_t result) noexcept {
-    if (record.descriptor == 0 || record.kind == OpKind::watch) return;
-    const Descriptor& descriptor = core.descriptors.at(record.descriptor);
-    InsightHandle* handle = handles.find(record.descriptor, descriptor.generation);
-    if (handle == nullptr) return;
-    ++handle->completions;
+void count_answer(InsightHandle& handle, OpKind kind, std::int32_t result) noexcept {
+    ++handle.completions;
     if (result <= 0) return;
-    const ByteFlow bytes = flows.of[kind_of(record)];
+    const ByteFlow bytes = flows.of[static_cast<std::uint8_t>(kind)];
     if (bytes == ByteFlow::none) return;
-    (bytes == ByteFlow::in ? handle->bytes_in : handle->bytes_out) +=
+    (bytes == ByteFlow::in ? handle.bytes_in : handle.bytes_out) +=
         static_cast<std::uint32_t>(result);
 }
+
+}  // namespace
 
 void Insight::opened(const Descriptor& descriptor) noexcept {
     InsightHandle* handle = handles.claim(core.descriptors.index_of(&descriptor));
@@ -180,22 +175,25 @@ void LoopCore::committed(OpRecord& record, Site site) noexcept {
 
 void Insight::submitted(OpRecord& record, Site site) noexcept {
     const std::uint64_t time_ns = now_ns();
+    const std::uint64_t handle = core.handle_of(record);
     const Thunk own = record.thunk;
-    WHORL_PROBE6(submit, &core, core.handle_of(record), kind_names[kind_of(record)], site.file,
-                 site.line, own);
+    WHORL_PROBE6(submit, &core, handle, kind_names[kind_of(record)], site.file, site.line, own);
+    const bool watch = record.kind == OpKind::watch;  // `descriptor` is a number, not an index
+    const Descriptor* descriptor = nullptr;
+    if (!watch && record.descriptor != 0) descriptor = &core.descriptors.at(record.descriptor);
     std::uint32_t place = 0;
     if (recorder != nullptr) {
         place = recorder->place(site, reinterpret_cast<const void*>(own));
-        const bool watch = record.kind == OpKind::watch;
         std::int64_t fd = watch ? static_cast<std::int64_t>(record.descriptor) : -1;
-        if (!watch && record.descriptor != 0) fd = core.descriptors.at(record.descriptor).fd;
-        recorder->record(Event::submit, kind_of(record), time_ns, core.handle_of(record), fd,
-                         place);
+        if (descriptor != nullptr) fd = descriptor->fd;
+        recorder->record(Event::submit, kind_of(record), time_ns, handle, fd, place);
     }
     InsightEntry* entry = entries.claim(core.operations.index_of(&record));
     if (entry == nullptr) return;
-    *entry = {own, site.file, site.line, record.generation, time_ns, 0, 0, place, 0, 0};
-    record.thunk = &Insight::thunk;
+    InsightHandle* counts =
+        descriptor == nullptr ? nullptr : find(record.descriptor, descriptor->generation);
+    *entry = {own, handle, site.file, site.line, place, time_ns, 0, 0, counts};
+    record.thunk = thunk;
 }
 
 void Insight::posted(Site site) noexcept {
@@ -220,13 +218,14 @@ std::uint32_t Insight::handed(const OpList& submissions) noexcept {
     std::uint32_t count = 0;
     for (std::uint32_t index = submissions.head; index != 0;) {
         const OpRecord& record = core.operations.at(index);
+        const std::uint64_t handle = core.handle_of(record);
         index = record.link;
         ++count;
-        WHORL_PROBE3(hand_over, &core, core.handle_of(record), kind_names[kind_of(record)]);
+        WHORL_PROBE3(hand_over, &core, handle, kind_names[kind_of(record)]);
         if (recorder != nullptr) {
-            recorder->record(Event::hand_over, kind_of(record), time_ns, core.handle_of(record), 0);
+            recorder->record(Event::hand_over, kind_of(record), time_ns, handle, 0);
         }
-        InsightEntry* entry = find(record);
+        InsightEntry* entry = find(handle);
         if (entry != nullptr && entry->handed_ns == 0) entry->handed_ns = time_ns;
     }
     return count;
@@ -241,6 +240,24 @@ void Insight::wait_begins(std::uint32_t handed_count, Nanoseconds timeout) noexc
     recorder->record(Event::wait_begin, 0, now_ns(), handed_count, timeout_us);
 }
 
+inline void Insight::completed(const Completion& completion, std::uint64_t time_ns) noexcept {
+    const OpRecord* record = core.operations.find(completion.operation);
+    if (record == nullptr) return;
+    WHORL_PROBE4(complete, &core, completion.operation, kind_names[kind_of(*record)],
+                 completion.result);
+    InsightEntry* entry = find(completion.operation);
+    if (entry != nullptr) {
+        entry->completed_ns = time_ns;
+        if (entry->counts != nullptr) {
+            count_answer(*entry->counts, record->kind, completion.result);
+        }
+    }
+    if (recorder == nullptr) return;
+    const bool more = (completion.flags & completion_more) != 0;
+    recorder->record(Event::complete, kind_of(*record), time_ns, completion.operation,
+                     completion.result, 0, more);
+}
+
 void Insight::wait_ends(const CompletionBatch& batch) noexcept {
     if (slow != nullptr) slow->works();
     WHORL_PROBE2(wait_end, &core, batch.count - batch.taken);
@@ -251,18 +268,7 @@ void Insight::wait_ends(const CompletionBatch& batch) noexcept {
         recorder->record(Event::wait_end, 0, time_ns, 0, batch.count - batch.taken);
     }
     for (std::uint32_t next = batch.taken; next < batch.count; ++next) {
-        const Completion& completion = batch.entries[next];
-        const OpRecord* record = core.operations.find(completion.operation);
-        if (record == nullptr) continue;
-        InsightEntry* entry = find(*record);
-        if (entry != nullptr) entry->completed_ns = time_ns;
-        WHORL_PROBE4(complete, &core, completion.operation, kind_names[kind_of(*record)],
-                     completion.result);
-        count_answer(*record, completion.result);
-        if (recorder == nullptr) continue;
-        const bool more = (completion.flags & completion_more) != 0;
-        recorder->record(Event::complete, kind_of(*record), time_ns, completion.operation,
-                         completion.result, 0, more);
+        completed(batch.entries[next], time_ns);
     }
 }
 
@@ -271,46 +277,51 @@ std::uint64_t Insight::watch_ns(std::uint64_t time_ns) const noexcept {
     return simulated ? FastClock::monotonic_ns() : time_ns;
 }
 
-// The slot may be free and taken by another operation before the handler ends: nothing of it is used
-// after this.
-void Insight::handler_begins(HandlerRun& run) noexcept {
-    run.outer = running;
-    running = &run;
-    WHORL_PROBE4(handler_begin, &core, run.handle, kind_names[run.kind], run.code);
-    if (!timed) return;
-    // Of what the backend answered, a handler begins where the one before it ended. Others wait for more
-    // than that: a wheel of timers that turns, a queue of another thread.
-    const bool follows =
-        latest_ns != 0 && run.completed_ns == collected_ns && run.completed_ns != 0;
-    run.begun_ns = follows ? latest_ns : now_ns();
-    latest_ns = 0;
-    if (slow != nullptr) {
-        run.watched_ns = watch_ns(run.begun_ns);
-        slow->handler_begins(run, run.watched_ns);
-    }
-    if (recorder == nullptr) return;
-    recorder->record(Event::handler_begin, run.kind, run.begun_ns, run.handle,
-                     between(run.completed_ns, run.begun_ns), run.place, !run.last);
+// Of what the backend answered, a handler begins where the one before it ended. Others wait for more than
+// that: a wheel of timers that turns, a queue of another thread.
+inline std::uint64_t Insight::begin_of(std::uint64_t completed_ns) const noexcept {
+    const bool follows = completed_ns == collected_ns && latest_ns != 0;
+    return follows ? latest_ns : now_ns();
 }
 
-void Insight::handler_ends() noexcept {
-    const HandlerRun& run = *running;
-    running = run.outer;
-    WHORL_PROBE3(handler_end, &core, run.handle, kind_names[run.kind]);
+void Insight::handler_begins(HandlerRun& run) noexcept {
+    WHORL_PROBE4(handler_begin, &core, run.of.handle, kind_names[run.kind], run.of.code());
+    if (!timed) return;
+    run.begun_ns = begin_of(run.of.completed_ns);
+    if (slow != nullptr) watch_begins(run);
+    if (latency != nullptr) {
+        run.latency = latency->begins(run.kind, run.of, collected_ns, run.begun_ns);
+    }
+    if (recorder == nullptr) return;
+    recorder->record(Event::handler_begin, run.kind, run.begun_ns, run.of.handle,
+                     between(run.of.completed_ns, run.begun_ns), run.of.place, !run.last);
+}
+
+void Insight::handler_ends(const HandlerRun& run) noexcept {
+    WHORL_PROBE3(handler_end, &core, run.of.handle, kind_names[run.kind]);
     if (!timed) return;
     const std::uint64_t time_ns = now_ns();
-    if (running == nullptr) latest_ns = time_ns;
+    latest_ns = time_ns;
     if (slow != nullptr) watch_ends(run, time_ns);
-    if (latency != nullptr) latency->record(run, collected_ns, time_ns);
+    if (run.latency != nullptr) run.latency->count(run.begun_ns, time_ns);
     if (recorder == nullptr) return;
-    recorder->record(Event::handler_end, run.kind, time_ns, run.handle,
-                     between(run.begun_ns, time_ns), run.place, !run.last);
+    recorder->record(Event::handler_end, run.kind, time_ns, run.of.handle,
+                     between(run.begun_ns, time_ns), run.of.place, !run.last);
+}
+
+void Insight::watch_begins(HandlerRun& run) noexcept {
+    run.outer = running;
+    running = &run;
+    run.inner_ns = 0;
+    run.watched_ns = watch_ns(run.begun_ns);
+    slow->handler_begins(run, run.watched_ns);
 }
 
 // A report takes time that is not the next handler's, and an outer one's own time does not count that of
 // the inner one.
 void Insight::watch_ends(const HandlerRun& run, std::uint64_t time_ns) noexcept {
     const std::uint64_t end_ns = watch_ns(time_ns);
+    running = run.outer;
     const std::uint64_t ran_ns = slow->handler_ends(end_ns);
     if (ran_ns != 0) latest_ns = 0;
     if (ran_ns != 0 && core.meter != nullptr) {
@@ -353,53 +364,122 @@ void Insight::turn_ends() noexcept {
     insight_here = outer;
 }
 
-// What every operation that was committed is called through.
-void Insight::thunk(Loop& loop, OpRecord& record, Delivery* delivery) {
-    LoopCore& core = loop.core();
-    Insight& insight = *core.insight;
-    const InsightEntry* found = insight.find(record);
-    WHORL_ASSERT(found != nullptr);
-    const InsightEntry& entry = *found;
+namespace {
+
+// From the begin of a handler to its end, however it ends.
+struct HandlerSpan {
+    HandlerSpan(Insight& owner, HandlerRun& begins) noexcept : insight(owner), run(begins) {
+        insight.handler_begins(run);
+    }
+    HandlerSpan(const HandlerSpan&) = delete;
+    HandlerSpan& operator=(const HandlerSpan&) = delete;
+    ~HandlerSpan() { insight.handler_ends(run); }
+    Insight& insight;
+    HandlerRun& run;
+};
+
+}  // namespace
+
+// Nobody but a probe asks when it begins and ends.
+struct Insight::Untimed {
+    Insight& insight;
+    std::uint64_t handle;
+    std::uint8_t kind;
+
+    Untimed(Insight& owner, const InsightEntry& entry, std::uint8_t of, bool) noexcept
+        : insight(owner), handle(entry.handle), kind(of) {
+        WHORL_PROBE4(handler_begin, &insight.core, handle, insight.kind_names[kind], entry.code());
+    }
+    ~Untimed() { WHORL_PROBE3(handler_end, &insight.core, handle, insight.kind_names[kind]); }
+    Untimed(const Untimed&) = delete;
+    Untimed& operator=(const Untimed&) = delete;
+};
+
+// Without looking for slow ones: the usual, in which little has to outlast the handler.
+struct Insight::Timed {
+    Insight& insight;
+    std::uint64_t handle;
+    std::uint64_t begun_ns;
+    PhaseCounts* latency = nullptr;
+    std::uint32_t place;
+    std::uint8_t kind;
+    bool more;
+
+    [[gnu::always_inline]] Timed(Insight& owner, const InsightEntry& entry, std::uint8_t of,
+                                 bool further) noexcept
+        : insight(owner), handle(entry.handle), begun_ns(owner.begin_of(entry.completed_ns)),
+          place(entry.place), kind(of), more(further) {
+        WHORL_PROBE4(handler_begin, &insight.core, handle, insight.kind_names[kind], entry.code());
+        if (insight.latency != nullptr) {
+            latency = insight.latency->begins(kind, entry, insight.collected_ns, begun_ns);
+        }
+        if (insight.recorder == nullptr) return;
+        insight.recorder->record(Event::handler_begin, kind, begun_ns, handle,
+                                 between(entry.completed_ns, begun_ns), place, more);
+    }
+    [[gnu::always_inline]] ~Timed() {
+        WHORL_PROBE3(handler_end, &insight.core, handle, insight.kind_names[kind]);
+        const std::uint64_t time_ns = insight.now_ns();
+        insight.latest_ns = time_ns;
+        if (latency != nullptr) latency->count(begun_ns, time_ns);
+        if (insight.recorder == nullptr) return;
+        insight.recorder->record(Event::handler_end, kind, time_ns, handle,
+                                 between(begun_ns, time_ns), place, more);
+    }
+    Timed(const Timed&) = delete;
+    Timed& operator=(const Timed&) = delete;
+};
+
+struct Insight::Watched {
+    HandlerRun run;  // begin and end say the rest: to clear it all costs more than it does
+    HandlerSpan span;
+
+    Watched(Insight& owner, const InsightEntry& entry, std::uint8_t kind, bool more) noexcept
+        : run(described(entry, kind, more)), span(owner, run) {}
+
+    static HandlerRun described(const InsightEntry& entry, std::uint8_t kind, bool more) noexcept {
+        HandlerRun run{};
+        run.of = entry;
+        run.kind = kind;
+        run.last = !more;
+        return run;
+    }
+};
+
+template <class How>
+void Insight::called(Loop& loop, OpRecord& record, Delivery* delivery) {
+    Insight& insight = *loop.core().insight;
+    // It has one: this is called for no other.
+    const InsightEntry& entry = insight.entries.at(insight.core.operations.index_of(&record));
     const Thunk own = entry.thunk;
     if (delivery == nullptr) {
         insight.dropped(record);
         return own(loop, record, nullptr);
     }
-    if (!insight.timed) return insight.run_untimed(loop, record, delivery, own);
-    // Every field that is known, at once: to clear them first costs more than all the rest.
-    HandlerRun run{kind_of(record),          !delivery->more,
-                   core.handle_of(record),   reinterpret_cast<const void*>(own),
-                   {entry.file, entry.line}, entry.place,
-                   entry.submitted_ns,       entry.handed_ns,
-                   entry.completed_ns};
-    const HandlerSpan span(insight, run);
+    const How how(insight, entry, kind_of(record), delivery->more);
     own(loop, record, delivery);
 }
 
-// Nobody but a probe asks when it begins and ends.
-void Insight::run_untimed(Loop& loop, OpRecord& record, Delivery* delivery, Thunk own) {
-    struct Probes {
-        const Insight& insight;
-        std::uint64_t handle;
-        std::uint8_t kind;
-        ~Probes() { WHORL_PROBE3(handler_end, &insight.core, handle, insight.kind_names[kind]); }
-    };
-    const Probes probes{*this, core.handle_of(record), kind_of(record)};
-    WHORL_PROBE4(handler_begin, &core, probes.handle, kind_names[probes.kind], own);
-    own(loop, record, delivery);
+namespace {
+// Only its address is used, to name it; the type in between is the one that any function may be cast to.
+template <class Function>
+Thunk named_as_thunk(Function* function) noexcept {
+    return reinterpret_cast<Thunk>(reinterpret_cast<void (*)()>(function));
 }
+}  // namespace
 
 void Insight::run_post(PostSlot& slot) {
     const PostSites::Entry entry = post_sites.pop();
     if (core.dropping) return slot.run(*core.loop, slot.closure, false);
-    HandlerRun run;
+    HandlerRun run{};
     run.kind = kind_post;
     run.last = true;
-    run.handle = entry.number;
-    run.code = reinterpret_cast<const void*>(slot.run);
-    run.site = entry.site;
-    run.submitted_ns = entry.posted_ns;
-    if (recorder != nullptr) run.place = recorder->place(entry.site, run.code);
+    run.of.thunk = named_as_thunk(slot.run);
+    run.of.handle = entry.number;
+    run.of.file = entry.site.file;
+    run.of.line = entry.site.line;
+    run.of.submitted_ns = entry.posted_ns;
+    if (recorder != nullptr) run.of.place = recorder->place(entry.site, run.of.code());
     const HandlerSpan span(*this, run);
     slot.run(*core.loop, slot.closure, true);
 }
@@ -407,14 +487,14 @@ void Insight::run_post(PostSlot& slot) {
 void Insight::run_remote(RemotePost& post) {
     if (core.dropping) return post.run(nullptr, &post);
     WHORL_PROBE2(remote_take, &core, &post);
-    HandlerRun run;
+    HandlerRun run{};
     run.kind = kind_remote_post;
     run.last = true;
-    run.handle = reinterpret_cast<std::uintptr_t>(&post);
-    run.code = reinterpret_cast<const void*>(post.run);
+    run.of.thunk = named_as_thunk(post.run);
+    run.of.handle = reinterpret_cast<std::uintptr_t>(&post);
     if (recorder != nullptr) {
-        run.place = recorder->place({}, run.code);
-        recorder->record(Event::remote_take, kind_remote_post, now_ns(), run.handle, 0);
+        run.of.place = recorder->place({}, run.of.code());
+        recorder->record(Event::remote_take, kind_remote_post, now_ns(), run.of.handle, 0);
     }
     const HandlerSpan span(*this, run);
     post.run(core.loop, &post);

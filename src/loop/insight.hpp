@@ -19,7 +19,7 @@
 //
 // Off, it costs two registers for the site of each submission and a few branches a turn: submissions
 // ask `LoopCore::watched`, which a guest's host needs anyway, and handlers ask nothing. On, a committed
-// operation's thunk is exchanged for Insight::thunk, which sees its handler begin and end, and its end
+// operation's thunk is exchanged for Insight::called, which sees its handler begin and end, and its end
 // without a handler, wherever in the loop that happens.
 //
 // The points (who calls what):
@@ -27,8 +27,8 @@
 //   handed                         LoopCore::turn_wait, just before the driver's call: with io_uring
 //                                  the kernel takes them in the same call in which it waits
 //   wait_begins, wait_ends         around that call; wait_ends stamps what it collected
-//   handler_begins, handler_ends   Insight::thunk, dispatch_posts, dispatch_remote
-//   dropped                        Insight::thunk: ends without its handler
+//   handler_begins, handler_ends   Insight::called, dispatch_posts, dispatch_remote
+//   dropped                        Insight::called: ends without its handler
 //   cancel_asked                   cancel_record, timer_cancel, watch_cancel
 //   turn_begins, turn_ends         LoopCore::turn
 //   remote_sent, remote_taken      RemoteState::push (on the sender's thread), dispatch_remote
@@ -37,28 +37,10 @@ namespace whorl::detail {
 
 struct LoopCore;
 class LatencyTable;
+struct PhaseCounts;
 class SlowWatch;
 struct PostSlot;
 struct RemotePost;
-
-// What is known of the operation in one slot. Times are nanoseconds of the loop's clock (CLOCK_MONOTONIC;
-// the world's in a simulated loop), 0 for what has not happened.
-struct InsightEntry {
-    Thunk thunk;  // the operation's own
-    const char* file;
-    std::uint32_t line;
-    std::uint32_t generation;    // of the slot; another one: nothing is known
-    std::uint64_t submitted_ns;  //
-    std::uint64_t handed_ns;     // to the backend, the first time
-    std::uint64_t completed_ns;  // what the backend said last was collected
-    std::uint32_t place;         // of the recorder; 0 for none
-    std::uint32_t spare;
-    std::uint64_t unused;
-};
-static_assert(sizeof(InsightEntry) == 64, "one cache line for each operation");
-
-using recorder::kind_post;
-using recorder::kind_remote_post;
 
 // What is known of a descriptor.
 struct InsightHandle {
@@ -71,6 +53,27 @@ struct InsightHandle {
     std::uint32_t spare;
 };
 static_assert(sizeof(InsightHandle) == 48, "less than a cache line for each descriptor");
+
+// What is known of the operation in one slot. Times are nanoseconds of the loop's clock (CLOCK_MONOTONIC;
+// the world's in a simulated loop), 0 for what has not happened.
+struct InsightEntry {
+    Thunk thunk;                 // the operation's own
+    std::uint64_t handle;        // the operation's; another one: nothing is known
+    const char* file;            // where it was submitted
+    std::uint32_t line;          //
+    std::uint32_t place;         // the same for the recorder; 0 for none
+    std::uint64_t submitted_ns;  //
+    std::uint64_t handed_ns;     // to the backend, the first time
+    std::uint64_t completed_ns;  // what the backend said last was collected
+    InsightHandle* counts;       // of the descriptor that it names; null for none
+
+    Site site() const noexcept { return Site::here(file, line); }
+    const void* code() const noexcept { return reinterpret_cast<const void*>(thunk); }
+};
+static_assert(sizeof(InsightEntry) == 64, "one cache line for each operation");
+
+using recorder::kind_post;
+using recorder::kind_remote_post;
 
 // Which way the bytes go that an operation of a kind counts.
 enum class ByteFlow : std::uint8_t { none, in, out };
@@ -107,19 +110,15 @@ constexpr ByteFlow flow_of(OpKind kind) noexcept {
 // A handler that runs. What a post of the library's own does may be to run the program's handler inside of it,
 // such as that of a channel's message.
 struct HandlerRun {
-    std::uint8_t kind = 0;  // OpKind or kind_…
-    bool last = false;      // no further one of this operation
-    std::uint64_t handle = 0;
-    const void* code = nullptr;  // its thunk: names the handler's type
-    Site site;
-    std::uint32_t place = 0;
-    std::uint64_t submitted_ns = 0;
-    std::uint64_t handed_ns = 0;
-    std::uint64_t completed_ns = 0;
-    std::uint64_t begun_ns = 0;
-    std::uint64_t watched_ns = 0;  // the same by the clock of the watch for slow ones
-    std::uint64_t inner_ns = 0;    // of that, how long inner ones took
-    HandlerRun* outer = nullptr;
+    InsightEntry of;    // a copy: the slot may be another operation's before the handler ends
+    std::uint8_t kind;  // OpKind or kind_…
+    bool last;          // no further one of this operation
+    std::uint64_t begun_ns;
+    PhaseCounts* latency;  // that of its kind's handlers; null: not counted
+    // Where slow handlers are looked for:
+    std::uint64_t watched_ns;  // the same by the clock of that watch
+    std::uint64_t inner_ns;    // of that, how long inner ones took
+    HandlerRun* outer;
 };
 
 // Where posts that wait were made: as many, in the same order, as the loop's queue of posts has.
@@ -170,6 +169,7 @@ struct Insight : Allocated<Insight> {
     // --- the points
     void opened(const Descriptor& descriptor) noexcept;
     void submitted(OpRecord& record, Site site) noexcept;
+    void completed(const Completion& completion, std::uint64_t time_ns) noexcept;
     void posted(Site site) noexcept;
     // The driver's wait(), seen from both sides.
     Error wait(Nanoseconds timeout) noexcept;
@@ -177,7 +177,7 @@ struct Insight : Allocated<Insight> {
     void wait_begins(std::uint32_t handed_count, Nanoseconds timeout) noexcept;
     void wait_ends(const CompletionBatch& batch) noexcept;
     void handler_begins(HandlerRun& run) noexcept;
-    void handler_ends() noexcept;
+    void handler_ends(const HandlerRun& run) noexcept;
     void dropped(const OpRecord& record) noexcept;
     void cancel_asked(const OpRecord& record) noexcept;
     void turn_begins() noexcept;
@@ -186,16 +186,28 @@ struct Insight : Allocated<Insight> {
     void run_remote(RemotePost& post);
     void remote_sent(const RemotePost& post) noexcept;
 
-    // What is known of an operation; null: nothing.
-    InsightEntry* find(const OpRecord& record) const noexcept;
+    // What is known of an operation, by its handle; null: nothing.
+    InsightEntry* find(std::uint64_t handle) const noexcept {
+        const auto index = static_cast<std::uint32_t>(handle);
+        if (!entries.has(index)) return nullptr;
+        InsightEntry& entry = entries.at(index);
+        return entry.handle == handle ? &entry : nullptr;
+    }
+    // The same of a descriptor.
+    InsightHandle* find(std::uint32_t index, std::uint32_t generation) const noexcept {
+        if (!handles.has(index)) return nullptr;
+        InsightHandle& handle = handles.at(index);
+        return handle.generation == generation ? &handle : nullptr;
+    }
     // The loop's clock, as a stamp.
-    std::uint64_t now_ns() const noexcept { return simulated ? world_ns() : clock.now_ns(); }
-
-    static void thunk(Loop& loop, OpRecord& record, Delivery* delivery);
+    std::uint64_t now_ns() const noexcept {
+        return clock.counts() ? clock.counted_ns() : slow_clock_ns();
+    }
 
     // Fixed after open().
     LoopCore& core;
     const char* kind_names[256] = {};  // for probes
+    Thunk thunk = nullptr;             // of the committed: one of those below
     bool simulated = false;
     bool timed = false;                // somebody wants to know when handlers begin and end
     SideTable<InsightEntry> entries;   // by the operation's index
@@ -207,34 +219,30 @@ struct Insight : Allocated<Insight> {
     // Changed all the time.
     FastClock clock;
     PostSites post_sites;
-    std::uint64_t collected_ns = 0;  // when the last answers of the backend were taken
+    std::uint64_t collected_ns = 1;  // when the last answers of the backend were taken; never 0
     // When nothing but the loop itself has run since: the last stamp, of wait_ends or of a handler's end,
     // which is the next one's begin. Else 0.
     std::uint64_t latest_ns = 0;
-    HandlerRun* running = nullptr;  // the innermost
+    HandlerRun* running = nullptr;  // the innermost, where slow ones are looked for
     Insight* outer = nullptr;       // whose turn this thread's present turn lies in
 
   private:
     Error open_recorder() noexcept;
-    std::uint64_t world_ns() const noexcept;
+    std::uint64_t slow_clock_ns() const noexcept;
     std::uint64_t watch_ns(std::uint64_t time_ns) const noexcept;
+    void watch_begins(HandlerRun& run) noexcept;
     void watch_ends(const HandlerRun& run, std::uint64_t time_ns) noexcept;
-    void run_untimed(Loop& loop, OpRecord& record, Delivery* delivery, Thunk own);
-    void count_answer(const OpRecord& record, std::int32_t result) noexcept;
+    std::uint64_t begin_of(std::uint64_t completed_ns) const noexcept;
+
+    // What committed operations are called through.
+    struct Untimed;
+    struct Timed;
+    struct Watched;
+    template <class How>
+    static void called(Loop& loop, OpRecord& record, Delivery* delivery);
 };
 
 // That of the loop whose turn runs on this thread; null outside of turns and without insight.
 extern __thread Insight* insight_here __attribute__((tls_model("initial-exec")));
-
-// From the begin of a handler to its end, however it ends.
-struct HandlerSpan {
-    HandlerSpan(Insight& owner, HandlerRun& run) noexcept : insight(owner) {
-        insight.handler_begins(run);
-    }
-    HandlerSpan(const HandlerSpan&) = delete;
-    HandlerSpan& operator=(const HandlerSpan&) = delete;
-    ~HandlerSpan() { insight.handler_ends(); }
-    Insight& insight;
-};
 
 }  // namespace whorl::detail

@@ -93,7 +93,7 @@ class Look {
         if (descriptor.kind == DescriptorKind::socket) live.buffers_out = descriptor.buffers_out;
         if (core_.insight == nullptr) return live;
         const std::uint32_t index = core_.descriptors.index_of(&descriptor);
-        const InsightHandle* known = core_.insight->handles.find(index, descriptor.generation);
+        const InsightHandle* known = core_.insight->find(index, descriptor.generation);
         if (known == nullptr) return live;
         live.age = since(known->opened_ns);
         live.bytes_in = known->bytes_in;
@@ -114,12 +114,11 @@ class Look {
         live.cancelled = (record.flags & (op_cancelled | op_timed_out)) != 0;
         live.handler = reinterpret_cast<const void*>(record.thunk);
         const InsightEntry* known =
-            core_.insight == nullptr ? nullptr : core_.insight->find(record);
+            core_.insight == nullptr ? nullptr : core_.insight->find(live.handle);
         if (known == nullptr) return live;
         live.age = since(known->submitted_ns);
-        live.site.file = known->file;
-        live.site.line = known->line;
-        live.handler = reinterpret_cast<const void*>(known->thunk);
+        live.site = known->site();
+        live.handler = known->code();
         return live;
     }
 

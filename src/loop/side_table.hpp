@@ -9,8 +9,8 @@
 
 namespace whorl::detail {
 
-// What is known of the slots of a slab besides themselves, by their index. T has `generation`; memory
-// is committed as indices grow, and zero. Lifetime: the owner's. Thread: one at a time.
+// What is known of the slots of a slab besides themselves, by their index. Memory is committed as indices
+// grow, and zero: T has to say which life of the slot it is about. Lifetime: the owner's. Thread: one at a time.
 template <class T>
 class SideTable {
     static_assert(std::is_trivial_v<T>, "zeroed memory is one");
@@ -32,25 +32,29 @@ class SideTable {
     }
     // The entry of a slot; null when there is no memory for it.
     T* claim(std::uint32_t index) noexcept {
-        const std::size_t end = (std::size_t{index} + 1) * sizeof(T);
-        while (end > committed_bytes_) {
-            auto* start = reinterpret_cast<std::byte*>(entries_) + committed_bytes_;
-            if (!address_commit(start, commit_bytes)) return nullptr;
-            committed_bytes_ += commit_bytes;
-        }
+        if (!has(index) && !grow(index)) return nullptr;
         return entries_ + index;
     }
-    // Null: nothing is known of the slot in this life.
-    T* find(std::uint32_t index, std::uint32_t generation) const noexcept {
-        if ((std::size_t{index} + 1) * sizeof(T) > committed_bytes_) return nullptr;
-        T* entry = entries_ + index;
-        return entry->generation == generation ? entry : nullptr;
-    }
+    // Whether claim() has had memory for it, or for one behind it.
+    bool has(std::uint32_t index) const noexcept { return index < slots_; }
+    // Limits: has().
+    T& at(std::uint32_t index) const noexcept { return entries_[index]; }
 
   private:
     static constexpr std::size_t commit_bytes = std::size_t{64} * 1024;
 
+    bool grow(std::uint32_t index) noexcept {
+        while (!has(index)) {
+            auto* start = reinterpret_cast<std::byte*>(entries_) + committed_bytes_;
+            if (!address_commit(start, commit_bytes)) return false;
+            committed_bytes_ += commit_bytes;
+            slots_ = static_cast<std::uint32_t>(committed_bytes_ / sizeof(T));
+        }
+        return true;
+    }
+
     T* entries_ = nullptr;
+    std::uint32_t slots_ = 0;  // whose memory is committed
     std::size_t reserved_bytes_ = 0;
     std::size_t committed_bytes_ = 0;
 };

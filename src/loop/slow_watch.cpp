@@ -265,10 +265,10 @@ void SlowWatch::handler_begins(const HandlerRun& run, std::uint64_t time_ns) noe
     const std::uint64_t none = before + (before & 1);
     number_.store(none, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    site_ = run.site;
-    code_ = run.code;
-    handle_ = run.handle;
-    place_ = run.place;
+    site_ = run.of.site();
+    code_ = run.of.code();
+    handle_ = run.of.handle;
+    place_ = run.of.place;
     kind_ = run.kind;
     begun_ns_ = time_ns;
     std::atomic_signal_fence(std::memory_order_seq_cst);

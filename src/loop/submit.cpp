@@ -156,21 +156,21 @@ Error LoopCore::claim_deadline(OpRecord& record, const SubmitOptions& options) n
 
 // The usual case: nobody watches, its side is free, and it is new, so that list() would change no flag.
 Operation LoopCore::commit(OpRecord& record, Site site) noexcept {
+    if (watched) committed(record, site);
     const Side side = side_of(record.kind);
-    const bool special = watched || record.state != OpState::ended || side == Side::none ||
+    const bool special = record.state != OpState::ended || side == Side::none ||
                          is_described(record.kind) || nothing_to_send(record);
-    if (special) return commit_slowly(record, site);
+    if (special) return commit_slowly(record);
     Descriptor& descriptor = descriptors.at(record.descriptor);
     std::uint32_t& active = side == Side::read ? descriptor.read_active : descriptor.write_active;
-    if (active != 0) return commit_slowly(record, site);
+    if (active != 0) return commit_slowly(record);
     active = operations.index_of(&record);
     list_plain(record);
     return Operation::from_value(handle_of(record));
 }
 
-[[gnu::noinline]] Operation LoopCore::commit_slowly(OpRecord& record, Site site) noexcept {
+[[gnu::noinline]] Operation LoopCore::commit_slowly(OpRecord& record) noexcept {
     const Operation handle = Operation::from_value(handle_of(record));
-    if (watched) committed(record, site);
     // Else it follows another, or was decided, or armed, while it was being opened.
     if (record.state == OpState::ended) place(record);
     return handle;
