@@ -86,11 +86,11 @@ class WHORL_EXPORT Client {
     Client& operator=(Client&&) = delete;
     ~Client();
 
-    // Owns: the body, on success; the handler, always.
+    // Owns: the body and the handler, always.
     // Calls: handler(Loop&, Fetched&) once, from dispatch; not when the loop is destroyed.
     // Errors: invalid_argument (the URL, a field), ENOMEM, slots_exhausted, queue_full, loop_closed. In
     //   Fetched: those of resolving, connecting and of the stream; timed_out (total); frame_malformed,
-    //   frame_too_large, frame_truncated (the answer); cancelled.
+    //   frame_too_large, frame_truncated (the answer); ENOMEM (for it, or to follow it); cancelled.
     // A kept connection that the server has closed meanwhile is replaced, and the question asked again,
     //   if it is a GET or HEAD.
     // Cost: allocations; a connection unless one is kept.

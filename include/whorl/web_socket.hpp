@@ -101,7 +101,7 @@ struct Ended {
     std::string_view reason;  // the peer's
     std::uint16_t sent = 0;   // ours; 0: none was sent
     // Why, when it is not clean: frame_malformed, frame_too_large (answered with `sent`), frame_truncated
-    // (the peer ended without a close frame), timed_out, those of connecting, TLS and the stream;
+    // (the peer ended without a close frame), timed_out, ENOMEM, those of connecting, TLS and the stream;
     // ECONNREFUSED (a client: the server has answered with another status than 101).
     Error error;
     std::uint16_t status = 0;  // the server's, where it refused

@@ -169,7 +169,6 @@ Error fetch_begin(const FetchOwner& fetch, Ask& ask) {
     }
     fetch->body = std::move(ask.body);
     if (Error error = fetch_go(fetch)) {
-        ask.body = std::move(fetch->body);
         if (fetch->timer) static_cast<void>(fetch->loop.cancel(fetch->timer));
         return error;
     }

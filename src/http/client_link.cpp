@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 6
 #include "http/client_state.hpp"
+#include "http/text.hpp"
 
 #include <algorithm>
 
@@ -69,9 +70,7 @@ bool Link::step(Bytes& input, Buffer& buffer) {
             answered(parser.message().keep_alive && input.empty());
             return false;
         default:
-            fetch->why = parser.fault().status == 413 || parser.fault().status == 431
-                             ? Error::frame_too_large
-                             : Error::frame_malformed;
+            fetch->why = error_of(parser.fault());
             stream->abort(fetch->why);
             return false;
     }
@@ -101,7 +100,11 @@ bool Link::redirect(Fetch& asked) noexcept {
     // "http://host" of the present URL stands before a path.
     const char* const host_end = asked.url.authority.data() + asked.url.authority.size();
     const auto base = static_cast<std::size_t>(host_end - asked.text.text().data());
-    if (fetch_aim(asked, path ? asked.text.text().substr(0, base) : std::string_view(), where)) {
+    const Error error =
+        fetch_aim(asked, path ? asked.text.text().substr(0, base) : std::string_view(), where);
+    if (error) {
+        // What cannot be asked is an answer; what only failed is not.
+        if (error != Error::invalid_argument) asked.why = error;
         return false;
     }
     ++asked.redirects;
@@ -120,6 +123,10 @@ void Link::answered(bool reusable) {
         rest(reusable);
         if (Error error = fetch_go(asked)) fetch_end(asked, error);
         return;
+    }
+    if (asked->why) {
+        rest(reusable);
+        return fetch_end(asked, asked->why);
     }
     // The handler may ask again at once, on this connection too; its message stays until it returns.
     calling = true;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Floor: 6
+#include "http/text.hpp"
+
 #include <whorl/http_server.hpp>
 
 #include <algorithm>
@@ -128,12 +130,9 @@ bool Exchange::step(Bytes& input, Buffer& buffer) {
             }
             settle();
             return true;
-        default: {
-            const std::uint16_t status = parser_.fault().status;
-            const bool large = status == 413 || status == 414 || status == 431;
-            fail(status, large ? Error::frame_too_large : Error::frame_malformed);
+        default:
+            fail(parser_.fault().status, error_of(parser_.fault()));
             return false;
-        }
     }
 }
 

@@ -2,11 +2,15 @@
 // Floor: 6
 #pragma once
 
+#include <whorl/error.hpp>
+#include <whorl/http_parser.hpp>
+
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <string_view>
 
-// Which bytes may stand where. Source: RFC 9110, 5.5 and 5.6.2; RFC 3986, 2 and 3.2.2.
+// Which bytes may stand where, and what it means that they do not. Source: RFC 9110, 5.5 and 5.6.2; RFC 3986, 2 and 3.2.2.
 
 namespace whorl::http {
 
@@ -54,6 +58,12 @@ inline bool all_digits(std::string_view text) noexcept {
         if (sign < '0' || sign > '9') return false;
     }
     return !text.empty();
+}
+// What a fault of the parser is to whoever has sent a question. Without memory it is not the peer's.
+inline Error error_of(const Fault& fault) noexcept {
+    if (fault.status == 500) return Error::from_errno(ENOMEM);
+    const bool large = fault.status == 413 || fault.status == 414 || fault.status == 431;
+    return large ? Error::frame_too_large : Error::frame_malformed;
 }
 inline char lower(char sign) noexcept {
     return sign >= 'A' && sign <= 'Z' ? static_cast<char>(sign | 0x20) : sign;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Floor: 6
+#include "http/text.hpp"
 #include "http/web_socket_state.hpp"
 
 #include <whorl/http_client.hpp>
@@ -143,7 +144,7 @@ void Connection::shake(Buffer&& buffer) {
                 client_->parser.restart();  // 100, 102 or 103: the answer is still to come
                 break;
             default:
-                why_ = Error::frame_malformed;
+                why_ = http::error_of(client_->parser.fault());
                 return stream_->close(why_);
         }
     }

@@ -4,9 +4,9 @@
 // is refused is an error and no leak. Method: hooks that remember what was taken in front of it; operator
 // new counts; every part of the library is used, on every backend; then with each allocation in turn refused.
 // What the objects of the library call for is checked without running it by hook_memory_symbols.
+#include "conformance/host_memory.hpp"
 #include "conformance/support.hpp"
 
-#include <whorl/hooks.hpp>
 #include <whorl/whorl.hpp>
 
 #include <whorl/broadcast.hpp>
@@ -35,62 +35,11 @@
 #include <array>
 #include <atomic>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 namespace {
 
 std::atomic<std::uint64_t> past_the_hook{0};
-
-struct Host {
-    struct Front {
-        std::size_t size;
-        std::size_t alignment;
-    };
-    static std::size_t front_of(std::size_t alignment) {
-        return alignment > sizeof(Front) ? alignment : sizeof(Front);
-    }
-    static void* allocate(void*, std::size_t size, std::size_t alignment) noexcept;
-    static void release(void*, void* memory, std::size_t size, std::size_t alignment) noexcept;
-
-    static inline std::atomic<std::uint64_t> asked{0};
-    static inline std::atomic<std::int64_t> bytes{0};
-    static inline std::atomic<std::uint64_t> refuse_at{UINT64_MAX};  // the number of that one
-    static inline std::atomic<bool> mistaken{false};
-};
-
-void* Host::allocate(void*, std::size_t size, std::size_t alignment) noexcept {
-    if (asked++ == refuse_at) return nullptr;
-    const std::size_t front = front_of(alignment);
-    const std::size_t whole = (front + size + alignment - 1) / alignment * alignment;
-    auto* memory =
-        static_cast<unsigned char*>(std::aligned_alloc(front, (whole + front - 1) / front * front));
-    if (memory == nullptr) std::abort();
-    std::memset(memory + front, 0xA5, size);  // nobody relies on zeros
-    const Front note{size, alignment};
-    std::memcpy(memory + front - sizeof note, &note, sizeof note);
-    bytes += static_cast<std::int64_t>(size);
-    return memory + front;
-}
-
-void Host::release(void*, void* memory, std::size_t size, std::size_t alignment) noexcept {
-    auto* at = static_cast<unsigned char*>(memory);
-    Front note{};
-    std::memcpy(&note, at - sizeof note, sizeof note);
-    if (note.size != size || note.alignment != alignment) mistaken = true;
-    bytes -= static_cast<std::int64_t>(note.size);
-    std::free(at - front_of(note.alignment));
-}
-
-// Before anything else takes memory.
-const whorl::Error hooked = [] {
-    whorl::Hooks hooks;
-    hooks.allocate = &Host::allocate;
-    hooks.release = &Host::release;
-    hooks.log = [](void*, whorl::LogLevel, const char*) noexcept {
-    };  // loops are given up early here
-    return whorl::set_hooks(hooks);
-}();
 
 }  // namespace
 
@@ -388,11 +337,11 @@ TEST_P(HookMemory, each_allocation_in_turn_may_be_refused) {
         std::uint64_t number = 0;
         for (bool refused = true; refused; ++number) {
             ASSERT_LT(number, 2000u) << "it comes to an end";
-            Host::refuse_at = Host::asked + number;
+            Host::refuse(number);
             const std::uint64_t last = Host::refuse_at;
             const Error error = use(options, part);
             refused = Host::asked > last;
-            Host::refuse_at = UINT64_MAX;
+            Host::refuse_none();
             ASSERT_EQ(Host::bytes, 0) << "after refusal " << number << ": " << error.name();
             if (!refused) {
                 EXPECT_FALSE(error) << error.name();
