@@ -118,8 +118,8 @@ class Records {
 // Thread: loop thread only.
 class WHORL_EXPORT Resolver final : public HostResolver {
   public:
-    // Errors: invalid_argument (an option; an empty server, or one with a scope), ENOMEM, ENOENT
-    //   (resolv_conf or another file of c-ares cannot be read), slots_exhausted.
+    // Errors: invalid_argument (an option; an empty server, or one with a scope), ENOMEM, ENOENT (a file
+    //   that c-ares cannot do without), slots_exhausted. A resolv_conf that cannot be read is an empty one.
     // Cost: reads resolv.conf(5) and the like.
     static Result<Resolver> create(Loop& loop, const Options& options = {}) noexcept;
     Resolver(Resolver&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
