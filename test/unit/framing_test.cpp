@@ -159,6 +159,44 @@ TEST(Framing, fixed_sizes) {
     EXPECT_EQ(Framing::fixed(3).edges(2).error(), Error::frame_too_large);
 }
 
+// What is written with its edges is read as it was, by the same framing.
+TEST(Framing, edges_of_every_kind) {
+    const auto written = [](const Framing& framing, const std::string& frame) {
+        const Result<FrameEdges> edges = framing.edges(frame.size());
+        if (!edges) return std::string(edges.error().name());
+        const std::string text = std::string(edges->before()).append(frame).append(edges->after());
+        Framer framer;
+        Outcome outcome;
+        feed(framer, framing, text, outcome);
+        EXPECT_EQ(outcome.frames, std::vector<std::string>{frame});
+        EXPECT_FALSE(framer.error());
+        return text;
+    };
+    const std::string too_large = Error(Error::frame_too_large).name();
+    EXPECT_EQ(written(Framing::line(3), "abc"), "abc\n");
+    EXPECT_EQ(written(Framing::line(3), ""), "\n");
+    EXPECT_EQ(written(Framing::line(3), "abcd"), too_large);
+    EXPECT_EQ(written(Framing::crlf(3), "abc"), "abc\r\n");
+    EXPECT_EQ(written(Framing::crlf(3), "abcd"), too_large);
+    EXPECT_EQ(written(Framing::delimiter("--", 3), "abc"), "abc--");
+    EXPECT_EQ(written(Framing::delimiter("12345678", 3), ""), "12345678");
+    EXPECT_EQ(written(Framing::delimiter("-", 3), "abcd"), too_large);
+    EXPECT_EQ(written(Framing::netstring(3), "abc"), "3:abc,");
+    EXPECT_EQ(written(Framing::varint(3), "abc"),
+              "\x03"
+              "abc");
+    EXPECT_EQ(written(Framing::fixed(3), "abc"), "abc");
+    EXPECT_EQ(written(Framing::fixed(3), "ab"), too_large);
+    EXPECT_EQ(written(Framing::length({8, Endian::big, true}, 3), "abc"),
+              std::string("\0\0\0\0\0\0\0\x0b", 8) + "abc");
+}
+
+TEST(Framing, a_number_of_more_than_64_bits_is_too_large) {
+    const Framing framing = Framing::netstring(SIZE_MAX);
+    EXPECT_EQ(cut(framing, "99999999999999999999:x").error, Error::frame_too_large);
+    EXPECT_EQ(cut(framing, "18446744073709551616:x").error, Error::frame_too_large);
+}
+
 TEST(Framing, a_whole_frame_is_not_copied) {
     Framer framer;
     const std::string text = "first\nsecond\nth";
