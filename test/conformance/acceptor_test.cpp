@@ -103,6 +103,75 @@ TEST_P(Accepting, at_the_limit_others_wait) {
     expect_clean(loop);
 }
 
+TEST_P(Accepting, paused_by_the_program_others_wait_and_streams_go_on) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Counts counts;
+    Acceptor& acceptor = serve_here(loop, counts);
+    const std::uint16_t port = port_of(loop, acceptor.listener());
+    Peer before = Peer::connect_to(port);
+    expect_echo(loop, before, "before");
+    for (int round = 0; round < 3; ++round) {
+        const int opened = counts.opened;
+        acceptor.pause();
+        acceptor.pause();
+        Peer waits = Peer::connect_to(port), other = Peer::connect_to(port);
+        waits.send("waits");
+        turns(loop, 20);
+        EXPECT_EQ(counts.opened, opened);
+        expect_echo(loop, before, "its streams go on");
+        EXPECT_EQ(counts.opened, opened);
+        if (round == 1) {  // before it has stopped
+            acceptor.resume();
+            acceptor.pause();
+            turns(loop, 20);
+            EXPECT_EQ(counts.opened, opened);
+        }
+        acceptor.resume();
+        acceptor.resume();
+        EXPECT_EQ(read_peer(loop, waits, 5), "waits");
+        run_until(loop, [&] { return counts.opened == opened + 2; });
+        expect_echo(loop, other, "other");
+    }
+    acceptor.pause();
+    turns(loop, 5);
+    acceptor.close();  // who is paused closes, too
+    before.close();
+    run_until(loop, [&] { return counts.closed == counts.opened; });
+    run_until(loop, [&] { return loop.statistics().operations == 0; });
+    expect_clean(loop);
+}
+
+TEST_P(Accepting, what_cannot_serve_says_so) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) { options.ops_max = 64; });
+    Counts counts;
+    const auto make = [&counts](const Accepted&) { return Echo{&counts}; };
+    const Result<Listener> listener = listen(loop, Address::loopback_v4(0));
+    ASSERT_TRUE(listener);
+    {
+        // Nobody has room for its operation. The listener stays the caller's.
+        std::vector<Timer> timers;
+        for (Result<Timer> made = loop.after(1h, [](Loop&, Expired) {}); made;
+             made = loop.after(1h, [](Loop&, Expired) {})) {
+            timers.push_back(*made);
+            ASSERT_LT(timers.size(), 65u);
+        }
+        EXPECT_EQ(serve(loop, *listener, make).error(), Error::slots_exhausted);
+        for (const Timer timer : timers) loop.cancel(timer);
+    }
+    const Result<Acceptor*> acceptor = serve(loop, *listener, make);
+    ASSERT_TRUE(acceptor) << acceptor.error().name();
+    Peer peer = Peer::connect_to(port_of(loop, *listener));
+    expect_echo(loop, peer, "and now it does");
+    (*acceptor)->close();
+    peer.close();
+    run_until(loop, [&] { return counts.closed == 1; });
+    run_until(loop, [&] { return loop.statistics().operations == 0; });
+    EXPECT_EQ(serve(loop, *listener, make).error(), Error::stale_handle);
+    expect_clean(loop);
+}
+
 TEST_P(Accepting, one_address_cannot_have_everything) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
