@@ -30,11 +30,13 @@
 #include <whorl/whole_file.hpp>
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace {
@@ -193,6 +195,85 @@ Error pooled_connections(Loop& loop) {
     return lent ? Error() : Error::from_errno(ENOMEM);
 }
 
+// Two pairs of sockets: the inner ends are the loop's, the outer ones say their word and end.
+struct TwoPairs {
+    int outer[2] = {-1, -1};
+    Socket inner[2];
+    TwoPairs() = default;
+    TwoPairs(const TwoPairs&) = delete;
+    TwoPairs& operator=(const TwoPairs&) = delete;
+    ~TwoPairs() {
+        for (const int fd : outer) {
+            if (fd >= 0) ::close(fd);
+        }
+    }
+    static constexpr const char* words[] = {"there", "back!"};
+    Error open(Loop& loop) {
+        for (int side = 0; side < 2; ++side) {
+            int fds[2];
+            if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) std::abort();
+            outer[side] = fds[0];
+            const Result<Socket> adopted = adopt_socket(loop, fds[1]);
+            if (!adopted) {
+                ::close(fds[1]);
+                return adopted.error();
+            }
+            inner[side] = *adopted;
+            if (::send(fds[0], words[side], 5, 0) != 5) std::abort();
+            ::shutdown(fds[0], SHUT_WR);
+        }
+        return {};
+    }
+    bool crossed() const {
+        for (int side = 0; side < 2; ++side) {
+            char heard[8] = {};
+            if (::recv(outer[side], heard, sizeof heard, MSG_DONTWAIT) != 5) return false;
+            if (std::memcmp(heard, words[1 - side], 5) != 0) return false;
+        }
+        return true;
+    }
+};
+
+Error relays(Loop& loop) {
+    TwoPairs pairs;
+    if (Error error = pairs.open(loop)) return error;
+    int ended = 0;
+    const auto count = [&ended](Loop&, const Relayed&) { ++ended; };
+    if (Error error = relay(loop, pairs.inner[0], pairs.inner[1], RelayOptions(), count)) {
+        // Nothing was taken: both are the caller's still.
+        for (const Socket socket : pairs.inner) {
+            if (loop.close(socket)) return Error::stale_handle;
+        }
+        return error;
+    }
+    if (Error error = loop.run()) return error;
+    return ended == 1 && pairs.crossed() ? Error() : Error::from_errno(ENOMEM);
+}
+
+// The first side speaks before it is relayed.
+struct RelaysLater {
+    Socket second;
+    int* ended;
+    void received(Stream& stream, Buffer buffer) {
+        stream.unread(std::move(buffer));
+        int* const count = ended;
+        const Socket other = second;
+        const auto done = [count](Loop&, const Relayed&) { ++*count; };
+        if (!relay(stream, other, RelayOptions(), done)) return;
+        static_cast<void>(stream.loop().close(other));
+        stream.abort();
+    }
+};
+Error relays_later(Loop& loop) {
+    TwoPairs pairs;
+    if (Error error = pairs.open(loop)) return error;
+    int ended = 0;
+    const auto made = attach(loop, pairs.inner[0], RelaysLater{pairs.inner[1], &ended});
+    if (!made) return made.error();
+    if (Error error = loop.run()) return error;
+    return ended == 1 && pairs.crossed() ? Error() : Error::from_errno(ENOMEM);
+}
+
 Error messages(Loop& loop) {
     Result<Channel<int>> channel = Channel<int>::create(64);
     if (!channel) return channel.error();
@@ -314,8 +395,9 @@ TEST_P(HookMemory, nothing_goes_past_it_and_everything_comes_back) {
     WHORL_SKIP_IF_REFUSED();
     ASSERT_FALSE(hooked);
     const LoopOptions options = all_on();
-    for (const Part part : {&timers_and_posts, &work_and_files, &streams, &pooled_connections,
-                            &found_names, &messages, &objects, &on_the_heap}) {
+    for (const Part part :
+         {&timers_and_posts, &work_and_files, &streams, &pooled_connections, &relays, &relays_later,
+          &found_names, &messages, &objects, &on_the_heap}) {
         const std::uint64_t asked = Host::asked;
         const std::uint64_t past = past_the_hook;
         const Error error = use(options, part);
@@ -333,7 +415,7 @@ TEST_P(HookMemory, each_allocation_in_turn_may_be_refused) {
     WHORL_SKIP_IF_REFUSED();
     const LoopOptions options = all_on();
     for (const Part part : {&timers_and_posts, &work_and_files, &streams, &pooled_connections,
-                            &found_names, &messages, &objects}) {
+                            &relays, &relays_later, &found_names, &messages, &objects}) {
         std::uint64_t number = 0;
         for (bool refused = true; refused; ++number) {
             ASSERT_LT(number, 2000u) << "it comes to an end";
