@@ -4,7 +4,6 @@
 
 #include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
-#include <whorl/operation_list.hpp>
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -26,45 +25,8 @@ namespace {
 
 constexpr std::uint64_t window_size = std::uint64_t{256} << 10;
 constexpr std::uint64_t end_size = sizeof(RunLogFrame) + 16;  // the mark of the end, at most
-constexpr std::size_t entry_max = std::size_t{1} << 30;
-
-std::uint64_t mixed(std::uint64_t hash, std::uint64_t word) noexcept {
-    hash = (hash ^ word) * 0x9E37'79B9'7F4A'7C15;
-    return hash ^ hash >> 29;
-}
 
 }  // namespace
-
-std::uint64_t run_digest(const void* data, std::size_t size, std::uint64_t seed) noexcept {
-    const auto* bytes = static_cast<const unsigned char*>(data);
-    std::uint64_t hash = mixed(seed, size);
-    // Four lanes: one would wait for its multiplication.
-    std::uint64_t lanes[4] = {hash, ~hash, hash + 1, ~hash - 1};
-    for (; size >= sizeof lanes; bytes += sizeof lanes, size -= sizeof lanes) {
-        std::uint64_t words[4];
-        std::memcpy(words, bytes, sizeof words);
-        for (int lane = 0; lane < 4; ++lane) lanes[lane] = mixed(lanes[lane], words[lane]);
-    }
-    for (const std::uint64_t lane : lanes) hash = mixed(hash, lane);
-    while (size != 0) {
-        const std::size_t here = size < 8 ? size : 8;
-        std::uint64_t word = 0;
-        std::memcpy(&word, bytes, here);
-        hash = mixed(hash, word);
-        bytes += here;
-        size -= here;
-    }
-    return hash ^ hash >> 32;
-}
-
-std::uint64_t run_log_operations() noexcept {
-    std::uint64_t hash = 0;
-    for (std::uint32_t kind = 0; kind < op_kind_count; ++kind) {
-        const char* name = name_of(static_cast<OpKind>(kind));
-        hash = run_digest(name, std::strlen(name), hash);
-    }
-    return hash;
-}
 
 void run_options_store(const LoopOptions& options,
                        std::uint64_t (&values)[run_options_count]) noexcept {
@@ -144,7 +106,7 @@ bool RunLogWriter::scratch_room(std::size_t size) noexcept {
     if (scratch_used_ + size <= scratch_size_) return true;
     std::size_t wanted = std::max<std::size_t>(scratch_size_ * 2, std::size_t{64} << 10);
     while (wanted < scratch_used_ + size) wanted *= 2;
-    unsigned char* grown = wanted <= entry_max ? make_array<unsigned char>(wanted) : nullptr;
+    unsigned char* grown = wanted <= run_entry_max ? make_array<unsigned char>(wanted) : nullptr;
     if (grown == nullptr) {
         if (why_ == RunEnd::complete) why_ = RunEnd::out_of_memory;
         return false;

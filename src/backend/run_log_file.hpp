@@ -2,6 +2,8 @@
 // Floor: 3
 #pragma once
 
+#include "backend/run_log_format.hpp"
+
 #include <whorl/bytes.hpp>
 #include <whorl/error.hpp>
 #include <whorl/loop_options.hpp>
@@ -10,13 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// The file of a recorded run (docs/decisions/0034).
-//
-//   header   magic "whorlrun", a word that shows the byte order, the version, and a digest of the list of
-//            operations, whose numbers the entries use
-//   frames   each a length (4 bytes), a checksum of the body (4 bytes), and the body: an entry's kind
-//            (1 byte) and its numbers (LEB128) and byte strings
-//   a length of 0, or the end of the file: nothing more was written
+// Writing and reading the file of a recorded run (run_log_format.hpp).
 //
 // The file is mapped and made longer a window at a time, with room for what is written before it is
 // written: a full disk is an answer of fallocate(2) and no SIGBUS, an entry costs a copy and no system
@@ -24,32 +20,7 @@
 
 namespace whorl::detail {
 
-enum class RunEntry : std::uint8_t { none, options, call, wait, cancel, ask, end, count };
-
-inline constexpr std::uint32_t run_log_version = 1;
-inline constexpr std::uint32_t run_log_order = 0x0a0b0c0d;
-inline constexpr char run_log_magic[8] = {'w', 'h', 'o', 'r', 'l', 'r', 'u', 'n'};
-
-struct RunLogHeader {
-    char magic[8];
-    std::uint32_t order;
-    std::uint32_t version;
-    std::uint64_t operations;  // run_log_operations()
-};
-static_assert(sizeof(RunLogHeader) == 24, "as it lies in the file");
-
-struct RunLogFrame {
-    std::uint32_t size;  // of the body
-    std::uint32_t checksum;
-};
-
-// Of bytes, for comparing and for finding damage; not for keeping anybody out.
-std::uint64_t run_digest(const void* data, std::size_t size, std::uint64_t seed = 0) noexcept;
-// Of the names of all kinds of operations, in order.
-std::uint64_t run_log_operations() noexcept;
-
-// Those options that decide what a loop does, in a fixed order; the others may differ in a replay.
-inline constexpr std::size_t run_options_count = 16;
+// In the order of run_options_names.
 void run_options_store(const LoopOptions& options,
                        std::uint64_t (&values)[run_options_count]) noexcept;
 void run_options_load(const std::uint64_t (&values)[run_options_count],

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/driver.hpp"
+#include "backend/run_log_format.hpp"
 #include "backend/system.hpp"
 
 #include <whorl/allocated.hpp>
@@ -17,95 +18,8 @@
 
 namespace whorl::detail {
 
-// What reaches a loop beside completions and system calls.
-#define WHORL_RUN_ASKS(X)                                                \
-    X(bind, "ran its first turn")                                        \
-    X(backend, "chose its backend")                                      \
-    X(features, "asked for the backend's features")                      \
-    X(quiet, "asked whether the kernel is quiet")                        \
-    X(buffers_ready, "asked for receive buffers")                        \
-    X(bulk_buffers_ready, "asked for large receive buffers")             \
-    X(watch_wake, "opened a Remote")                                     \
-    X(wakes_at, "asked for the backend's next deadline")                 \
-    X(remote_sleep, "looked for posts of other threads before it slept") \
-    X(remote_pending, "looked for posts of other threads")               \
-    X(remote_stop, "looked for another thread's stop()")                 \
-    X(remote_taken, "took the posts of other threads")
-enum class RunAsk : std::uint8_t {
-#define WHORL_RUN_ASK(name, text) name,
-    WHORL_RUN_ASKS(WHORL_RUN_ASK)
-#undef WHORL_RUN_ASK
-        count
-};
+// "chose its backend"; "connect".
 const char* text_of(RunAsk ask) noexcept;
-
-// The system calls that the loop and what stands on it make outside of the driver.
-#define WHORL_RUN_CALLS(X) \
-    X(now)                 \
-    X(socket)              \
-    X(bind)                \
-    X(listen)              \
-    X(connect)             \
-    X(socketpair)          \
-    X(socket_mode)         \
-    X(set_blocking)        \
-    X(unlink_socket)       \
-    X(shutdown)            \
-    X(close)               \
-    X(getsockname)         \
-    X(getpeername)         \
-    X(setsockopt)          \
-    X(getsockopt)          \
-    X(recv)                \
-    X(recvmsg)             \
-    X(read)                \
-    X(write)               \
-    X(sendmmsg)            \
-    X(splice)              \
-    X(tee)                 \
-    X(pipe2)               \
-    X(duplicate)           \
-    X(pipe_access)         \
-    X(eventfd)             \
-    X(epoll_create1)       \
-    X(epoll_ctl)           \
-    X(poll_now)            \
-    X(openat2)             \
-    X(preadv)              \
-    X(pwritev2)            \
-    X(fsync)               \
-    X(sync_file_range)     \
-    X(ftruncate)           \
-    X(fallocate)           \
-    X(fadvise)             \
-    X(statx)               \
-    X(renameat2)           \
-    X(linkat)              \
-    X(symlinkat)           \
-    X(unlinkat)            \
-    X(mkdirat)             \
-    X(readlinkat)          \
-    X(getdents64)          \
-    X(lseek)               \
-    X(inotify_init1)       \
-    X(inotify_add_watch)   \
-    X(inotify_rm_watch)    \
-    X(wall_clock)          \
-    X(wall_timer)          \
-    X(wall_timer_set)      \
-    X(signals_open)        \
-    X(signals_close)       \
-    X(signal_take)         \
-    X(spawn)               \
-    X(child_wait)          \
-    X(child_settle)        \
-    X(child_signal)
-enum class RunCall : std::uint8_t {
-#define WHORL_RUN_CALL(name) name,
-    WHORL_RUN_CALLS(WHORL_RUN_CALL)
-#undef WHORL_RUN_CALL
-        count
-};
 const char* name_of(RunCall call) noexcept;
 
 struct NameQuestion;

@@ -161,14 +161,13 @@ bool named(const std::vector<std::string>& names, std::string_view name) {
     return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
 }
 
-// In nanoseconds since the first record, of which `whole` is the last.
+}  // namespace
+
 std::int64_t bound_of(double seconds, std::int64_t whole) {
     const double ns = std::max(-4e18, std::min(4e18, seconds * 1e9));
     const std::int64_t rounded = std::llround(ns);
     return rounded < 0 ? whole + rounded : rounded;
 }
-
-}  // namespace
 
 std::vector<Entry> entries_of(const Dumps& dumps, const Filter& filter) {
     std::vector<Entry> entries;

@@ -65,6 +65,9 @@ struct Filter {
     std::uint64_t last = 0;  // so many at most; 0: all
 };
 
+// What Filter::from_s and to_s are, in nanoseconds since the first record, of which `whole` is the last.
+std::int64_t bound_of(double seconds, std::int64_t whole);
+
 using Dumps = std::vector<std::unique_ptr<Dump>>;
 // The records of all dumps by their times; those of one dump stay in their order.
 std::vector<Entry> entries_of(const Dumps& dumps, const Filter& filter);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// whorl-trace: what the loops of a program did last, from their flight recorders. See its manual page,
-// tools/man/whorl-trace.1.
+// whorl-trace: what the loops of a program did last, from their flight recorders, or all that one did, from its
+// run log. See its manual page, tools/man/whorl-trace.1.
 #include <whorl/version.hpp>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "print.hpp"
+#include "run_log.hpp"
 #include "source.hpp"
 
 namespace {
@@ -34,9 +35,9 @@ int fail(int status, const std::string& what) {
 void declare(CLI::App& app, Arguments& arguments) {
     app.set_version_flag("--version", WHORL_VERSION_STRING);
     app.footer(
-        "Exit status: 0 all was read; 1 something is damaged or cut off, the rest is printed; 2 no "
-        "recorder could be read; 3 wrong usage or nowhere to write to.");
-    app.add_option("file", arguments.files, "Dumps or core files");
+        "Exit status: 0 all was read; 1 something is damaged or cut off, the rest is printed; 2 "
+        "nothing could be read; 3 wrong usage or nowhere to write to.");
+    app.add_option("file", arguments.files, "Dumps and core files, or run logs");
     app.add_option("--pid,-p", arguments.process, "A process that runs, and goes on running")
         ->check(CLI::PositiveNumber);
     CLI::Option* summary = app.add_flag("--summary", arguments.summary, "Count instead of listing");
@@ -84,20 +85,78 @@ std::string printed(const Arguments& arguments, const trace::Dumps& dumps) {
     return arguments.json ? trace::json_of(dumps, entries) : trace::text_of(dumps, entries);
 }
 
-bool write(const std::string& path, const std::string& text) {
-    std::FILE* file = path.empty() ? stdout : std::fopen(path.c_str(), "we");
-    bool written = file != nullptr;
-    if (written) {
-        written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-        if (std::fflush(file) != 0) written = false;
-        const int error = errno;
-        if (file != stdout && std::fclose(file) != 0) written = false;
-        else errno = error;
+// Where the results go.
+class Output {
+  public:
+    explicit Output(const std::string& path)
+        : name_(path.empty() ? "standard output" : path),
+          file_(path.empty() ? stdout : std::fopen(path.c_str(), "we")) {
+        if (file_ == nullptr) (void)failed();
     }
-    if (written) return true;
-    const std::string name = path.empty() ? "standard output" : path;
-    (void)fail(usage, name + ": " + std::strerror(errno));
-    return false;
+    Output(const Output&) = delete;
+    Output& operator=(const Output&) = delete;
+    ~Output() {
+        if (file_ != nullptr && file_ != stdout) (void)std::fclose(file_);
+    }
+    bool good() const { return good_; }
+    bool write(const std::string& text) {
+        return good_ &&
+               (std::fwrite(text.data(), 1, text.size(), file_) == text.size() || failed());
+    }
+    // False: something did not arrive; it has been said why.
+    bool end() {
+        if (good_ && std::fflush(file_) != 0) return failed();
+        std::FILE* const file = std::exchange(file_, nullptr);
+        if (file != nullptr && file != stdout && std::fclose(file) != 0) return failed();
+        return good_;
+    }
+
+  private:
+    bool failed() {
+        if (good_) (void)fail(usage, name_ + ": " + std::strerror(errno));
+        return good_ = false;
+    }
+
+    std::string name_;
+    std::FILE* file_;
+    bool good_ = true;
+};
+
+// Run logs, each for itself: their loops have no clock in common.
+int run_logs(const Arguments& arguments) {
+    if (arguments.chrome || arguments.filter.loop != 0) {
+        return fail(usage, "--chrome and --loop are for recorders; a run log is one loop's");
+    }
+    for (const std::string& name : arguments.filter.events) {
+        if (!trace::is_run_event(name)) return fail(usage, name + ": no event of run logs");
+    }
+    for (const std::string& name : arguments.filter.kinds) {
+        if (!trace::is_run_kind(name)) {
+            return fail(usage, name + ": no operation, call or question of run logs");
+        }
+    }
+    int status = good;
+    std::vector<trace::RunLog> logs;
+    for (const std::string& path : arguments.files) {
+        trace::RunLog log;
+        log.source = path;
+        const bool read = trace::read_run_log(log, [](const trace::RunRecord&) { return true; });
+        std::string problem = log.problem;
+        if (log.strange != 0) {
+            problem += (problem.empty() ? "" : "; ") + std::to_string(log.strange) +
+                       " entries have parts that are not understood";
+        }
+        if (!problem.empty()) {
+            status = std::max<int>(status, read ? damaged : nothing);
+            (void)fail(status, path + ": " + problem);
+        }
+        if (read) logs.push_back(std::move(log));
+    }
+    if (logs.empty()) return nothing;
+    Output output(arguments.output);
+    (void)trace::print_runs(logs, arguments.filter, {arguments.json, arguments.summary},
+                            [&](const std::string& text) { return output.write(text); });
+    return output.end() ? status : usage;
 }
 
 int run(const Arguments& arguments) {
@@ -129,15 +188,19 @@ int run(const Arguments& arguments) {
         unknown = unknown_name(dumps, arguments.filter.kinds, &trace::Dump::kind_name, 256);
     }
     if (!unknown.empty()) return fail(usage, unknown + ": no event or kind of these recorders");
-    return write(arguments.output, printed(arguments, dumps)) ? status : usage;
+    Output output(arguments.output);
+    if (output.good()) (void)output.write(printed(arguments, dumps));
+    return output.end() ? status : usage;
 }
 
 }  // namespace
 
 int main(int count, char** words) {
     (void)std::signal(SIGPIPE, SIG_IGN);
-    CLI::App app("Shows what the loops of a program did last, from their flight recorders.",
-                 "whorl-trace");
+    CLI::App app(
+        "Shows what the loops of a program did last, from their flight recorders, or all that a "
+        "loop did, from its run log.",
+        "whorl-trace");
     Arguments arguments;
     declare(app, arguments);
     try {
@@ -148,5 +211,9 @@ int main(int count, char** words) {
     if (arguments.files.empty() == (arguments.process == 0)) {
         return fail(usage, "a file or --pid, one of them; see --help");
     }
-    return run(arguments);
+    const auto logs =
+        std::count_if(arguments.files.begin(), arguments.files.end(), trace::is_run_log);
+    if (logs == 0) return run(arguments);
+    if (static_cast<std::size_t>(logs) == arguments.files.size()) return run_logs(arguments);
+    return fail(usage, "run logs and recorders are shown apart: give files of one sort");
 }
