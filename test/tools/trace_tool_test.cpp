@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Goal: whorl-trace finds recorders in dumps, core files and processes, and its exit status is what its manual
 // page says. Method: it is started as its users do, on files made by hand and on this process.
-#include <elf.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -10,9 +9,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <fstream>
 #include <functional>
 
+#include "core_file.hpp"
 #include "json_check.hpp"
 #include "tool.hpp"
 #include "trace_recorder.hpp"
@@ -27,28 +26,6 @@ Said trace_tool(std::vector<std::string> words,
                 const std::function<void()>& prepare = tool_test::prepare_nothing) {
     words.insert(words.begin(), WHORL_TRACE);
     return run(std::move(words), prepare);
-}
-
-class File {
-  public:
-    explicit File(const std::string& content) {
-        const int fd = ::mkstemp(name_);
-        EXPECT_GE(fd, 0);
-        ::close(fd);
-        std::ofstream(name_, std::ios::binary) << content;
-    }
-    File(const File&) = delete;
-    File& operator=(const File&) = delete;
-    ~File() { (void)std::remove(name_); }
-    std::string name() const { return name_; }
-
-  private:
-    char name_[32] = "/tmp/whorl-trace-test-XXXXXX";
-};
-
-std::string text_of(const Recorder& recorder) {
-    const whorl::Bytes bytes = recorder.bytes();
-    return {reinterpret_cast<const char*>(bytes.data), bytes.size};
 }
 
 std::string dump_of_two() {
@@ -97,38 +74,6 @@ TEST(TraceTool, a_viewers_file) {
     const Said checked = run({WHORL_PYTHON, WHORL_TRACE_CHECK, viewed.name()});
     EXPECT_EQ(checked.status, 0) << checked.text;
     EXPECT_EQ(checked.text, "M:4 X:8 b:4 e:4 f:1 i:2 n:5 s:1\n");
-}
-
-// An ELF core file of two segments: in the first the recorder lies behind a page of something else, and a copy
-// of it in the second.
-std::string core_of(const Recorder& recorder, std::uint64_t address) {
-    const std::string page(4096, 'x');
-    Recorder placed = recorder;
-    placed.header().address = address;
-    const std::string recorded = text_of(placed);
-    const std::uint64_t size = page.size() + recorded.size();
-    Elf64_Ehdr elf{};
-    std::memcpy(elf.e_ident, ELFMAG, SELFMAG);
-    elf.e_ident[EI_CLASS] = ELFCLASS64;
-    elf.e_ident[EI_DATA] = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ELFDATA2LSB : ELFDATA2MSB;
-    elf.e_type = ET_CORE;
-    elf.e_phoff = sizeof elf;
-    elf.e_phentsize = sizeof(Elf64_Phdr);
-    elf.e_phnum = 3;
-    Elf64_Phdr segments[3] = {};
-    segments[0].p_type = PT_NOTE;
-    for (int index = 1; index < 3; ++index) {
-        segments[index].p_type = PT_LOAD;
-        segments[index].p_filesz = segments[index].p_memsz = size;
-    }
-    segments[1].p_offset = 4096;
-    segments[1].p_vaddr = address - page.size();
-    segments[2].p_offset = 4096 + size;
-    segments[2].p_vaddr = address + 0x100000;
-    std::string core(reinterpret_cast<const char*>(&elf), sizeof elf);
-    core.append(reinterpret_cast<const char*>(segments), sizeof segments);
-    core.resize(4096);
-    return core + page + recorded + page + recorded;
 }
 
 TEST(TraceTool, a_core_file) {
@@ -200,7 +145,7 @@ TEST(TraceTool, what_is_none) {
         EXPECT_TRUE(said.has(file.name() + ": " + words)) << said.text;
     };
     refused("", "empty");
-    refused("text", "neither a dump of whorl's flight recorder nor a core file");
+    refused("text", "neither a dump of whorl's flight recorder nor a core file nor a run log");
     refused(
         "\x7f"
         "ELF",

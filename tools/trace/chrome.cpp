@@ -20,6 +20,8 @@ using tools::add_quoted;
 
 namespace {
 
+constexpr std::size_t handlers_most = 1000;  // within each other; more are no program's
+
 using OperationKey = std::pair<std::uint8_t, std::uint64_t>;  // kind, handle
 
 struct Running {
@@ -62,7 +64,7 @@ class Writer {
                 begin_operation(lane, entry);
                 break;
             case Event::handler_begin:
-                lane.handlers.push_back(&record);
+                if (lane.handlers.size() < handlers_most) lane.handlers.push_back(&record);
                 break;
             case Event::handler_end:
                 end_handler(lane, entry);

@@ -13,6 +13,7 @@ using whorl::Bytes;
 namespace {
 
 constexpr std::uint64_t records_most = std::uint64_t{1} << 32;  // their numbers have 32 bits
+constexpr std::uint64_t places_most = std::uint64_t{1} << 20;   // whorl writes 1024
 
 // A fixed array's text, which may lack its end.
 template <std::size_t size>
@@ -42,6 +43,7 @@ std::string layout_problem(const Header& header) {
                              fits(header.records_at, records, sizeof(Record), header.total_bytes);
     if (!places_fit || !records_fit) return "damaged: its parts lie outside of it";
     if (header.places_count > header.places_max) return "damaged: more places than it has room for";
+    if (header.places_count > places_most) return "damaged: more places than a program can have";
     return {};
 }
 
@@ -166,7 +168,7 @@ bool named(const std::vector<std::string>& names, std::string_view name) {
 std::int64_t bound_of(double seconds, std::int64_t whole) {
     const double ns = std::max(-4e18, std::min(4e18, seconds * 1e9));
     const std::int64_t rounded = std::llround(ns);
-    return rounded < 0 ? whole + rounded : rounded;
+    return rounded < 0 ? std::max<std::int64_t>(whole, 0) + rounded : rounded;
 }
 
 std::vector<Entry> entries_of(const Dumps& dumps, const Filter& filter) {

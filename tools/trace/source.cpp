@@ -2,6 +2,9 @@
 // A core file is an ELF file whose segments are the process's memory; a process's memory is read from
 // /proc/PID/mem. In both a recorder begins on a page with its magic, and its header says at which address: a
 // copy that lies somewhere else, as of a dump that was just being written, is not one.
+//
+// A file may lie about everything. Each byte of it is looked for recorders once, holes are passed over, and what is
+// read and kept of recorders has a limit for all of them together.
 #include "source.hpp"
 
 #include <elf.h>
@@ -26,12 +29,16 @@ constexpr std::uint64_t page = 4096;
 // No recorder lies in a larger one: such are reservations, as of AddressSanitizer, which take hours to read.
 constexpr std::uint64_t stretch_max = std::uint64_t{64} << 30;
 constexpr std::uint64_t block = std::uint64_t{1} << 20;
-constexpr std::uint64_t recorder_most = std::uint64_t{1} << 30;  // bytes that are read of one
+constexpr std::uint64_t recorder_most = std::uint64_t{1} << 30;   // bytes that are read of one
+constexpr std::uint64_t recorders_most = std::uint64_t{4} << 30;  // and of all
+constexpr std::uint64_t segments_most = std::uint64_t{1}
+                                        << 22;  // of a core; a process has 65530 as a rule
+constexpr std::size_t problems_most = 1000;     // bytes, after which no more is said
 
 class Descriptor {
   public:
     explicit Descriptor(const std::string& path)
-        : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+        : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}  // a FIFO would wait
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
     ~Descriptor() {
@@ -55,9 +62,15 @@ class Descriptor {
         struct stat status {};
         return ::fstat(fd_, &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
     }
-    bool is_folder() const {
+    mode_t type() const {
         struct stat status {};
-        return ::fstat(fd_, &status) == 0 && S_ISDIR(status.st_mode);
+        return ::fstat(fd_, &status) == 0 ? status.st_mode & S_IFMT : 0;
+    }
+    // Where from `at` on there is something else than a hole; `end`: nowhere before it.
+    std::uint64_t next_data(std::uint64_t at, std::uint64_t end) const {
+        const off_t data = ::lseek(fd_, static_cast<off_t>(at), SEEK_DATA);
+        if (data >= 0) return std::min(static_cast<std::uint64_t>(data), end);
+        return errno == ENXIO ? end : at;  // others know of no holes
     }
 
   private:
@@ -70,8 +83,10 @@ struct Stretch {
 };
 
 void note(std::string& problems, const std::string& what) {
+    if (problems.size() > problems_most) return;
     if (!problems.empty()) problems += "; ";
     problems += what;
+    if (problems.size() > problems_most) problems += "; and more";
 }
 
 std::string hexadecimal(std::uint64_t number) {
@@ -86,18 +101,30 @@ std::uint64_t written_of(const Descriptor& from, std::uint64_t at) {
     return written;
 }
 
-// Reads the recorder at `at`, of which at most `most` bytes can be there. Empty: it was read.
+// What all recorders of a source may take.
+struct Budget {
+    std::uint64_t left = recorders_most;
+};
+
+// Reads the recorder at `at`, of which at most `most` bytes can be there. Empty: it was read. What was read is
+// pushed to `dumps`, be it damaged or not.
 std::string read_recorder(const Descriptor& from, std::uint64_t at, std::uint64_t most, bool memory,
-                          const std::string& source, Dumps& dumps, Header& header) {
+                          const std::string& source, Dumps& dumps, Header& header, Budget& budget) {
     std::string why;
     std::vector<std::byte> bytes(std::min<std::uint64_t>(most, sizeof(Header)));
     bytes.resize(from.read(at, bytes.data(), bytes.size()));
     if (!read_header(Bytes(bytes.data(), bytes.size()), header, why)) return why;
     if (header.total_bytes > recorder_most) return "damaged: it says to be over a gigabyte";
+    const std::uint64_t size = std::min(most, header.total_bytes);
+    if (size > budget.left) {
+        budget.left = 0;
+        return "more than four gigabytes of recorders: this one and the rest are left out";
+    }
+    budget.left -= size;
     Copy copy;
     copy.memory = memory;
     copy.written_before = header.written;
-    bytes.resize(std::min(most, header.total_bytes));
+    bytes.resize(size);
     bytes.resize(from.read(at, bytes.data(), bytes.size()));
     copy.bytes = Bytes(bytes.data(), bytes.size());
     copy.written_after = written_of(from, at);
@@ -110,30 +137,58 @@ std::string read_recorder(const Descriptor& from, std::uint64_t at, std::uint64_
     return why;
 }
 
-// Looks at the beginnings of pages.
-void search(const Descriptor& from, const Stretch& stretch, const std::string& source, Dumps& dumps,
-            std::string& problems) {
-    std::vector<std::byte> bytes(block);
-    for (std::uint64_t begin = 0; begin < stretch.size; begin += block) {
-        const std::uint64_t wanted = std::min(block, stretch.size - begin);
-        const std::uint64_t got = from.read(stretch.at + begin, bytes.data(), wanted);
-        for (std::uint64_t at = 0; at + sizeof whorl::recorder::magic <= got; at += page) {
-            const Bytes found(bytes.data() + at, sizeof whorl::recorder::magic);
-            if (magic_at(found) == Magic::none) continue;
-            const std::uint64_t offset = begin + at;
-            const std::uint64_t address = stretch.address + offset;
-            std::uint64_t said = 0;
-            (void)from.read(stretch.at + offset + offsetof(Header, address), &said, sizeof said);
-            if (said != address) continue;
-            Header header{};
-            const std::string why = read_recorder(from, stretch.at + offset, stretch.size - offset,
-                                                  true, source, dumps, header);
-            if (!why.empty())
-                note(problems, "the recorder at " + hexadecimal(address) + ": " + why);
+// Finds recorders in the memory of a process, or in a file that has it.
+class Search {
+  public:
+    Search(const Descriptor& from, std::string source, Dumps& dumps, std::string& problems)
+        : from_(from), source_(std::move(source)), dumps_(dumps), problems_(problems) {}
+
+    // Looks at the beginnings of pages.
+    void look(const Stretch& stretch) {
+        std::uint64_t begin = 0;
+        while (begin < stretch.size && budget_.left != 0) {
+            const std::uint64_t data =
+                from_.next_data(stretch.at + begin, stretch.at + stretch.size) - stretch.at;
+            begin = std::max(begin, data / page * page);
+            if (begin >= stretch.size) return;
+            const std::uint64_t wanted = std::min(block, stretch.size - begin);
+            const std::uint64_t got = from_.read(stretch.at + begin, bytes_.data(), wanted);
+            std::uint64_t at = 0;
+            while (at + sizeof whorl::recorder::magic <= got && budget_.left != 0) {
+                const Bytes found(bytes_.data() + at, sizeof whorl::recorder::magic);
+                if (magic_at(found) == Magic::none) at += page;
+                else at += found_at(stretch, begin + at);
+            }
+            if (got < wanted) return;  // not in the file, or not to be read
+            begin += std::max(at, wanted);
         }
-        if (got < wanted) break;  // not in the file, or not to be read
     }
-}
+
+  private:
+    // A magic is there. Answers how far to go on from it: nothing lies within a recorder.
+    std::uint64_t found_at(const Stretch& stretch, std::uint64_t offset) {
+        const std::uint64_t address = stretch.address + offset;
+        std::uint64_t said = 0;
+        (void)from_.read(stretch.at + offset + offsetof(Header, address), &said, sizeof said);
+        if (said != address) return page;
+        Header header{};
+        const std::size_t before = dumps_.size();
+        const std::string why = read_recorder(from_, stretch.at + offset, stretch.size - offset,
+                                              true, source_, dumps_, header, budget_);
+        if (!why.empty()) {
+            note(problems_, "the recorder at " + hexadecimal(address) + ": " + why);
+        }
+        if (dumps_.size() == before) return page;
+        return (header.total_bytes + page - 1) / page * page;
+    }
+
+    const Descriptor& from_;
+    const std::string source_;
+    Dumps& dumps_;
+    std::string& problems_;
+    Budget budget_;
+    std::vector<std::byte> bytes_ = std::vector<std::byte>(block);
+};
 
 // --- Dumps
 
@@ -141,9 +196,11 @@ std::string read_dumps(const Descriptor& file, const std::string& path, Dumps& d
     std::string problems;
     const std::uint64_t size = file.size();
     std::uint64_t at = 0;
+    Budget budget;
     while (at < size) {
         Header header{};
-        const std::string why = read_recorder(file, at, size - at, false, path, dumps, header);
+        const std::string why =
+            read_recorder(file, at, size - at, false, path, dumps, header, budget);
         if (!why.empty())
             note(problems, at == 0 ? why : "at byte " + std::to_string(at) + ": " + why);
         if (dumps.empty() || !why.empty()) break;
@@ -154,7 +211,14 @@ std::string read_dumps(const Descriptor& file, const std::string& path, Dumps& d
 
 // --- Core files
 
-std::string core_stretches(const Descriptor& file, std::vector<Stretch>& stretches) {
+// What a core says of itself, beside where its memory lies.
+struct Core {
+    std::uint64_t segments_at = 0, segments_count = 0;
+    std::vector<Stretch> stretches;
+    std::uint64_t missing = 0;  // segments that are not in the file, or not whole
+};
+
+std::string read_elf(const Descriptor& file, Core& core) {
     Elf64_Ehdr elf{};
     if (file.read(0, &elf, sizeof elf) != sizeof elf) return "cut off within the ELF header";
     if (elf.e_ident[EI_CLASS] != ELFCLASS64) return "an ELF file of 32 bits: whorl has 64";
@@ -163,42 +227,77 @@ std::string core_stretches(const Descriptor& file, std::vector<Stretch>& stretch
     if (elf.e_ident[EI_DATA] != order) return "an ELF file of the other byte order";
     if (elf.e_type != ET_CORE) return "an ELF file, but not a core file";
     if (elf.e_phentsize != sizeof(Elf64_Phdr)) return "a core file with unknown program headers";
-    std::uint64_t count = elf.e_phnum;
-    if (count == PN_XNUM) {
-        // More than fit there: the first section header has them.
-        Elf64_Shdr section{};
-        if (file.read(elf.e_shoff, &section, sizeof section) != sizeof section) {
-            return "a core file without the number of its segments";
-        }
-        count = section.sh_info;
+    core.segments_at = elf.e_phoff;
+    core.segments_count = elf.e_phnum;
+    if (elf.e_phnum != PN_XNUM) return {};
+    // More than fit there: the first section header has them.
+    Elf64_Shdr section{};
+    if (file.read(elf.e_shoff, &section, sizeof section) != sizeof section) {
+        return "a core file without the number of its segments";
     }
-    for (std::uint64_t index = 0; index < count; ++index) {
-        Elf64_Phdr segment{};
-        const std::uint64_t at = elf.e_phoff + index * sizeof segment;
-        if (file.read(at, &segment, sizeof segment) != sizeof segment) {
-            return "a core file that is cut off within its program headers";
-        }
-        const std::uint64_t size = file.size();
-        if (segment.p_type != PT_LOAD || segment.p_filesz == 0 || segment.p_offset >= size)
-            continue;
-        const std::uint64_t there =
-            std::min<std::uint64_t>(segment.p_filesz, size - segment.p_offset);
-        stretches.push_back({segment.p_vaddr, there, segment.p_offset});
-    }
+    core.segments_count = section.sh_info;
     return {};
 }
 
-std::string read_core(const Descriptor& file, const std::string& path, Dumps& dumps) {
-    std::vector<Stretch> stretches;
-    std::string problems = core_stretches(file, stretches);
-    for (const Stretch& stretch : stretches) search(file, stretch, path, dumps, problems);
-    if (dumps.empty() && problems.empty()) {
-        problems =
-            "a core file without a recorder: the loop had none (LoopOptions::recorder_events), or "
-            "the "
-            "core leaves private memory out (/proc/PID/coredump_filter)";
+// The memory of a segment, as far as it is in the file.
+void add_segment(const Elf64_Phdr& segment, std::uint64_t file_size, Core& core) {
+    if (segment.p_type != PT_LOAD || segment.p_filesz == 0) return;
+    const std::uint64_t room = file_size - std::min<std::uint64_t>(file_size, segment.p_offset);
+    const std::uint64_t there = std::min<std::uint64_t>(segment.p_filesz, room);
+    if (there < segment.p_filesz) ++core.missing;
+    if (there != 0) core.stretches.push_back({segment.p_vaddr, there, segment.p_offset});
+}
+
+std::string read_segments(const Descriptor& file, Core& core) {
+    const std::uint64_t file_size = file.size();
+    const std::uint64_t count = std::min(core.segments_count, segments_most);
+    std::vector<Elf64_Phdr> segments(1024);
+    for (std::uint64_t index = 0; index < count; index += segments.size()) {
+        const std::uint64_t wanted = std::min<std::uint64_t>(segments.size(), count - index);
+        const std::uint64_t at = core.segments_at + index * sizeof(Elf64_Phdr);
+        const std::uint64_t got =
+            file.read(at, segments.data(), wanted * sizeof(Elf64_Phdr)) / sizeof(Elf64_Phdr);
+        for (std::uint64_t here = 0; here < got; ++here) {
+            add_segment(segments[here], file_size, core);
+        }
+        if (got < wanted) return "a core file that is cut off within its program headers";
     }
-    return problems;
+    if (core.segments_count == count) return {};
+    return "a core file of over four million segments: the rest is left out";
+}
+
+// Of what lies in several segments, only the first is kept: no process's memory does.
+void part_stretches(std::vector<Stretch>& stretches) {
+    std::stable_sort(stretches.begin(), stretches.end(),
+                     [](const Stretch& a, const Stretch& b) { return a.at < b.at; });
+    std::uint64_t end = 0;
+    for (Stretch& stretch : stretches) {
+        const std::uint64_t over = end - std::min(end, stretch.at);
+        const std::uint64_t skip = std::min(stretch.size, (over + page - 1) / page * page);
+        stretch.address += skip;
+        stretch.at += skip;
+        stretch.size -= skip;
+        end = std::max(end, stretch.at + stretch.size);
+    }
+}
+
+std::string read_core(const Descriptor& file, const std::string& path, Dumps& dumps) {
+    Core core;
+    std::string problems = read_elf(file, core);
+    if (!problems.empty()) return problems;
+    problems = read_segments(file, core);
+    part_stretches(core.stretches);
+    Search search(file, path, dumps, problems);
+    for (const Stretch& stretch : core.stretches) search.look(stretch);
+    if (!dumps.empty() || !problems.empty()) return problems;
+    if (core.missing != 0) {
+        return "a core file that is cut off, and no recorder in what is there: " +
+               std::to_string(core.missing) +
+               " segments are missing; let it be larger (ulimit -c unlimited, room on the disk)";
+    }
+    return "a core file without a recorder: the loop had none (LoopOptions::recorder_events), or "
+           "the "
+           "core leaves private memory out (/proc/PID/coredump_filter)";
 }
 
 // --- Processes
@@ -230,7 +329,8 @@ std::string process_stretches(int process, std::vector<Stretch>& stretches) {
 std::string read_file(const std::string& path, Dumps& dumps) {
     const Descriptor file(path);
     if (!file) return std::strerror(errno);
-    if (file.is_folder()) return std::strerror(EISDIR);
+    if (file.type() == S_IFDIR) return std::strerror(EISDIR);
+    if (file.type() != S_IFREG) return "no regular file: copy it into one";
     std::byte start[sizeof whorl::recorder::magic] = {};
     const std::uint64_t got = file.read(0, start, sizeof start);
     if (got == 0) return "empty";
@@ -238,7 +338,7 @@ std::string read_file(const std::string& path, Dumps& dumps) {
         return read_core(file, path, dumps);
     }
     if (magic_at(Bytes(start, got)) == Magic::none) {
-        return "neither a dump of whorl's flight recorder nor a core file";
+        return "neither a dump of whorl's flight recorder nor a core file nor a run log";
     }
     return read_dumps(file, path, dumps);
 }
@@ -256,7 +356,8 @@ std::string read_process(int process, Dumps& dumps) {
                (denied ? ": reading another's memory takes the rights of ptrace(2)" : "");
     }
     const std::string source = "process " + std::to_string(process);
-    for (const Stretch& stretch : stretches) search(memory, stretch, source, dumps, problems);
+    Search search(memory, source, dumps, problems);
+    for (const Stretch& stretch : stretches) search.look(stretch);
     if (dumps.empty() && problems.empty()) {
         problems = "no loop of it has a recorder (LoopOptions::recorder_events)";
     }
