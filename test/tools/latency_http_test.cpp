@@ -153,11 +153,15 @@ TEST(LatencyHttp, statuses_are_counted_and_refusals_are_no_stable_run) {
     EXPECT_EQ(outcome.statuses.at(304), 10u);
     EXPECT_EQ(outcome.statuses.at(503), 10u);
     EXPECT_EQ(outcome.refused(), 10u);
+    EXPECT_EQ(outcome.answered, 100u);
+    EXPECT_EQ(outcome.intended.count(), 90u);
+    EXPECT_EQ(outcome.sent.count(), 90u);
     const latency::Judgement judgement = outcome.judge();
     EXPECT_EQ(judgement.verdict, latency::Verdict::unstable);
     EXPECT_EQ(judgement.reasons[0], "10 of 100 answers have a status of 400 or more.");
     const std::string text = latency::text_of(outcome);
-    EXPECT_NE(text.find("statuses   200: 80, 304: 10, 503: 10\n"), std::string::npos) << text;
+    EXPECT_NE(text.find("statuses   200: 80, 304: 10, 503: 10\nrefused    10, "), std::string::npos)
+        << text;
     const std::string json = latency::json_of(outcome);
     EXPECT_NE(json.find("\"statuses\": {\"200\": 80, \"304\": 10, \"503\": 10}"),
               std::string::npos);

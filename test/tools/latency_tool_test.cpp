@@ -3,7 +3,9 @@
 // says. Method: it is started as its users do; no figure is judged.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "latency/report.hpp"
@@ -201,6 +204,66 @@ TEST(LatencyTool, nobody_there) {
     Tool serve({"serve", "unix:/nowhere/at/all"});
     EXPECT_EQ(serve.status(), 2);
 }
+
+// The kernel takes connections for a server that never does.
+class Listener {
+  public:
+    Listener() {
+        fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        EXPECT_EQ(::bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+        EXPECT_EQ(::listen(fd_, 16), 0);
+        socklen_t size = sizeof address;
+        EXPECT_EQ(::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+        port_ = std::to_string(ntohs(address.sin_port));
+    }
+    Listener(const Listener&) = delete;
+    Listener& operator=(const Listener&) = delete;
+    ~Listener() { ::close(fd_); }
+    std::string at(const char* scheme) const { return scheme + ("://127.0.0.1:" + port_); }
+    // Answers what comes on one connection, without a look at it, until that ends.
+    void answer(const std::string& answer) const {
+        const int peer = ::accept(fd_, nullptr, nullptr);
+        char request[4096];
+        while (::recv(peer, request, sizeof request, 0) > 0) {
+            (void)::send(peer, answer.data(), answer.size(), MSG_NOSIGNAL);
+        }
+        ::close(peer);
+    }
+
+  private:
+    int fd_;
+    std::string port_;
+};
+
+// What it waited is printed; it is no measurement.
+TEST(LatencyTool, a_server_that_says_nothing) {
+    const Listener listener;
+    Tool tool({listener.at("tcp"), "-w", "0", "-d", "0.1", "--patience", "0.1"});
+    EXPECT_EQ(tool.status(), 2) << tool.text;
+    EXPECT_NE(tool.text.find("no message was answered"), std::string::npos) << tool.text;
+    EXPECT_NE(tool.text.find("unanswered "), std::string::npos) << tool.text;
+}
+
+#ifdef WHORL_LATENCY_HTTP
+// However quick its refusals are.
+TEST(LatencyTool, a_server_that_refuses_meets_no_expectation) {
+    const Listener listener;
+    std::vector<std::string> words = short_run(listener.at("http"));
+    words.insert(words.end(), {"-c", "1", "--assert", "max<1000s", "--html", "/dev/null", "--svg",
+                               "/dev/null", "--hgrm", "/dev/null"});
+    std::thread server([&] { listener.answer("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"); });
+    Tool tool(words);
+    EXPECT_EQ(tool.status(), 1) << tool.text;
+    server.join();
+    EXPECT_NE(tool.text.find("100 of 100 answers have a status of 400 or more: no --assert holds"),
+              std::string::npos)
+        << tool.text;
+    EXPECT_NE(tool.text.find("refused    100, "), std::string::npos) << tool.text;
+}
+#endif
 
 TEST(LatencyTool, nowhere_to_write_to) {
     Tool full(short_run("timer"), [] {

@@ -99,7 +99,7 @@ void Client::issue_held(std::uint32_t index) {
     while (phase_ <= Phase::draining && link.issued < link.due && room(link)) issue(index);
 }
 
-bool Client::complete(std::uint32_t index, std::uint64_t message, Instant now) {
+bool Client::complete(std::uint32_t index, std::uint64_t message, Instant now, bool refused) {
     Link& link = links_[index];
     Slot& slot = link.slots[message % plan_.depth];
     slot.waiting = false;
@@ -107,7 +107,8 @@ bool Client::complete(std::uint32_t index, std::uint64_t message, Instant now) {
     --under_way_;
     ++link.completed;
     const Instant due = plan_.closed ? slot.sent : due_of(index, message);
-    outcome_.answer(measured_at(due), now - due, now - slot.sent);
+    if (refused) outcome_.refusal(measured_at(due), now - due);
+    else outcome_.answer(measured_at(due), now - due, now - slot.sent);
     return measured_at(due) >= Nanoseconds::zero();
 }
 

@@ -121,7 +121,8 @@ class Client {
     void issue(std::uint32_t index);
     bool room(const Link& link) const;
     // True: it counts, since its time was after the warm-up.
-    bool complete(std::uint32_t index, std::uint64_t message, whorl::Instant now);
+    bool complete(std::uint32_t index, std::uint64_t message, whorl::Instant now,
+                  bool refused = false);
     void issue_held(std::uint32_t index);
     void expire_lost();
     void drain(whorl::Nanoseconds patience);

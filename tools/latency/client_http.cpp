@@ -173,7 +173,7 @@ bool Client::http_answered(std::uint32_t index) {
     if (status < 200) return true;  // the answer itself follows
     http.kept = keep;
     http.answered = true;
-    if (complete(index, link.completed, clock_(loop_))) ++outcome_.statuses[status];
+    if (complete(index, link.completed, clock_(loop_), status >= 400)) ++outcome_.statuses[status];
     return true;
 }
 

@@ -283,7 +283,13 @@ int client(const Arguments& arguments) {
                                              : latency::text_of(outcome);
     if (!print(text) || !written) return usage;
     int status = outcome.failure.empty() ? good : failed;
-    if (outcome.intended.count() == 0) status = fail(failed, "no message was answered");
+    if (outcome.answered == 0) status = fail(failed, "no message was answered");
+    if (!arguments.expectations.empty() && outcome.refuses()) {
+        const std::string counts =
+            std::to_string(outcome.refused()) + " of " + std::to_string(outcome.answered);
+        (void)fail(unmet, counts + " answers have a status of 400 or more: no --assert holds");
+        if (status == good) status = unmet;
+    }
     for (const latency::Expectation& expectation : arguments.expectations) {
         const std::string instead = latency::unmet(expectation, outcome.intended);
         if (instead.empty()) continue;

@@ -71,10 +71,9 @@ void judge_missing(const Outcome& outcome, Judgement& judgement) {
 }
 
 void judge_statuses(const Outcome& outcome, Judgement& judgement) {
-    const std::uint64_t refused = outcome.refused();
-    if (static_cast<double>(refused) > 0.001 * static_cast<double>(outcome.answered)) {
+    if (outcome.refuses()) {
         judgement.reasons.push_back(sentence("%llu of %llu answers have a status of 400 or more.",
-                                             static_cast<unsigned long long>(refused),
+                                             static_cast<unsigned long long>(outcome.refused()),
                                              static_cast<unsigned long long>(outcome.answered)));
     }
 }
@@ -139,7 +138,7 @@ bool few_samples(const whorl::Histogram& histogram, double percent) {
 // Windows of a second; of a tenth of the run when it is short, and longer ones when they would be too many.
 Outcome::Outcome(const Plan& of)
     : plan(of), intended(make_histogram(fine)), sent(make_histogram(fine)),
-      late(make_histogram(fine)) {
+      late(make_histogram(fine)), refusals(make_histogram(coarse)) {
     const whorl::Nanoseconds second = std::chrono::seconds(1);
     window_length =
         std::max({whorl::Nanoseconds(1), std::min<whorl::Nanoseconds>(second, plan.duration / 10),
@@ -162,6 +161,12 @@ void Outcome::answer(whorl::Nanoseconds at, whorl::Nanoseconds from_intended,
     sent.record(nanoseconds(from_sending));
     const auto window = static_cast<std::size_t>(at / window_length);
     windows[std::min(window, windows.size() - 1)].latencies.record(nanoseconds(from_intended));
+}
+
+void Outcome::refusal(whorl::Nanoseconds at, whorl::Nanoseconds from_intended) {
+    if (at < whorl::Nanoseconds::zero()) return;
+    ++answered;
+    refusals.record(nanoseconds(from_intended));
 }
 
 void Outcome::unanswered_message(whorl::Nanoseconds at, whorl::Nanoseconds waited, bool was_sent,
@@ -210,12 +215,8 @@ Spread Outcome::spread(double percent) const {
     return spread;
 }
 
-std::uint64_t Outcome::refused() const {
-    std::uint64_t count = 0;
-    for (const auto& [status, answers] : statuses) {
-        if (status >= 400) count += answers;
-    }
-    return count;
+bool Outcome::refuses() const {
+    return static_cast<double>(refused()) > 0.001 * static_cast<double>(answered);
 }
 
 double Outcome::rate_answered() const {

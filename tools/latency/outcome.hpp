@@ -43,8 +43,12 @@ struct Outcome {
     // A message was answered. `at`: when it was due, since the warm-up's end; before it nothing counts.
     void answer(whorl::Nanoseconds at, whorl::Nanoseconds from_intended,
                 whorl::Nanoseconds from_sending);
-    // How many of them have a status of 400 or more.
-    std::uint64_t refused() const;
+    // The answer was a refusal, which may be as quick as it likes: it is in no percentile but its own.
+    void refusal(whorl::Nanoseconds at, whorl::Nanoseconds from_intended);
+    // HTTP: answers with a status of 400 or more.
+    std::uint64_t refused() const { return refusals.count(); }
+    // More than one in a thousand: what was measured is not what was asked for.
+    bool refuses() const;
     // It was due and not answered when the measurement ended; `waited` is the least it can be.
     void unanswered_message(whorl::Nanoseconds at, whorl::Nanoseconds waited, bool was_sent,
                             whorl::Nanoseconds since_sending);
@@ -59,6 +63,7 @@ struct Outcome {
     whorl::Histogram intended;  // the headline: answered - intended
     whorl::Histogram sent;      // answered - sent
     whorl::Histogram late;      // sent - intended, of messages that nothing held
+    whorl::Histogram refusals;  // refused - intended
     std::vector<Window> windows;
     whorl::Nanoseconds window_length{};
     std::uint64_t answered = 0;     // measured, that is after the warm-up

@@ -107,6 +107,12 @@ void add_statuses(std::string& out, const Outcome& outcome) {
         name = ",";
     }
     if (!outcome.statuses.empty()) out += '\n';
+    if (outcome.refused() > 0) {
+        add(out, "refused    %llu, which are in no percentile below; theirs: p50 %s, max %s\n",
+            static_cast<unsigned long long>(outcome.refused()),
+            time_text(static_cast<double>(outcome.refusals.percentile(50))).c_str(),
+            time_text(static_cast<double>(outcome.refusals.max())).c_str());
+    }
     if (outcome.reconnects > 0) {
         add(out, "reconnects %llu: the server closed connections\n",
             static_cast<unsigned long long>(outcome.reconnects));
@@ -121,7 +127,11 @@ void add_json_statuses(std::string& out, const Outcome& outcome) {
         add(out, "%s\"%u\": %llu", comma, status, static_cast<unsigned long long>(count));
         comma = ", ";
     }
-    add(out, "}, \"reconnects\": %llu,\n", static_cast<unsigned long long>(outcome.reconnects));
+    add(out, "}, \"refused\": %llu, \"refused_p50_ns\": %llu, \"refused_max_ns\": %llu,\n",
+        static_cast<unsigned long long>(outcome.refused()),
+        static_cast<unsigned long long>(outcome.refusals.percentile(50)),
+        static_cast<unsigned long long>(outcome.refusals.max()));
+    add(out, "  \"reconnects\": %llu,\n", static_cast<unsigned long long>(outcome.reconnects));
 }
 
 std::string hex_of(const whorl::Histogram& histogram) {
