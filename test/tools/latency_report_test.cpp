@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <random>
 #include <string>
 
 #include "latency/report.hpp"
@@ -199,11 +201,42 @@ TEST(LatencyCompare, what_is_no_saved_run_is_refused) {
     EXPECT_EQ(why, "No such file or directory");
     for (const char* content :
          {"", "{}", "{\"intended_histogram\": \"", "{\"intended_histogram\": \"57484731zz\"}",
-          "{\"intended_histogram\": \"5748\"}", "1.0 2.0 3", "1 0.5 1\n1 0.4 2\n", "no numbers"}) {
+          "{\"intended_histogram\": \"5748\"}", "1.0 2.0 3", "1 0.5 1\n1 0.4 2\n", "no numbers",
+          "-1 0.5\n", "1e300 0.5\n", "1 0.5\n2 \033[31mred"}) {
         const TemporaryFile file(content);
         why.clear();
         EXPECT_FALSE(latency::load_curve(file.name(), curve, why)) << content;
         EXPECT_NE(why, "") << content;
+        EXPECT_EQ(why.find('\033'), std::string::npos) << "a terminal would obey";
+    }
+}
+
+// Saved runs that are bent by chance: refused, or numbers that can be shown.
+TEST(LatencyCompare, damage_by_chance) {
+    const Outcome outcome = steady();
+    std::mt19937 random(17);
+    for (int round = 0; round < 600; ++round) {
+        const bool text = round % 2 == 0;
+        std::string content = text ? latency::hgrm_of(outcome.intended) : latency::json_of(outcome);
+        const std::size_t begin = text ? 0 : content.find("intended_histogram");
+        for (unsigned change = 0; change < 1 + random() % 4; ++change) {
+            const std::size_t at = begin + random() % (content.size() - begin);
+            content[at] = text ? static_cast<char>(random()) : "0123456789abcdef\"{"[random() % 18];
+        }
+        if (random() % 4 == 0) content.resize(random() % content.size());
+        const TemporaryFile file(content);
+        latency::Curve curve;
+        std::string why;
+        if (!latency::load_curve(file.name(), curve, why)) {
+            EXPECT_NE(why, "");
+            continue;
+        }
+        for (const latency::Point& point : curve.points) {
+            EXPECT_TRUE(std::isfinite(point.us) && point.us >= 0) << point.us;
+            EXPECT_TRUE(point.share >= 0 && point.share <= 1) << point.share;
+        }
+        EXPECT_LT(latency::compare_text(curve, curve).size(), 4096u);
+        EXPECT_LT(latency::svg_of({curve, curve}).size(), 4u << 20);
     }
 }
 

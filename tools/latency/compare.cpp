@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 
+#include "common/json.hpp"
 #include "report.hpp"
 
 namespace latency {
@@ -20,6 +21,7 @@ struct CloseFile {
 using File = std::unique_ptr<std::FILE, CloseFile>;
 
 constexpr std::size_t file_max = 64u << 20;
+constexpr double value_most = 1e13;  // us, a hundred days
 
 bool read_file(const std::string& path, std::string& content, std::string& why) {
     const File file(std::fopen(path.c_str(), "re"));
@@ -78,7 +80,12 @@ bool load_hgrm(const std::string& content, Curve& curve, std::string& why) {
         const char* second = after;
         const double share = std::strtod(second, &after);
         if (after == second || !(share >= 0) || share > 1 || !std::isfinite(value)) {
-            why = "not the text of an .hgrm file: " + line.substr(0, 60);
+            why = "not the text of an .hgrm file: " + tools::printable(line.substr(0, 60));
+            return false;
+        }
+        if (value < 0 || value > value_most) {
+            why = "its values are no latencies in microseconds: " +
+                  tools::printable(line.substr(0, 60));
             return false;
         }
         if (!curve.points.empty() && share < curve.points.back().share) {
