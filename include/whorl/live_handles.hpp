@@ -56,7 +56,10 @@ class WHORL_EXPORT LiveVisitor {
     virtual void operation(const LiveHandle* of, const LiveOperation& operation) = 0;
 };
 
-// Visits all that is alive. The visitor must not call the loop, this one excepted to visit again.
+// Visits all that is alive. The visitor may call the loop as a handler may: submit, cancel, close, post, and
+// visit again. What it adds is visited or not; what it ends for good is not visited after that. As in a
+// handler, running the loop or destroying it from there is a programmer's error (panic). When the visitor
+// throws, the visit has ended.
 // Thread: loop thread only (asserted). Calls: the visitor, before it returns.
 // Cost: O(handles + operations) for the handles, and O(operations) for each handle that has some; no
 //   allocation. For a person's question, not for every second.

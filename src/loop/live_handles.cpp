@@ -132,6 +132,25 @@ class Look {
     std::uint64_t now_ns_;
 };
 
+// The loop is not run from inside a visit, nor destroyed. A guest's host is woken when it is over: it may have
+// got something to do.
+class Visit {
+  public:
+    explicit Visit(LoopCore& core) noexcept : core_(core), was_in_turn_(core.in_turn) {
+        core.in_turn = true;
+    }
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+    ~Visit() {
+        core_.in_turn = was_in_turn_;
+        core_.note_work();
+    }
+
+  private:
+    LoopCore& core_;
+    const bool was_in_turn_;
+};
+
 class Printer final : public LiveVisitor {
   public:
     Printer(char* out, std::size_t size) noexcept : text_(out, size) {}
@@ -181,13 +200,17 @@ LiveVisitor::~LiveVisitor() = default;
 void visit_live(Loop& loop, LiveVisitor& visitor) {
     detail::LoopCore& core = loop.core();
     core.check_thread();
+    const detail::Visit visit(core);
     const detail::Look look(core);
     core.descriptors.for_each_live([&](detail::Descriptor& descriptor) {
         const LiveHandle live = look.of(descriptor);
         visitor.handle(live);
-        if (descriptor.operations == 0) return;
+        // The visitor may have closed it, and opened another one in its place.
+        const auto is_there = [&] { return core.descriptors.find(live.handle) == &descriptor; };
+        if (!is_there() || descriptor.operations == 0) return;
         const std::uint32_t index = core.descriptors.index_of(&descriptor);
         core.operations.for_each_live([&](detail::OpRecord& record) {
+            if (!is_there()) return;
             if (!detail::names_handle(record) || record.descriptor != index) return;
             if (detail::shown(record)) visitor.operation(&live, look.of(record));
         });

@@ -6,6 +6,8 @@
 
 #include <whorl/live_handles.hpp>
 
+#include <functional>
+
 namespace whorl::conformance {
 namespace {
 
@@ -147,6 +149,98 @@ TEST_P(LiveHandles, a_cancelled_one_and_a_closing_one_are_told_as_such) {
     EXPECT_STREQ(seen.operations[1].operation.kind, "close");
     EXPECT_STREQ(seen.operations[1].operation.state, "armed");
     run_until(loop, [&] { return closed; });
+}
+
+// Does what a test says to whatever it sees.
+struct Meddler : LiveVisitor {
+    std::function<void(const LiveHandle&)> on_handle;
+    std::function<void(const LiveOperation&)> on_operation;
+
+    void handle(const LiveHandle& live) override {
+        if (on_handle) on_handle(live);
+    }
+    void operation(const LiveHandle*, const LiveOperation& live) override {
+        if (on_operation) on_operation(live);
+    }
+};
+
+// It ends all that it sees, begins as much, and looks again; outside of a turn, in a handler and in a post.
+TEST_P(LiveHandles, a_visitor_may_change_what_it_visits) {
+    WHORL_SKIP_IF_REFUSED();
+    for (int round = 0; round < 6; ++round) {
+        Loop loop = make_seen(round % 2 == 0);
+        Pair pair = make_local_pair(loop);
+        int received = 0, expired = 0, begun = 0, ended = 0, looked = 0;
+        bool closed = false;
+        const auto on_end = [&](Loop&, Recv::Done done) {
+            EXPECT_TRUE(done.error);
+            ++received;
+        };
+        const auto first = loop.submit(Recv{pair.socket, loop.buffer(100)}, on_end);
+        const auto second = loop.submit(Recv{pair.socket, loop.buffer(100)}, on_end);
+        const auto timer = loop.after(1h, [&](Loop&, Expired) { ++expired; });
+        ASSERT_TRUE(first && second && timer);
+        turns(loop, 2);
+        Meddler meddler;
+        meddler.on_handle = [&](const LiveHandle& live) {
+            EXPECT_EQ(live.handle, pair.socket.value());
+            EXPECT_FALSE(loop.close(pair.socket, [&](Loop&) { closed = true; }));
+            ++looked;
+        };
+        meddler.on_operation = [&](const LiveOperation& live) {
+            if (live.handle == first->value()) static_cast<void>(loop.cancel(*second));
+            loop.cancel(*timer);
+            if (begun < 20) {
+                ++begun;
+                EXPECT_FALSE(loop.post([&](Loop&) { ++ended; }));
+                ++begun;
+                EXPECT_TRUE(loop.submit(Nop{}, [&](Loop&, Nop::Done) { ++ended; }));
+            }
+            EXPECT_NE(text_of(loop), "");
+            Seen again;
+            visit_live(loop, again);
+            EXPECT_EQ(again.handles.size(), 1u);
+            ++looked;
+        };
+        const auto look = [&] { visit_live(loop, meddler); };
+        if (round < 2) look();
+        else if (round < 4) EXPECT_FALSE(loop.post([&](Loop&) { look(); }));
+        else EXPECT_TRUE(loop.submit(Nop{}, [&](Loop&, Nop::Done) { look(); }));
+        run_until(loop, [&] { return closed && received == 2 && looked != 0 && ended == begun; });
+        EXPECT_EQ(expired, 0);
+        EXPECT_GT(begun, 0);
+    }
+}
+
+TEST_P(LiveHandles, the_loop_is_not_run_from_a_visit) {
+    WHORL_SKIP_IF_REFUSED();
+    GTEST_FLAG_SET(death_test_style, "fast");
+    // In the process that dies: a loop stays with the process that made it.
+    const auto visited = [&](const std::function<void(Loop&)>& meddle) {
+        Loop loop = make_seen(false);
+        static_cast<void>(loop.after(1h, [](Loop&, Expired) {}));
+        Meddler meddler;
+        meddler.on_operation = [&](const LiveOperation&) { meddle(loop); };
+        visit_live(loop, meddler);
+        static_cast<void>(loop.poll());  // once it is over
+    };
+    EXPECT_DEATH(visited([](Loop& loop) { static_cast<void>(loop.poll()); }),
+                 "from inside a handler");
+    EXPECT_DEATH(visited([](Loop& loop) { const Loop moved(std::move(loop)); }), "in_turn");
+    visited([](Loop&) {});
+}
+
+TEST_P(LiveHandles, a_visitor_that_throws_has_ended_its_visit) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_seen(true);
+    const auto timer = loop.after(1h, [](Loop&, Expired) {});
+    ASSERT_TRUE(timer);
+    Meddler meddler;
+    meddler.on_operation = [](const LiveOperation&) { throw 7; };
+    EXPECT_THROW(visit_live(loop, meddler), int);
+    EXPECT_FALSE(loop.poll());
+    loop.cancel(*timer);
+    EXPECT_FALSE(loop.run());
 }
 
 TEST_P(LiveHandles, the_text_is_cut_where_there_is_no_room) {
