@@ -227,6 +227,68 @@ TEST_P(RecorderTest, a_path_that_is_too_long_is_refused) {
     EXPECT_EQ(Loop::create(options).error(), Error::invalid_argument);
 }
 
+// Dumps out of posts, handlers and a drain, of a loop with all insight on that ends and begins things meanwhile. A
+// ring of 64 goes round many times; each dump has an unbroken row of records up to what runs at that moment.
+TEST_P(RecorderTest, is_dumped_in_the_middle_of_everything) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) {
+        options.recorder_events = 64;
+        options.insight = options.statistics_page = options.operation_latency = true;
+        options.top_handles = 4;
+    });
+    int dumps = 0, begun = 0, ended = 0, cancelled = 0;
+    const auto look = [&](Event last) {
+        const Dump dump = dump_of(loop);
+        ++dumps;
+        ASSERT_FALSE(dump.records.empty());
+        EXPECT_LE(dump.records.size(), 64u);
+        EXPECT_EQ(dump.records.back().event, static_cast<int>(last));
+        for (std::size_t index = 1; index < dump.records.size(); ++index) {
+            EXPECT_EQ(dump.records[index].number, dump.records[index - 1].number + 1);
+        }
+        EXPECT_FALSE(loop.publish_statistics());
+    };
+    for (int round = 0; round < 30; ++round) {
+        Pair pair = make_local_pair(loop);
+        bool closed = false;
+        const auto on_end = [&](Loop&, Recv::Done done) {
+            EXPECT_TRUE(done.error);
+            ++cancelled;
+            look(Event::handler_begin);
+        };
+        const auto first = loop.submit(Recv{pair.socket, loop.buffer(10)}, on_end);
+        const auto second = loop.submit(Recv{pair.socket, loop.buffer(10)}, on_end);
+        ASSERT_TRUE(first && second);
+        turns(loop, 1);
+        const auto meddle = [&] {
+            look(Event::handler_begin);
+            ++begun;
+            EXPECT_TRUE(loop.submit(Nop{}, [&](Loop&, Nop::Done) {
+                look(Event::handler_begin);
+                ++ended;
+            }));
+            look(Event::submit);
+            static_cast<void>(loop.cancel(*first));
+            look(Event::cancel);
+            EXPECT_FALSE(loop.close(pair.socket, [&](Loop&) { closed = true; }));
+            static_cast<void>(dump_of(loop));
+        };
+        ASSERT_FALSE(loop.post([&meddle](Loop&) { meddle(); }));
+        run_until(loop, [&] { return closed && ended == begun && cancelled == 2 * begun; });
+    }
+    EXPECT_EQ(dumps, 30 * 6);
+    const Pair last = make_local_pair(loop);
+    ASSERT_TRUE(loop.submit(Recv{last.socket, loop.buffer(10)}, [&](Loop&, Recv::Done done) {
+        EXPECT_TRUE(done.error);
+        ++cancelled;
+        look(Event::handler_begin);
+    }));
+    turns(loop, 1);
+    EXPECT_FALSE(loop.drain(10s));
+    EXPECT_EQ(cancelled, 61);
+    EXPECT_EQ(dump_of(loop).header.loop != 0, true);
+}
+
 // The path ends with the process and the number of the loop, which counts those with a recorder.
 TEST_P(RecorderTest, a_panic_dumps_it) {
     WHORL_SKIP_IF_REFUSED();
