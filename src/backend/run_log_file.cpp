@@ -198,11 +198,20 @@ bool RunLogWriter::put(const void* data, std::size_t size) noexcept {
     return true;
 }
 
+// Its length is that of an open frame until the rest is there: a process may be killed between any two
+// instructions. Closing it changes one byte, so it is the one length or the other.
 void RunLogWriter::put_frame() noexcept {
+    const std::uint64_t first = at_;
     RunLogFrame frame{};
-    frame.size = static_cast<std::uint32_t>(scratch_used_);
+    frame.size = static_cast<std::uint32_t>(scratch_used_) | run_frame_open;
     frame.checksum = static_cast<std::uint32_t>(run_digest(scratch_, scratch_used_));
-    if (put(&frame, sizeof frame)) static_cast<void>(put(scratch_, scratch_used_));
+    bool written = put(&frame, sizeof frame) && put(scratch_, scratch_used_);
+    const std::uint64_t end = std::exchange(at_, first);
+    if (!written) return;
+    asm volatile("" ::: "memory");  // not before
+    frame.size &= ~run_frame_open;
+    written = put(&frame.size, sizeof frame.size);
+    at_ = written ? end : first;
 }
 
 bool RunLogWriter::commit() noexcept {

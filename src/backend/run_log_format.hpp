@@ -14,7 +14,8 @@
 //            operations, whose numbers the entries use
 //   frames   each a length (4 bytes), a checksum of the body (4 bytes), and the body: an entry's kind
 //            (1 byte) and its numbers (LEB128) and byte strings
-//   a length of 0, or the end of the file: nothing more was written
+//   a length of 0, or the end of the file: nothing more was written. One with run_frame_open in it: the process
+//   was killed while it wrote this frame, or writes it now
 //
 // What the entries are made of; "signed" numbers have their sign in the lowest bit:
 //
@@ -69,6 +70,10 @@ inline constexpr const char* run_options_names[run_options_count] = {
 
 // No entry is larger.
 inline constexpr std::size_t run_entry_max = std::size_t{1} << 30;
+
+// In the length of a frame until all of it has been written.
+inline constexpr std::uint32_t run_frame_open = std::uint32_t{1} << 31;
+static_assert(run_entry_max < run_frame_open, "no length has it");
 
 struct RunLogFrame {
     std::uint32_t size;  // of the body

@@ -64,6 +64,7 @@ Error RunLogReader::check(char* text, std::size_t text_size) noexcept {
 bool RunLogReader::frame_at(std::uint64_t offset, RunLogFrame& frame) const noexcept {
     if (size_ - offset < sizeof frame) return false;
     std::memcpy(&frame, data_ + offset, sizeof frame);
+    if ((frame.size & run_frame_open) != 0) return false;
     return frame.size <= size_ - offset - sizeof frame;
 }
 

@@ -8,6 +8,7 @@
 
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <whorl/hooks.hpp>
 
@@ -185,6 +186,40 @@ TEST_F(ReplayLimits, log_may_be_cut_anywhere) {
     TemporaryFile cut;
     for (std::size_t size = 0; size < whole.size(); ++size) {
         take(cut, whole.substr(0, size), "cut at " + std::to_string(size));
+    }
+}
+
+// A process may be killed between any two instructions: while it writes an entry, mostly, where entries are large.
+// What stands before that entry is a log that was cut off, and no damage.
+TEST(ReplayKilled, log_of_a_process_that_was_killed_is_whole_as_far_as_it_goes) {
+    for (int round = 0; round < 20; ++round) {
+        const TemporaryFile file;
+        const pid_t writer = ::fork();
+        ASSERT_GE(writer, 0);
+        if (writer == 0) {
+            whorl::detail::RunLogWriter log;
+            const std::string large(100'000 + static_cast<std::size_t>(round) * 20'000, 'x');
+            if (log.open(file.path(), std::uint64_t{1} << 30)) ::_exit(1);
+            log.begin(whorl::detail::RunEntry::options);
+            while (log.commit()) {
+                log.begin(whorl::detail::RunEntry::call);
+                log.bytes(large.data(), large.size());
+            }
+            ::_exit(1);
+        }
+        struct stat status {};
+        while (status.st_size < off_t{4} << 20) ASSERT_EQ(::stat(file.path(), &status), 0);
+        ASSERT_EQ(::kill(writer, SIGKILL), 0);
+        int ended = 0;
+        ASSERT_EQ(::waitpid(writer, &ended, 0), writer);
+        EXPECT_TRUE(WIFSIGNALED(ended));
+        whorl::detail::RunLogReader log;
+        char text[256] = "";
+        EXPECT_FALSE(log.open(file.path(), text, sizeof text)) << text;
+        EXPECT_EQ(log.end(), whorl::RunEnd::unfinished);
+        int entries = 0;
+        while (log.next() != whorl::detail::RunEntry::none) ++entries;
+        EXPECT_GT(entries, 4);
     }
 }
 

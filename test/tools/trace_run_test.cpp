@@ -245,6 +245,18 @@ TEST_F(TraceRunFile, what_is_none) {
     EXPECT_TRUE(trace_tool({file_.path()}).has("the other byte order"));
 }
 
+// The end of a process that was killed while it wrote an entry, and no damage.
+TEST_F(TraceRunFile, entry_that_was_being_written) {
+    const std::uint64_t entries = read(whole_).entries;
+    whorl::detail::RunLogFrame frame{100 | whorl::detail::run_frame_open, 7};
+    std::string open = whole_.substr(0, whole_.size() - 10);  // without the mark of the end
+    open.append(reinterpret_cast<const char*>(&frame), sizeof frame);
+    const trace::RunLog log = read(open + "half of it" + std::string(1000, '\0'));
+    EXPECT_EQ(log.problem, "");
+    EXPECT_EQ(log.entries, entries - 1);
+    EXPECT_EQ(log.end, whorl::RunEnd::unfinished);
+}
+
 // A byte of any entry that is another is found, wherever it is.
 TEST_F(TraceRunFile, changed_byte_is_found) {
     for (std::size_t at = 0; at < whole_.size(); ++at) {
@@ -297,7 +309,7 @@ TEST_F(TraceRunFile, absurd_sizes) {
     const Said hole = trace_tool({file_.path()});
     EXPECT_EQ(hole.status, 1) << hole.text;
     EXPECT_TRUE(hole.has("there is something behind the last entry")) << hole.text;
-    whorl::detail::RunLogFrame frame{0xffffffff, 0};
+    whorl::detail::RunLogFrame frame{0x7fffffff, 0};
     std::string huge = started;
     huge.append(reinterpret_cast<const char*>(&frame), sizeof frame);
     EXPECT_NE(read(huge).problem.find("cut off within the entry at byte 24"), std::string::npos);

@@ -209,14 +209,16 @@ bool Reading::read() {
     return read_frames();
 }
 
-// As far as it is whole. A length of 0 is where a process was killed, or where one writes that goes on.
+// As far as it is whole. A length of 0 and an open frame are where a process was killed, or where one writes that
+// goes on.
 bool Reading::read_frames() {
     std::vector<unsigned char> body;
     while (!stopped_) {
         RunLogFrame frame{};
         const std::size_t got = std::fread(&frame, 1, sizeof frame, file_.get());
         if (got == sizeof frame && frame.size == 0) break;
-        if (got == 0) return log_.entries != 0 || refused("a run log without an entry");
+        const bool open = got == sizeof frame && (frame.size & whorl::detail::run_frame_open) != 0;
+        if (got == 0 || open) return log_.entries != 0 || refused("a run log without an entry");
         const std::uint64_t room = log_.size - std::min(log_.size, at_ + sizeof frame);
         if (got < sizeof frame || frame.size > room) {
             return refused("cut off within the entry at byte " + std::to_string(at_));
