@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -490,6 +491,43 @@ TEST(Top, a_hostile_page_is_shown_as_text) {
         ASSERT_TRUE(shown.says("KIND"));
         shown.type("vvvq");
         EXPECT_EQ(shown.status(), 0);
+    }
+}
+
+// Files that are pages up to some words, and pages that are cut.
+TEST(Top, pages_that_are_bent_by_chance) {
+    std::string bytes;
+    {
+        const whorl::Loop loop = make_used_loop("first");
+        bytes = page_bytes();
+    }
+    std::mt19937_64 random(23);
+    const std::size_t details_at = sequence_at + 8 + sizeof(whorl::LoopFigures);
+    for (int round = 0; round < 25; ++round) {
+        std::string wrong = bytes;
+        for (int change = 0; change < 200; ++change) {
+            const std::uint64_t word = random() >> random() % 64;
+            const std::size_t at = 16 + 8 * (random() % ((wrong.size() - 16) / 8));
+            std::memcpy(&wrong[at], &word, sizeof word);
+        }
+        for (const std::size_t at : {sequence_at, details_at}) {
+            wrong[at] = static_cast<char>(wrong[at] & ~1);
+        }
+        const Kept kept("page", wrong);
+        const std::string path = "/proc/" + own_number() + "/fd/" + std::to_string(kept.fd);
+        const char* const views[] = {"kinds", "slow", "handles"};
+        Tool tool({"--once", "-i", "0.01", "--view", views[round % 3], path});
+        EXPECT_EQ(tool.status(), 0) << tool.text;
+        Tool json({"--json", "-n", "1", "-i", "0.01", path});
+        EXPECT_EQ(json.status(), 0) << json.text;
+        EXPECT_EQ(trace_test::JsonCheck(json.text).problem(), "") << json.text;
+    }
+    for (const std::size_t size : {std::size_t{0}, std::size_t{7}, std::size_t{16}, sequence_at + 9,
+                                   details_at, bytes.size() - 1}) {
+        const Kept kept("page", bytes.substr(0, size));
+        Tool tool({"--once", "/proc/" + own_number() + "/fd/" + std::to_string(kept.fd)});
+        EXPECT_EQ(tool.status(), 2) << size << tool.text;
+        EXPECT_NE(tool.text.find("is no statistics page of whorl"), std::string::npos) << tool.text;
     }
 }
 
