@@ -171,6 +171,7 @@ Error SlowWatch::install(int signal) noexcept {
 }
 
 Error SlowWatch::start(long thread) noexcept {
+    if (started_) return {};
     sigset_t mask;
     sigemptyset(&mask);
     sigaddset(&mask, signal_);

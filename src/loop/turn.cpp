@@ -199,11 +199,15 @@ void LoopCore::turn_hooks(OpList& hooks, std::uint32_t count) {
 Error LoopCore::bind() noexcept {
     thread = thread_token();
     thread_id = ::syscall(SYS_gettid);
+    // First what may be refused now and granted later: the next turn tries again.
+    if (insight != nullptr) {
+        if (Error error = insight->bind()) return error;
+    }
     if (Error error = driver->bind()) return error;
     report.features = driver->features();
     bound = true;
     pool->set_thread();
-    return insight == nullptr ? Error() : insight->bind();
+    return {};
 }
 
 void LoopCore::wrong_thread() const noexcept {

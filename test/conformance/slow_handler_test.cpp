@@ -9,6 +9,9 @@
 #include <whorl/live_handles.hpp>
 #include <whorl/slow_handler.hpp>
 
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <csignal>
 #include <fstream>
@@ -54,6 +57,39 @@ struct Reports {
         self.text = text;
     }
 };
+
+// What is written to stderr while it lives.
+class Stderr {
+  public:
+    Stderr() : file_(std::tmpfile()), before_(::dup(STDERR_FILENO)) {
+        EXPECT_NE(file_, nullptr);
+        EXPECT_GE(::dup2(::fileno(file_), STDERR_FILENO), 0);
+    }
+    Stderr(const Stderr&) = delete;
+    Stderr& operator=(const Stderr&) = delete;
+    ~Stderr() {
+        ::dup2(before_, STDERR_FILENO);
+        ::close(before_);
+        std::fclose(file_);
+    }
+    std::string text() const {
+        std::string text(std::size_t{1} << 20, '\0');
+        const ssize_t got = ::pread(::fileno(file_), text.data(), text.size(), 0);
+        text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+        return text;
+    }
+
+  private:
+    std::FILE* file_;
+    int before_;
+};
+
+// Runs until so many have been told of as stuck.
+void run_until_stuck(Loop& loop, std::uint64_t count) {
+    const Instant end = clock_now() + 60s;  // only ends a hang
+    while (slow_handler_counts(loop).stuck < count && clock_now() < end) {
+    }
+}
 
 class SlowHandlerTest : public LoopTest {
   protected:
@@ -218,6 +254,128 @@ TEST_P(SlowHandlerTest, a_stuck_one_is_reported_from_inside_and_the_recorder_dum
     EXPECT_TRUE(dump.of(recorder::Event::handler_end).empty()) << "it still ran";
     EXPECT_EQ(::unlink(file.c_str()), 0);
     EXPECT_EQ(::rmdir(folder), 0);
+}
+
+TEST_P(SlowHandlerTest, without_a_function_the_report_is_printed) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_watched();
+    const std::uint32_t line = __LINE__ + 1;
+    ASSERT_FALSE(loop.post([](Loop& inner) { run_until_sampled(inner); }));
+    std::string text;
+    {
+        const Stderr printed;
+        EXPECT_FALSE(loop.run());
+        text = printed.text();
+    }
+    EXPECT_EQ(text.find("whorl: a handler took "), 0u) << text;
+    const std::string place = "slow_handler_test.cpp:" + std::to_string(line);
+    EXPECT_NE(text.find(place), std::string::npos) << text;
+    EXPECT_NE(text.find("run_until_sampled"), std::string::npos) << text;
+}
+
+TEST_P(SlowHandlerTest, without_a_function_a_stuck_one_is_printed_while_it_runs) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) { options.stuck_handler = 1ms; });
+    std::string text;
+    const std::uint32_t line = __LINE__ + 1;
+    ASSERT_FALSE(loop.post([](Loop& inner) { run_until_stuck(inner, 1); }));
+    {
+        const Stderr printed;
+        EXPECT_FALSE(loop.run());
+        text = printed.text();
+    }
+    EXPECT_EQ(text.find("whorl: a handler has not returned for "), 0u) << text;
+    const std::string place = "slow_handler_test.cpp:" + std::to_string(line) + "\n";
+    EXPECT_NE(text.find(" ms: post from "), std::string::npos) << text;
+    EXPECT_NE(text.find(place), std::string::npos) << text;
+    EXPECT_GT(std::count(text.begin(), text.end(), '\n'), 3) << "its stack: " << text;
+    // One whose place is not known.
+    const Result<Remote> remote = loop.remote();
+    ASSERT_TRUE(remote);
+    ASSERT_TRUE(remote->post([](Loop& inner) { run_until_stuck(inner, 2); }));
+    {
+        const Stderr printed;
+        EXPECT_FALSE(loop.poll());
+        text = printed.text();
+    }
+    EXPECT_NE(text.find(" ms: remote_post\n"), std::string::npos) << text;
+}
+
+// The report that follows tells how many there were in between.
+TEST_P(SlowHandlerTest, the_next_report_tells_of_those_that_were_not_reported) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_watched(20ms);
+    Reports reports;
+    ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
+    std::uint64_t handlers = 0;
+    const Instant end = clock_now() + 60s;
+    while (reports.suppressed == 0 && clock_now() < end) {
+        ASSERT_FALSE(loop.post([](Loop& inner) { run_until_sampled(inner); }));
+        ASSERT_FALSE(loop.run());
+        ++handlers;
+    }
+    const SlowHandlerCounts counts = slow_handler_counts(loop);
+    EXPECT_EQ(counts.slow, handlers);
+    EXPECT_EQ(counts.suppressed, reports.suppressed);
+    EXPECT_EQ(counts.slow, static_cast<std::uint64_t>(reports.count) + counts.suppressed);
+    const std::string told = "(" + std::to_string(reports.suppressed) + " more not reported)";
+    EXPECT_NE(reports.text.find(told), std::string::npos) << reports.text;
+}
+
+// The signal is sent by a timer of the loop's; others, and a tick of a loop that has gone, look nowhere.
+TEST_P(SlowHandlerTest, a_signal_that_is_no_tick_of_the_loop_is_let_pass) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) { options.stuck_handler = 10h; });
+    const int number = SIGRTMAX - 1;
+    const auto tick = [&](std::uint64_t name) {
+        siginfo_t info{};
+        info.si_signo = number;
+        info.si_code = SI_TIMER;
+        std::memcpy(&info.si_value.sival_ptr, &name, sizeof name);
+        return ::syscall(SYS_rt_tgsigqueueinfo, ::getpid(), ::syscall(SYS_gettid), number, &info);
+    };
+    int calls = 0;
+    ASSERT_FALSE(loop.post([&](Loop& inner) {
+        errno = EDOM;
+        EXPECT_EQ(::raise(number), 0);
+        EXPECT_EQ(tick(UINT32_MAX), 0) << "a loop that cannot be";
+        EXPECT_EQ(tick(255), 0) << "a loop that has not been, or has gone";
+        for (std::uint64_t index = 0; index < 4; ++index) {
+            EXPECT_EQ(tick(std::uint64_t{0xFFFFFFFF} << 32 | index), 0) << "a loop that has gone";
+        }
+        EXPECT_EQ(errno, EDOM) << "the signal handler leaves it";
+        EXPECT_EQ(slow_handler_counts(inner).samples, 0u);
+        ++calls;
+    }));
+    ASSERT_FALSE(loop.run());
+    EXPECT_EQ(calls, 1);
+    EXPECT_EQ(slow_handler_counts(loop).samples, 0u);
+}
+
+// Without a timer nothing looks into the handlers: the loop says so, every time, and works when it has one.
+TEST_P(SlowHandlerTest, a_timer_that_is_refused_is_said) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_watched();
+    Reports reports;
+    ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
+    int calls = 0;
+    ASSERT_FALSE(loop.post([&](Loop& inner) {
+        run_until_sampled(inner);
+        ++calls;
+    }));
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_SIGPENDING, &before), 0);
+    const rlimit none{0, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_SIGPENDING, &none), 0);
+    const Error first = loop.run();
+    const Error second = loop.run();
+    ASSERT_EQ(::setrlimit(RLIMIT_SIGPENDING, &before), 0);
+    EXPECT_EQ(first, Error::from_errno(EAGAIN));
+    EXPECT_EQ(second, Error::from_errno(EAGAIN));
+    ASSERT_EQ(calls, 0);
+    EXPECT_FALSE(loop.run());
+    EXPECT_EQ(calls, 1);
+    EXPECT_EQ(reports.count, 1);
 }
 
 #if defined(__cpp_exceptions)
