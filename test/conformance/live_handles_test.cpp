@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Goal: a loop tells every handle and operation it has, with and without insight. Method: a few of each
 // kind, whose states are known; the visitor's list and the text are compared with them.
+#include "conformance/file_tools.hpp"
+#include "conformance/os_processes.hpp"
 #include "conformance/support.hpp"
-#include "conformance/tcp_tools.hpp"
+#include "conformance/unix_tools.hpp"
 
 #include <whorl/live_handles.hpp>
 
+#include <csignal>
 #include <functional>
 
 namespace whorl::conformance {
@@ -26,6 +29,12 @@ struct Seen : LiveVisitor {
         }
         operations.push_back({live, of != nullptr ? of->handle : 0});
     }
+    const LiveHandle* of(std::uint64_t handle) const {
+        for (const LiveHandle& each : handles) {
+            if (each.handle == handle) return &each;
+        }
+        return nullptr;
+    }
     const Entry* find(std::uint64_t handle) const {
         for (const Entry& entry : operations) {
             if (entry.operation.handle == handle) return &entry;
@@ -34,10 +43,20 @@ struct Seen : LiveVisitor {
     }
 };
 
+struct Look : Seen {
+    explicit Look(Loop& loop) { visit_live(loop, *this); }
+};
+
 class LiveHandles : public TcpTools {
   protected:
     Loop make_seen(bool insight) {
         return make_loop([=](LoopOptions& options) { options.insight = insight; });
+    }
+    static std::string state_of(Loop& loop, const Result<Operation>& operation) {
+        EXPECT_TRUE(operation);
+        const Look seen(loop);
+        const Seen::Entry* entry = seen.find(operation->value());
+        return entry == nullptr ? "not there" : entry->operation.state;
     }
     static std::string text_of(Loop& loop) {
         char text[8192];
@@ -241,6 +260,182 @@ TEST_P(LiveHandles, a_visitor_that_throws_has_ended_its_visit) {
     EXPECT_FALSE(loop.poll());
     loop.cancel(*timer);
     EXPECT_FALSE(loop.run());
+}
+
+TEST_P(LiveHandles, every_kind_of_handle_has_its_name) {
+    WHORL_SKIP_IF_REFUSED();
+    for (const bool insight : {false, true}) {
+        Loop loop = make_seen(insight);
+        const Listener listener = listen_here(loop);
+        const Result<Signals> signals = open_signals(loop, SignalSet{SIGUSR2});
+        ASSERT_TRUE(signals);
+        const std::string directory = os::make_directory();
+        File file;
+        const auto opened = [&](Loop&, OpenFile::Done done) { file = done.file; };
+        ASSERT_TRUE(loop.submit(OpenFile{directory + "/file", O_CREAT | O_RDWR}, opened));
+        const os::Program program = os::stays();
+        Child child;
+        const auto started = [&](Loop&, Spawn::Done done) { child = done.child; };
+        ASSERT_TRUE(loop.submit(Spawn{program.options()}, started));
+        run_until(loop, [&] { return file && child; });
+        const Look seen(loop);
+        EXPECT_EQ(seen.handles.size(), 4u);
+        const auto kind_of = [&](std::uint64_t handle) -> std::string {
+            const LiveHandle* live = seen.of(handle);
+            EXPECT_EQ(live != nullptr && live->age != age_unknown, insight);
+            return live == nullptr ? "not there" : live->kind;
+        };
+        EXPECT_EQ(kind_of(listener.value()), "listener");
+        EXPECT_EQ(kind_of(signals->value()), "signals");
+        EXPECT_EQ(kind_of(file.value()), "file");
+        EXPECT_EQ(kind_of(child.value()), "child");
+        EXPECT_NE(text_of(loop).find("listener fd "), std::string::npos);
+        EXPECT_FALSE(send_signal(loop, child, SIGKILL));
+        EXPECT_FALSE(loop.close(child));
+        EXPECT_FALSE(loop.close(listener));
+        EXPECT_FALSE(loop.close(*signals));
+        EXPECT_FALSE(loop.close(file));
+        run_until(loop, [&] { return loop.statistics().handles == 0; });
+        os::remove_tree(directory);
+    }
+}
+
+TEST_P(LiveHandles, a_socket_that_connects_is_told_as_such) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_seen(true);
+    const Blackhole nobody;
+    End end;
+    const Result<Operation> connect = loop.submit(Connect{nobody.address()}, into(end));
+    turns(loop, 2);
+    const Look seen(loop);
+    ASSERT_EQ(seen.handles.size(), 1u);
+    EXPECT_STREQ(seen.handles[0].kind, "socket");
+    EXPECT_STREQ(seen.handles[0].state, "connecting");
+    EXPECT_EQ(state_of(loop, connect), "kernel");
+    loop.cancel(*connect);
+    run_until(loop, [&] { return end.finals == 1; });
+    expect_clean(loop);
+}
+
+// What waits in the loop: for its turn, for another operation, for its handler.
+TEST_P(LiveHandles, an_operation_is_told_before_and_behind_the_kernel) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_seen(true);
+    Pair pair = make_local_pair(loop);
+    End receives, follows, ends;
+    const Result<Operation> recv = loop.submit(Recv{pair.socket, loop.buffer(100)}, into(receives));
+    EXPECT_EQ(state_of(loop, recv), "listed");
+    const Result<Operation> follower = loop.submit(Nop{}, following(*recv), into(follows));
+    EXPECT_EQ(state_of(loop, follower), "linked");
+    SubmitOptions background;
+    background.background = true;
+    const Result<Operation> behind =
+        loop.submit(Recv{pair.socket, loop.buffer(100)}, background, into(ends));
+    turns(loop, 1);
+    EXPECT_EQ(state_of(loop, recv), "kernel");
+    EXPECT_EQ(state_of(loop, behind), "queued");
+    EXPECT_NE(text_of(loop).find(", background"), std::string::npos);
+    EXPECT_EQ(loop.cancel(*behind), Cancelled::cancelling);
+    EXPECT_EQ(state_of(loop, behind), "ready");
+    EXPECT_NE(text_of(loop).find(", cancelled"), std::string::npos);
+    run_until(loop, [&] { return ends.finals == 1; });
+    EXPECT_EQ(state_of(loop, behind), "not there");
+    pair.peer.send("a");
+    run_until(loop, [&] { return receives.finals + follows.finals == 2; });
+    close_and_wait(loop, pair.socket);
+    expect_clean(loop);
+}
+
+TEST_P(LiveHandles, a_watch_is_told_with_its_descriptor) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_seen(true);
+    const Ends pipe = Ends::pipe();
+    const int fd = pipe.in.get();
+    const Result<Watch> watch = loop.watch(fd, Interest::none, [](Loop&, Watched) {});
+    ASSERT_TRUE(watch);
+    const auto told = [&](const char* state) {
+        const Look seen(loop);
+        const Seen::Entry* entry = seen.find(watch->value());
+        ASSERT_NE(entry, nullptr);
+        EXPECT_STREQ(entry->operation.kind, "watch");
+        EXPECT_STREQ(entry->operation.state, state);
+        EXPECT_EQ(entry->operation.fd, fd);
+        EXPECT_EQ(entry->of, 0u);
+        const std::string line = std::string("watch ") + state + " fd " + std::to_string(fd) + ",";
+        EXPECT_EQ(text_of(loop).find(line), 0u) << text_of(loop);
+    };
+    told("paused");
+    EXPECT_FALSE(loop.modify(*watch, Interest::readable));
+    told("listed");
+    turns(loop, 1);
+    told("kernel");
+    EXPECT_TRUE(loop.cancel(*watch));
+    turns(loop, 1);
+    EXPECT_TRUE(Look(loop).operations.empty());
+}
+
+// A stream that holds its share of the buffers, and one for which there are none.
+TEST_P(LiveHandles, a_stream_without_buffers_is_told_as_such) {
+    WHORL_SKIP_IF_REFUSED();
+    for (const bool starved : {false, true}) {
+        Loop loop = make_loop([&](LoopOptions& options) {
+            options.buffer_bytes_max = std::size_t{256} << 10;
+            options.recv_buffer_size = 16384;
+            if (!starved) options.recv_buffers_per_stream = 1;
+        });
+        std::vector<Buffer> held;
+        while (starved) {
+            Buffer buffer = loop.buffer(16384);
+            if (!buffer) break;
+            held.push_back(std::move(buffer));
+        }
+        Pair pair = make_local_pair(loop);
+        pair.peer.send(pattern(50'000));
+        std::size_t parts = 0;
+        bool ended = false;
+        const auto receive = [&](Loop&, RecvStream::Done done) {
+            if (!done.more) ended = true;
+            else held.push_back(std::move(done.buffer)), ++parts;
+        };
+        const Result<Operation> stream = loop.submit(RecvStream{pair.socket}, receive);
+        run_until(loop, [&] { return state_of(loop, stream) == (starved ? "starved" : "paused"); });
+        const Look seen(loop);
+        ASSERT_EQ(seen.handles.size(), 1u);
+        EXPECT_EQ(seen.handles[0].buffers_out, parts);
+        EXPECT_EQ(text_of(loop).find(" buffers out") != std::string::npos, parts != 0);
+        EXPECT_EQ(parts == 0, starved);
+        loop.cancel(*stream);
+        run_until(loop, [&] { return ended; });
+        held.clear();
+        close_and_wait(loop, pair.socket);
+        expect_clean(loop);
+    }
+}
+
+// A full backlog tells nobody when it has room: the library asks again.
+TEST_P(LiveHandles, one_that_is_tried_again_is_told_as_such) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_seen(false);
+    const UnixAddress address = *UnixAddress::abstract("whorl-live-" + std::to_string(::getpid()));
+    UnixListenOptions options;
+    options.backlog = 1;
+    const Result<Listener> listener = listen_unix(loop, address, options);
+    ASSERT_TRUE(listener);
+    End ends[3];
+    std::vector<Result<Operation>> connects;
+    for (End& end : ends) connects.push_back(loop.submit(ConnectUnix{address}, into(end)));
+    run_until(loop, [&] {
+        int again = 0;
+        for (const auto& connect : connects) again += state_of(loop, connect) == "retrying";
+        return again == 1;
+    });
+    for (const auto& connect : connects) loop.cancel(*connect);
+    run_until(loop, [&] { return ends[0].finals + ends[1].finals + ends[2].finals == 3; });
+    for (const End& end : ends) {
+        if (end.socket) close_and_wait(loop, end.socket);
+    }
+    EXPECT_FALSE(loop.close(*listener));
+    expect_clean(loop);
 }
 
 TEST_P(LiveHandles, the_text_is_cut_where_there_is_no_room) {
