@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Goal: every check(), on which the model tests rely, can fail. Method: structures are broken through
-// the fields that their owners can reach, one at a time, and mended again.
+// the fields that their owners can reach, and the wheel's own, one at a time, and mended again.
 #include <gtest/gtest.h>
 #include <whorl/buffer_pool.hpp>
 #include <whorl/slab.hpp>
@@ -9,6 +9,25 @@
 #include <memory>
 
 namespace {
+
+// The name of a private member may stand in an explicit instantiation, which hands out pointers to it: fields that
+// only the wheel itself could break.
+template <class Tag, auto member>
+struct Door {
+    friend constexpr auto field(Tag) { return member; }
+};
+#define OPEN_FIELD(Tag, member)           \
+    struct Tag {                          \
+        friend constexpr auto field(Tag); \
+    };                                    \
+    template struct Door<Tag, &whorl::TimerWheel::member>
+OPEN_FIELD(Base, base_);
+OPEN_FIELD(Now, now_);
+OPEN_FIELD(Size, size_);
+OPEN_FIELD(Occupied, levels_occupied_);
+OPEN_FIELD(Summaries, summaries_);
+OPEN_FIELD(Words, words_);
+OPEN_FIELD(Slots, slots_);
 
 using whorl::BufferPool;
 using whorl::List;
@@ -82,6 +101,77 @@ TEST(Check, timer_wheel) {
     other.push_back(farther);
     List::remove(near);
     EXPECT_FALSE(wheel->check()) << "a slot that counts what it does not have";
+}
+
+// One timer at level 0 and one at level 1 of a wheel at 1000; what is broken is the wheel's own.
+TEST(Check, timer_wheel_counts_and_bits) {
+    const auto wheel = std::make_unique<TimerWheel>(1000);
+    TimerNode near;
+    TimerNode far;
+    wheel->insert(near, 1010);
+    wheel->insert(far, 5000);
+    TimerWheel& in = *wheel;
+    auto& slot_near = (in.*field(Slots{}))[near.slot];
+    auto& slot_far = (in.*field(Slots{}))[far.slot];
+    expect_noticed(in, in.*field(Base{}), std::uint64_t{1001}, "a base later than now");
+    expect_noticed(in, in.*field(Size{}), std::size_t{3}, "a timer that is in no slot");
+    expect_noticed(in, in.*field(Size{}), std::size_t{1}, "a timer too many");
+    expect_noticed(in, in.*field(Occupied{}), 1u, "an occupied level without its bit");
+    expect_noticed(in, in.*field(Occupied{}), 7u, "an empty level with a bit");
+    expect_noticed(in, (in.*field(Summaries{}))[1], 0u, "a word with bits that its summary lacks");
+    expect_noticed(in, (in.*field(Summaries{}))[0], 0xFFu, "a summary of words that are 0");
+    auto& word = (in.*field(Words{}))[far.slot / 64];
+    const std::uint64_t bit = std::uint64_t{1} << far.slot % 64;
+    expect_noticed(in, word, word | (bit << 1 | bit >> 1), "a bit for an empty slot");
+    expect_noticed(in, word, bit << 1 | bit >> 1, "a timer in a slot without a bit");
+    expect_noticed(in, slot_near.count, 2u, "a slot that counts one too many");
+    expect_noticed(in, slot_far.count, 2u, "a coarse slot that counts one too many");
+    wheel->remove(near);
+    wheel->remove(far);
+    EXPECT_TRUE(wheel->check());
+}
+
+TEST(Check, timer_wheel_minima) {
+    const auto wheel = std::make_unique<TimerWheel>(1000);
+    TimerNode near;
+    TimerNode far;
+    TimerNode farther;
+    wheel->insert(near, 1010);
+    wheel->insert(far, 5000);
+    wheel->insert(farther, 5005);
+    TimerWheel& in = *wheel;
+    auto& slot_near = (in.*field(Slots{}))[near.slot];
+    auto& slot_far = (in.*field(Slots{}))[far.slot];
+    expect_noticed(in, slot_far.tick_min, std::uint64_t{5001}, "a minimum that is none");
+    expect_noticed(in, slot_far.tick_min, std::uint64_t{4999},
+                   "a minimum that is too low, and is said to be exact");
+    slot_near.stale = 1;
+    expect_noticed(in, slot_near.tick_min, std::uint64_t{1009},
+                   "a stale minimum where none can be");
+    slot_near.stale = 0;
+    wheel->remove(far);
+    EXPECT_EQ(slot_far.tick_min, 5000u);
+    expect_noticed(in, slot_far.stale, 0u, "a minimum that has gone, and is said to be exact");
+    wheel->remove(near);
+    wheel->remove(farther);
+    EXPECT_TRUE(wheel->check());
+}
+
+// The base stands where the slots do not allow it.
+TEST(Check, timer_wheel_base) {
+    const auto wheel = std::make_unique<TimerWheel>(1024);
+    TimerWheel& in = *wheel;
+    TimerNode node;
+    wheel->insert(node, 1030);
+    expect_noticed(in, in.*field(Base{}), std::uint64_t{1030 - 511},
+                   "a timer more than a block ahead");
+    wheel->remove(node);
+    wheel->insert(node, 5000);
+    in.*field(Now{}) = 6000;
+    expect_noticed(in, in.*field(Base{}), std::uint64_t{4990}, "a coarse slot that the base is in");
+    expect_noticed(in, in.*field(Base{}), std::uint64_t{5001}, "a timer that the base has passed");
+    wheel->remove(node);
+    EXPECT_TRUE(wheel->check());
 }
 
 TEST(Check, buffer_pool) {
