@@ -30,12 +30,17 @@ class Program {
         times();
         datagrams();
         unix_sockets();
+        unix_names();
+        unix_datagrams();
+        pipes();
         files();
+        observed();
         names();
         work();
         zero_copy();
         watches();
         processes();
+        signalled();
         cancels();
         note("end");
     }
@@ -113,6 +118,95 @@ class Program {
         auto end = finished(Recv{pair->second, Buffer::allocate(10)});
         EXPECT_EQ(end.buffer.size(), 0u);
         static_cast<void>(loop_.close(pair->second));
+    }
+    void unix_names() {
+        const UnixAddress address = *UnixAddress::file(folder_ + "/socket");
+        UnixListenOptions options;
+        options.private_file = options.replace_stale = true;
+        for (int round = 0; round < 2; ++round) {  // the second finds the first one's file
+            const auto listener = listen_unix(loop_, address, options);
+            ASSERT_TRUE(listener) << listener.error().text();
+            Socket accepted;
+            ASSERT_TRUE(loop_.submit(Accept{*listener},
+                                     [&](Loop&, Accept::Done done) { accepted = done.socket; }));
+            const Socket connected = finished(ConnectUnix{address}).socket;
+            while (!accepted && !loop_.run_once()) {
+            }
+            const auto credentials = peer_credentials(loop_, accepted);
+            ASSERT_TRUE(credentials);
+            note("peer " + std::to_string(credentials->pid));
+            const auto size = get_option<SendBuffer>(loop_, connected);
+            ASSERT_TRUE(size);
+            note("buffer " + std::to_string(size->bytes));
+            EXPECT_FALSE(set_option(loop_, connected, SendBuffer{8192}));
+            finished(Shutdown{connected});
+            note(std::to_string(finished(Recv{accepted, Buffer::allocate(10)}).buffer.size()));
+            for (const Socket socket : {connected, accepted}) {
+                static_cast<void>(loop_.close(socket));
+            }
+            static_cast<void>(loop_.close(*listener));
+            static_cast<void>(loop_.run());
+        }
+        note(remove_socket_file(loop_, address).name());
+        note(remove_socket_file(loop_, address).name());  // it is not there any more
+    }
+    void unix_datagrams() {
+        const UnixAddress address = *UnixAddress::file(folder_ + "/datagrams");
+        const auto to = open_unix_datagram(loop_, address);
+        const auto from = open_unix_datagram(loop_);
+        ASSERT_TRUE(to && from);
+        EXPECT_FALSE(connect_unix_datagram(loop_, *from, address));
+        finished(SendToUnix{*from, Buffer::copy_of(Bytes(std::string_view("by name")))});
+        note(std::string(finished(RecvFromUnix{*to, Buffer::allocate(100)}).buffer.text()));
+        static_cast<void>(loop_.close(*to));
+        static_cast<void>(loop_.close(*from));
+        note(remove_socket_file(loop_, address).name());
+    }
+    void pipes() {
+        const auto one = make_pipe(loop_);
+        const auto two = make_pipe(loop_);
+        ASSERT_TRUE(one && two);
+        BufferChain chain;
+        ASSERT_TRUE(chain.push_back(Buffer::copy_of(Bytes(std::string_view("gathered ")))));
+        ASSERT_TRUE(chain.push_back(Buffer::copy_of(Bytes(std::string_view("in two")))));
+        note(std::to_string(finished(WriteChain{one->writing, std::move(chain)}).bytes));
+        note(std::to_string(finished(Tee{one->reading, two->writing, 100}).bytes));
+        note(std::to_string(finished(Splice{one->reading, two->writing, 15}).bytes));
+        const auto again = duplicate_pipe(loop_, *native_handle(loop_, two->reading));
+        ASSERT_TRUE(again);
+        note(std::string(finished(Read{*again, Buffer::allocate(100)}).buffer.text()));
+        for (const Pipe pipe : {one->reading, one->writing, two->reading, two->writing, *again}) {
+            static_cast<void>(loop_.close(pipe));
+        }
+    }
+    // What happens to names, and to the clock of the wall.
+    void observed() {
+        bool created = false;
+        const auto observer = observe_files(loop_, [&](Loop&, const FileEvent& event) {
+            note("event " + std::to_string(static_cast<int>(event.kind)) + std::string(event.path));
+            created = created || event.kind == FileEvent::Kind::created;
+        });
+        ASSERT_TRUE(observer);
+        const auto place = observer->add(loop_, folder_, {});
+        ASSERT_TRUE(place);
+        const std::string path = folder_ + "/new";
+        const File file = finished(OpenFile{path, O_RDWR | O_CREAT, 0600}).file;
+        while (!created && !loop_.run_once()) {
+        }
+        note(message_of(loop_, "look at", Error::invalid_argument, file).text());
+        EXPECT_TRUE(observer->remove(loop_, *place));
+        finished(Unlink{path});
+        static_cast<void>(loop_.close(file));
+        EXPECT_TRUE(observer->close(loop_));
+        bool due = false;
+        const auto timer = at_wall_clock(loop_, wall_now(loop_) + 1ms, WallOptions(),
+                                         [&](Loop&, const WallExpired& expired) {
+                                             note(std::to_string(static_cast<int>(expired.why)));
+                                             due = true;
+                                         });
+        ASSERT_TRUE(timer);
+        while (!due && !loop_.run_once()) {
+        }
     }
     void files() {
         const std::string path = folder_ + "/file";
@@ -210,6 +304,19 @@ class Program {
         note(std::to_string(finished(WaitSignal{*signals}).signal.number));
         static_cast<void>(loop_.close(*signals));
         static_cast<void>(loop_.poll());
+    }
+    void signalled() {
+        const char* const arguments[] = {"sleep", "1000", nullptr};
+        SpawnOptions options;
+        options.program = "sleep";
+        options.arguments = arguments;
+        const auto child = finished(Spawn{options}).child;
+        ASSERT_TRUE(child);
+        note(send_signal(loop_, child, SIGTERM).name());
+        const auto exit = finished(WaitChild{child}).exit;
+        note(std::to_string(static_cast<int>(exit.how)) + ' ' + std::to_string(exit.status));
+        note(send_signal(loop_, child, SIGTERM).name());
+        static_cast<void>(loop_.close(child));
     }
     void cancels() {
         const auto pair = socket_pair(loop_, UnixKind::stream);
