@@ -319,6 +319,43 @@ TEST_P(ChannelBasic, cancelled_it_gives_the_receiver_back_with_every_message) {
     EXPECT_TRUE(log.receiver);
 }
 
+TEST_P(ChannelBasic, cancelled_inside_of_its_handler_it_leaves_the_rest_in_the_channel) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Channel<Number> channel = make_channel(8);
+    Log rest;
+    Result<Operation> receive = Error::cancelled;
+    std::vector<int> got;
+    int ends = 0;
+    const auto take_one = [&](Loop& inner, Receive<Number>::Done done) {
+        if (!done.more) {
+            ++ends;
+            EXPECT_EQ(done.error, Error::cancelled);
+            rest.receiver = std::move(done.receiver);
+            return;
+        }
+        Number* const message = done.next();
+        ASSERT_NE(message, nullptr);
+        got.push_back(**message);
+        EXPECT_EQ(inner.cancel(*receive), Cancelled::cancelling);
+    };
+    receive = loop.submit(Receive<Number>{std::move(channel.receiver)}, take_one);
+    ASSERT_TRUE(receive);
+    for (int value = 0; value < 3; ++value) EXPECT_FALSE(channel.sender.send(number(value)));
+    turns(loop);
+    EXPECT_EQ(got, numbers(0, 1));
+    EXPECT_EQ(ends, 1);
+    ASSERT_TRUE(rest.receiver);
+    // What comes while nobody receives is there for the next one, too.
+    EXPECT_FALSE(channel.sender.send(number(3)));
+    ASSERT_TRUE(loop.submit(Receive<Number>{std::move(rest.receiver)}, &rest));
+    turns(loop);
+    EXPECT_EQ(rest.got, numbers(1, 4));
+    channel.sender.close();
+    EXPECT_FALSE(loop.run());
+    EXPECT_EQ(rest.error, Error::channel_closed);
+}
+
 TEST_P(ChannelBasic, the_receiver_goes_and_the_sender_learns_what_was_lost) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();
