@@ -32,7 +32,9 @@ BRANCHES_MIN = 90.0
 # Where a line that no test has run is a mistake waiting: (file, lines, branches).
 COMPLETE = [
     ("include/whorl/slab.hpp", 100.0, 98.0),
-    ("include/whorl/timer_wheel.hpp", 100.0, 95.0),  # the rest is in check(), for private fields
+    ("include/whorl/spsc_ring.hpp", 100.0, 85.0),
+    ("include/whorl/timer_wheel.hpp", 100.0, 100.0),
+    ("src/core/channel.cpp", 100.0, 87.0),
     ("src/loop/descriptors.cpp", 100.0, 100.0),
     ("src/structure/slab.cpp", 100.0, 100.0),
 ]
