@@ -3,6 +3,7 @@
 #include <whorl/resolve.hpp>
 
 #include "backend/host_calls.hpp"
+#include "base/counted_ref.hpp"
 #include "loop/core.hpp"
 
 #include <whorl/allocated.hpp>
@@ -11,7 +12,6 @@
 #include <netdb.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -28,34 +28,6 @@ namespace detail {
 namespace {
 
 constexpr std::size_t text_max = 1024;
-
-// What counts its references, which several threads may have.
-struct Counted {
-    std::atomic<std::uint32_t> references{0};
-};
-template <class T>
-class CountedRef {
-  public:
-    CountedRef() noexcept = default;
-    explicit CountedRef(T* counted) noexcept : counted_(counted) {
-        if (counted_ != nullptr) counted_->references.fetch_add(1, std::memory_order_relaxed);
-    }
-    CountedRef(const CountedRef& other) noexcept : CountedRef(other.counted_) {}
-    CountedRef(CountedRef&& other) noexcept : counted_(std::exchange(other.counted_, nullptr)) {}
-    CountedRef& operator=(CountedRef other) noexcept {
-        std::swap(counted_, other.counted_);
-        return *this;
-    }
-    ~CountedRef() {
-        if (counted_ == nullptr) return;
-        if (counted_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete counted_;
-    }
-    T* get() const noexcept { return counted_; }
-    T* operator->() const noexcept { return counted_; }
-
-  private:
-    T* counted_ = nullptr;
-};
 
 // What the thread works with. It may outlive who asked.
 struct Asked : Counted, Allocated<Asked> {

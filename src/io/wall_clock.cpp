@@ -3,7 +3,7 @@
 #include <whorl/wall_clock.hpp>
 
 #include "backend/host_calls.hpp"
-#include "base/hook_containers.hpp"
+#include "base/counted_ref.hpp"
 #include "loop/core.hpp"
 
 #include <cerrno>
@@ -26,7 +26,7 @@ WallInstant reading(System& system) noexcept {
 }  // namespace
 
 // Owned by the handler of its watch.
-class WallState : public std::enable_shared_from_this<WallState> {
+class WallState : public Counted, public Allocated<WallState> {
   public:
     WallState(Loop& loop, WallInstant instant, const WallOptions& options,
               std::unique_ptr<WallListener> listener) noexcept
@@ -69,7 +69,9 @@ Result<WallTimer> WallState::open(Loop& loop, WallInstant instant, const WallOpt
                                   std::unique_ptr<WallListener> listener) {
     loop.core().check_thread();
     if (listener == nullptr) return Error::from_errno(ENOMEM);
-    const auto state = hook_shared<WallState>(loop, instant, options, std::move(listener));
+    const CountedRef<WallState> state(new (std::nothrow)
+                                          WallState(loop, instant, options, std::move(listener)));
+    if (state.get() == nullptr) return Error::from_errno(ENOMEM);
     state->fd_ = state->system_.host_calls().wall_timer();
     if (state->fd_ < 0) return Error::from_errno(state->fd_);
     if (Error error = state->arm()) return error;
@@ -86,7 +88,7 @@ Result<WallTimer> WallState::open(Loop& loop, WallInstant instant, const WallOpt
 }
 
 void WallState::cancel(Loop& loop) noexcept {
-    const auto self = weak_from_this().lock();
+    const CountedRef<WallState> self(this);
     static_cast<void>(loop.cancel(watch_));
     close();
 }
@@ -111,7 +113,7 @@ void WallState::readable(Loop& loop, const Watched& watched) {
 }
 
 void WallState::last(Loop& loop, WallExpired::Why why, Error error) {
-    const auto self = weak_from_this().lock();
+    const CountedRef<WallState> self(this);
     static_cast<void>(loop.cancel(watch_));
     close();
     const std::unique_ptr<WallListener> listener = std::move(listener_);
