@@ -164,14 +164,15 @@ WHORL_EXPORT Result<FileObserver> file_observer_open(Loop& loop, const FileObser
 // Makes an observer of nothing yet.
 // Calls: handler(Loop&, const FileEvent&) for each event, in the kernel's order, but for the first half
 //   of a move, which waits for the second; from the loop's dispatch. The paths of an event last until the
-//   handler returns. An exception that leaves the handler loses no event.
+//   handler returns. An exception that leaves the handler loses no event, nor does a full queue of posts.
 // Errors: observers_exhausted (fs.inotify.max_user_instances, RLIMIT_NOFILE), ENFILE, slots_exhausted,
-//   loop_closed, ENOMEM. To the handler: `failed` with ENOMEM (the descriptor cannot be watched).
+//   loop_closed, ENOMEM. To the handler: `failed` with ENOMEM (the descriptor cannot be watched, or there
+//   is no memory for a directory that came to a tree: it is left out, and what is in it).
 // Limits: between two turns the kernel keeps fs.inotify.max_queued_events (16,384); then `overflow`.
 //   Equal events one after the other are told once.
-// Cost: the heap, at most 17 KiB; a system call a turn with events; no allocation for an event, but for
-//   a directory that comes to a tree. The end of a directory that was moved out of a tree costs O(n) of
-//   its n directories. Source: inotify(7).
+// Cost: the heap, at most 17 KiB; a watch and a timer; a system call a turn with events; no allocation
+//   for an event, but for a directory that comes to a tree. The end of a directory that was moved out of a
+//   tree costs O(n) of its n directories. Source: inotify(7).
 template <class Handler>
 Result<FileObserver> observe_files(Loop& loop, const FileObserverOptions& options,
                                    Handler&& handler) {

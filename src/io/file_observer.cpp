@@ -2,14 +2,16 @@
 // Floor: 5
 #include "io/file_observer_state.hpp"
 
-#include "base/hook_containers.hpp"
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 // Events as they come from the kernel, and what they mean. The loop watches the descriptor; what is read
 // is told event by event, and what a handler's exception leaves over is told in a later turn.
+//
+// Memory is asked for where it can be refused with an error: for the observer, and for each file or
+// directory it knows, with the room that the paths of its events need. Only a name longer than NAME_MAX,
+// which some file systems have, asks for more; without it the event is told as lost (`overflow`).
 
 namespace whorl {
 
@@ -43,16 +45,25 @@ Result<FileObserver> FileObserverState::open(Loop& loop, const FileObserverOptio
     LoopCore& core = loop.core();
     core.check_thread();
     if (listener == nullptr) return Error::from_errno(ENOMEM);
-    const auto state = hook_shared<FileObserverState>(loop, options, std::move(listener));
+    const CountedRef<FileObserverState> state(
+        new (std::nothrow) FileObserverState(loop, options, std::move(listener)));
+    if (state.get() == nullptr) return Error::from_errno(ENOMEM);
     const int fd = core.system.file_calls().inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (fd == -EMFILE) return Error::observers_exhausted;
     if (fd < 0) return Error::from_errno(fd);
     state->fd_ = fd;
+    const auto due = [state](Loop& here, const Expired&) { state->later(here); };
+    const Result<Timer> timer = loop.every(Nanoseconds::max(), due);
+    if (!timer) return timer.error();
+    state->timer_ = *timer;
     const auto handler = [state](Loop& here, const Watched& watched) {
         state->readable(here, watched);
     };
     const Result<Watch> watch = loop.watch(fd, Interest::readable, handler);
-    if (!watch) return watch.error();
+    if (!watch) {
+        static_cast<void>(loop.cancel(state->timer_));
+        return watch.error();
+    }
     state->watch_ = *watch;
     FileObserver observer;
     observer.watch_ = *watch;
@@ -61,10 +72,10 @@ Result<FileObserver> FileObserverState::open(Loop& loop, const FileObserverOptio
 }
 
 void FileObserverState::close(Loop& loop) noexcept {
-    const auto self = weak_from_this().lock();
+    const CountedRef<FileObserverState> self(this);
     closed_ = true;
     static_cast<void>(loop.cancel(watch_));
-    static_cast<void>(loop.cancel(halves_timer_));
+    static_cast<void>(loop.cancel(timer_));
     static_cast<void>(loop.cancel(operation_));
     close_descriptor();
 }
@@ -74,7 +85,7 @@ void FileObserverState::fail(Loop& loop, Error error) {
     FileEvent event{FileEvent::Kind::failed};
     event.error = error;
     closed_ = true;
-    static_cast<void>(loop.cancel(halves_timer_));
+    static_cast<void>(loop.cancel(timer_));
     static_cast<void>(loop.cancel(operation_));
     close_descriptor();
     listener_->event(loop, event);
@@ -93,47 +104,46 @@ Result<ObservedFile> FileObserverState::add(Loop& loop, std::string_view path,
                                             const ObserveOptions& options) {
     const auto changes = static_cast<std::uint8_t>(options.changes);
     if (changes == 0 || path.find('\0') != std::string_view::npos) return Error::invalid_argument;
-    ObservedNode node;
-    node.name = path;
+    std::unique_ptr<ObservedNode> made(new (std::nothrow) ObservedNode);
+    const bool room =
+        made != nullptr && made->name.assign(path) && nodes_.make_room() && room_for(*made);
+    if (!room) return Error::from_errno(ENOMEM);
     const std::uint32_t how = IN_MASK_CREATE | (options.tree ? IN_ONLYDIR : 0);
-    const Result<int> number = watch_path(node.name.c_str(), options.changes, how);
+    const Result<int> number = watch_path(made->name.c_str(), options.changes, how);
     if (!number) return number.error();
-    node.number = *number;
-    node.root = ++roots_;
-    node.changes = options.changes;
-    node.tree = options.tree;
-    ObservedNode& kept = nodes_[*number] = std::move(node);
-    if (options.tree) scan_later(loop, kept, Finds::old);
-    return ObservedFile{kept.root};
+    made->number = *number;
+    made->root = ++roots_;
+    made->changes = options.changes;
+    made->tree = options.tree;
+    ObservedNode& node = nodes_.add(std::move(made));
+    if (options.tree) scan_later(loop, node, Finds::old);
+    return ObservedFile{node.root};
 }
 
 bool FileObserverState::remove(Loop&, ObservedFile observed) {
     ObservedNode* root = root_of(observed.number);
     if (root == nullptr) return false;
-    const int number = root->number;
     drop_below(*root);
-    drop(number);
+    drop(*root);
     return true;
 }
 
 // --- nodes
 
-ObservedNode* FileObserverState::node_of(int number) noexcept {
-    const auto found = nodes_.find(number);
-    return found == nodes_.end() ? nullptr : &found->second;
-}
+ObservedNode* FileObserverState::node_of(int number) noexcept { return nodes_.find(number); }
 
+// Roots stand in front.
 ObservedNode* FileObserverState::root_of(std::uint64_t root) noexcept {
-    for (auto& [number, node] : nodes_) {
-        if (node.root == root && node.parent == nullptr) return &node;
-    }
-    return nullptr;
+    ObservedNode* node = nodes_.first();
+    while (node != nullptr && node->parent == nullptr && node->root != root)
+        node = nodes_.after(*node);
+    return node != nullptr && node->parent == nullptr ? node : nullptr;
 }
 
 ObservedNode* FileObserverState::child_of(const ObservedNode& parent,
                                           std::string_view name) noexcept {
-    for (auto& [number, node] : nodes_) {
-        if (node.parent == &parent && node.name == name) return &node;
+    for (ObservedNode* node = nodes_.first(); node != nullptr; node = nodes_.after(*node)) {
+        if (node->parent == &parent && node->name.view() == name) return node;
     }
     return nullptr;
 }
@@ -145,49 +155,60 @@ bool FileObserverState::is_below(const ObservedNode& node, const ObservedNode& a
     return false;
 }
 
-// The path of `name` in `node`, from the root on.
-void FileObserverState::path_into(HookString& path, const ObservedNode& node,
-                                  std::string_view name) {
-    path.clear();
+// Of the path of `name` in `node`: from the root on, or with what was given to add() in front.
+std::size_t FileObserverState::path_size(const ObservedNode& node, std::string_view name,
+                                         From from) noexcept {
     std::size_t size = name.size();
-    for (const ObservedNode* up = &node; up->parent != nullptr; up = up->parent) {
-        size += up->name.size() + 1;
+    for (const ObservedNode* up = &node; up != nullptr; up = up->parent) {
+        if (up->parent == nullptr && from == From::root) break;
+        size += up->name.size() + (size != 0 ? 1 : 0);
     }
-    path.resize(size);
-    std::size_t end = size - name.size();
-    name.copy(path.data() + end, name.size());
-    for (const ObservedNode* up = &node; up->parent != nullptr; up = up->parent) {
-        path[--end] = '/';
-        end -= up->name.size();
-        up->name.copy(path.data() + end, up->name.size());
-    }
-    if (name.empty() && !path.empty()) path.pop_back();
+    return size;
 }
 
-void FileObserverState::full_path_into(HookString& path, const ObservedNode& node,
-                                       std::string_view name) {
-    path_into(path, node, name);
-    const ObservedNode* root = &node;
-    while (root->parent != nullptr) root = root->parent;
-    if (!path.empty()) path.insert(0, 1, '/');
-    path.insert(0, root->name);
+bool FileObserverState::path_into(HookText& path, const ObservedNode& node, std::string_view name,
+                                  From from) noexcept {
+    if (!path.resize(path_size(node, name, from))) return false;
+    char* at = path.data() + path.size() - name.size();
+    name.copy(at, name.size());
+    for (const ObservedNode* up = &node; up != nullptr; up = up->parent) {
+        if (up->parent == nullptr && from == From::root) break;
+        if (at != path.data() + path.size()) *--at = '/';
+        at -= up->name.size();
+        up->name.view().copy(at, up->name.size());
+    }
+    WHORL_ASSERT(at == path.data());
+    return true;
+}
+
+// Room for the paths of all that happens in it.
+bool FileObserverState::room_for(const ObservedNode& node) noexcept {
+    const std::size_t size = path_size(node, {}, From::whole) + 1 + NAME_MAX;
+    return path_.reserve(size) && from_.reserve(size) && full_.reserve(size);
+}
+
+bool FileObserverState::room_below(const ObservedNode& above) noexcept {
+    const ObservedNode* node = nodes_.first();
+    while (node != nullptr && (!is_below(*node, above) || room_for(*node)))
+        node = nodes_.after(*node);
+    return node == nullptr;
 }
 
 // Forgets all nodes in a directory that is not reached any more.
-void FileObserverState::drop_below(const ObservedNode& above) {
-    HookDeque<int> numbers;
-    for (const auto& [number, node] : nodes_) {
-        if (is_below(node, above)) numbers.push_back(number);
+void FileObserverState::drop_below(const ObservedNode& above) noexcept {
+    for (ObservedNode* node = nodes_.first(); node != nullptr; node = nodes_.after(*node)) {
+        node->doomed = is_below(*node, above);
     }
-    for (const int number : numbers) {
-        static_cast<void>(system_.file_calls().inotify_rm_watch(fd_, number));
+    for (ObservedNode* node = nodes_.first(); node != nullptr;) {
+        ObservedNode* const next = nodes_.after(*node);
+        if (node->doomed) drop(*node);
+        node = next;
     }
-    for (const int number : numbers) nodes_.erase(number);
 }
 
-void FileObserverState::drop(int number) {
-    static_cast<void>(system_.file_calls().inotify_rm_watch(fd_, number));
-    nodes_.erase(number);
+void FileObserverState::drop(ObservedNode& node) noexcept {
+    static_cast<void>(system_.file_calls().inotify_rm_watch(fd_, node.number));
+    nodes_.remove(node);
 }
 
 // --- reading
@@ -208,17 +229,19 @@ void FileObserverState::readable(Loop& loop, const Watched& watched) {
     pump(loop);
 }
 
-// Tells what was read. A handler that throws leaves the rest to a later turn.
+// A handler that throws leaves the rest to a later turn.
+struct FileObserverState::Rest {
+    FileObserverState& state;
+    Loop& loop;
+    bool unfinished = true;
+    ~Rest() {
+        if (unfinished) state.wake(loop);
+    }
+};
+
+// Tells what was read.
 void FileObserverState::pump(Loop& loop) {
-    struct Rest {
-        FileObserverState& state;
-        Loop& loop;
-        bool unfinished = true;
-        ~Rest() {
-            if (unfinished && !state.closed_) state.go_on_later(loop);
-        }
-    };
-    const auto self = shared_from_this();
+    const CountedRef<FileObserverState> self(this);
     {
         Rest rest{*this, loop};
         while (!closed_ && at_ != size_) {
@@ -231,17 +254,23 @@ void FileObserverState::pump(Loop& loop) {
         end_halves(loop, false);
         rest.unfinished = false;
     }
-    if (!closed_) arm_halves(loop);
+    if (!closed_) aim(loop);
 }
 
-// Without room for a post the rest is told with the next events.
-void FileObserverState::go_on_later(Loop& loop) {
-    if (posted_) return;
-    const Error refused = loop.post([self = weak_from_this().lock()](Loop& here) {
-        self->posted_ = false;
-        if (!self->closed_) self->pump(here);
-    });
-    posted_ = !refused;
+// later() comes with the next turns, unless the loop is drained, which has ended the timer and the watch.
+void FileObserverState::wake(Loop& loop) noexcept {
+    if (closed_) return;
+    aimed_ = Instant::min();
+    static_cast<void>(loop.move(timer_, Nanoseconds::zero()));
+}
+
+void FileObserverState::later(Loop& loop) {
+    const CountedRef<FileObserverState> self(this);
+    aimed_ = instant_never;
+    Rest rest{*this, loop};
+    pump(loop);
+    if (!closed_) scan_go_on(loop);
+    rest.unfinished = false;
 }
 
 // --- what they mean
@@ -271,13 +300,12 @@ void FileObserverState::translate_self(Loop& loop, ObservedNode& node, std::uint
         event.observed = {node.root};
         if (node.tree) {
             drop_below(node);
-            drop(node.number);
+            drop(node);
         }
         deliver(loop, event);
     } else if (ends) {
-        const int number = node.number;
         if (node.tree) drop_below(node);
-        nodes_.erase(number);
+        nodes_.remove(node);
     }
 }
 
@@ -311,23 +339,29 @@ void FileObserverState::overflow(Loop& loop) {
 // --- moves
 
 void FileObserverState::move_away(Loop& loop, const inotify_event& raw, std::string_view name) {
+    const bool directory = (raw.mask & IN_ISDIR) != 0;
+    if (name.size() > NAME_MAX) {  // no room to keep it: it does not wait
+        ObservedNode* node = node_of(raw.wd);
+        return end_half_at(loop, *node, name, directory);
+    }
     HalfMove* place = nullptr;
+    HalfMove* oldest = nullptr;
+    std::size_t waiting = 0;
     for (HalfMove& half : halves_) {
-        if (half.cookie == 0) place = &half;
+        if (half.cookie == 0) {
+            place = &half;
+            continue;
+        }
+        ++waiting;
+        if (oldest == nullptr || half.until < oldest->until) oldest = &half;
     }
-    HalfMove oldest;
-    if (place == nullptr) {
-        place = std::min_element(
-            std::begin(halves_), std::end(halves_),
-            [](const HalfMove& a, const HalfMove& b) { return a.until < b.until; });
-        oldest = std::move(*place);
-    }
+    WHORL_ASSERT(place != nullptr);
     place->cookie = raw.cookie;
     place->number = raw.wd;
-    place->directory = (raw.mask & IN_ISDIR) != 0;
-    place->name = name;
+    place->directory = directory;
+    place->size = name.copy(place->text, sizeof place->text);
     place->until = add_saturating(system_.now(), pair_wait_);
-    if (oldest.cookie != 0) end_half(loop, oldest);
+    if (waiting == halves_max) end_half(loop, *oldest);
 }
 
 void FileObserverState::move_here(Loop& loop, ObservedNode& node, const inotify_event& raw,
@@ -344,38 +378,42 @@ void FileObserverState::move_here(Loop& loop, ObservedNode& node, const inotify_
     if (old != nullptr) {
         event.kind = FileEvent::Kind::moved;
         event.from_observed = {old->root};
-        path_into(from_, *old, half->name);
-        event.from = from_;
+        if (!path_into(from_, *old, half->name())) return tell_lost(loop);
+        event.from = from_.view();
         wanted = wanted || has(old->changes, FileChange::moved);
         // It leaves its old tree when its new place is in none, or in another.
         const bool leaves = !node.tree || node.root != old->root;
-        if (leaves) drop_child(*old, half->name, event.directory);
+        if (leaves) drop_child(*old, half->name(), event.directory);
     }
     const int number = node.number;
     if (event.directory && node.tree) came(loop, node, name);  // may tell of a failure
     const ObservedNode* still = closed_ ? nullptr : node_of(number);
     if (still == nullptr || !wanted) return;
-    path_into(path_, *still, name);
-    event.path = path_;
+    if (!path_into(path_, *still, name)) return tell_lost(loop);
+    event.path = path_.view();
     deliver(loop, event);
 }
 
 // A directory that is in a tree no more.
 void FileObserverState::drop_child(const ObservedNode& parent, std::string_view name,
-                                   bool directory) {
-    const ObservedNode* child = directory && parent.tree ? child_of(parent, name) : nullptr;
+                                   bool directory) noexcept {
+    ObservedNode* child = directory && parent.tree ? child_of(parent, name) : nullptr;
     if (child == nullptr) return;
     drop_below(*child);
-    drop(child->number);
+    drop(*child);
 }
 
 void FileObserverState::end_half(Loop& loop, HalfMove& half) {
     half.cookie = 0;
     ObservedNode* node = node_of(half.number);
-    if (node == nullptr) return;
-    drop_child(*node, half.name, half.directory);
-    if (!has(node->changes, FileChange::moved)) return;
-    tell(loop, FileEvent::Kind::moved_away, *node, half.name, half.directory);
+    if (node != nullptr) end_half_at(loop, *node, half.name(), half.directory);
+}
+
+void FileObserverState::end_half_at(Loop& loop, ObservedNode& node, std::string_view name,
+                                    bool directory) {
+    drop_child(node, name, directory);
+    if (!has(node.changes, FileChange::moved)) return;
+    tell(loop, FileEvent::Kind::moved_away, node, name, directory);
 }
 
 // Tells of the halves whose time is over, the oldest first.
@@ -392,20 +430,16 @@ void FileObserverState::end_halves(Loop& loop, bool all) {
     }
 }
 
-void FileObserverState::arm_halves(Loop& loop) {
+// At the first half whose time will be over.
+void FileObserverState::aim(Loop& loop) noexcept {
     Instant first = instant_never;
     for (const HalfMove& half : halves_) {
         if (half.cookie != 0) first = std::min(first, half.until);
     }
-    if (first == instant_never || halves_timer_) return;
-    const auto due = [self = shared_from_this()](Loop& here, const Expired&) {
-        self->halves_timer_ = Timer();
-        if (self->closed_) return;
-        self->pump(here);
-    };
-    const Result<Timer> timer = loop.at(first, due);
-    if (timer) halves_timer_ = *timer;
-    else go_on_later(loop);  // no slot for a timer: look again in each turn
+    if (first >= aimed_) return;
+    aimed_ = first;
+    const Nanoseconds left = std::max(first - system_.now(), Nanoseconds::zero());
+    static_cast<void>(loop.move(timer_, left));
 }
 
 // --- telling
@@ -415,9 +449,15 @@ void FileObserverState::tell(Loop& loop, FileEvent::Kind kind, ObservedNode& nod
     FileEvent event{kind};
     event.directory = directory;
     event.observed = {node.root};
-    path_into(path_, node, name);
-    event.path = path_;
+    if (!path_into(path_, node, name)) return tell_lost(loop);
+    event.path = path_.view();
     event.error = error;
+    deliver(loop, event);
+}
+
+// There was no memory for a path.
+void FileObserverState::tell_lost(Loop& loop) {
+    FileEvent event{FileEvent::Kind::overflow};
     deliver(loop, event);
 }
 

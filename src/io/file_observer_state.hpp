@@ -3,34 +3,23 @@
 #pragma once
 
 #include "backend/file_calls.hpp"
-#include "base/hook_containers.hpp"
+#include "base/counted_ref.hpp"
+#include "base/hook_text.hpp"
+#include "io/observed_nodes.hpp"
 #include "loop/core.hpp"
 
 #include <whorl/file.hpp>
 #include <whorl/file_observer.hpp>
 #include <whorl/names.hpp>
 
+#include <limits.h>
 #include <sys/inotify.h>
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 namespace whorl::detail {
-
-// What the kernel watches under one number. Nodes of a tree know the directory they are in; the paths of
-// events are put together from there, so that moving a directory is one change.
-struct ObservedNode {
-    int number = -1;
-    ObservedNode* parent = nullptr;  // null: it was given to add()
-    HookString name;                 // in the parent; of a root the path that was given
-    std::uint64_t root = 0;
-    FileChange changes = FileChange::all;
-    bool tree = false;
-    bool waits = false;       // for its turn to be walked over
-    bool unseen = false;      // a walk was to tell of all that is in it, and did not find it
-    bool ready = false;       // of a tree's root: told
-    std::uint32_t scans = 0;  // of a tree's root: directories that wait to be walked over
-};
 
 // The first half of a move that waits for the second.
 struct HalfMove {
@@ -38,12 +27,15 @@ struct HalfMove {
     int number = -1;
     bool directory = false;
     Instant until{};
-    HookString name;
+    std::size_t size = 0;
+    char text[NAME_MAX];
+
+    std::string_view name() const noexcept { return {text, size}; }
 };
 
-// Owned by the handlers that lead to it: of the watch for as long as the observer is open, of the timer of
-// half moves, and of the operation that walks over a directory.
-class FileObserverState : public std::enable_shared_from_this<FileObserverState> {
+// Owned by the handlers that lead to it: of the watch and of the timer for as long as the observer is open,
+// and of the operation that walks over a directory.
+class FileObserverState : public Counted, public Allocated<FileObserverState> {
   public:
     static Result<FileObserver> open(Loop& loop, const FileObserverOptions& options,
                                      std::unique_ptr<FileListener> listener);
@@ -71,24 +63,33 @@ class FileObserverState : public std::enable_shared_from_this<FileObserverState>
     void move_away(Loop& loop, const inotify_event& raw, std::string_view name);
     void move_here(Loop& loop, ObservedNode& node, const inotify_event& raw, std::string_view name);
     void end_half(Loop& loop, HalfMove& half);
+    void end_half_at(Loop& loop, ObservedNode& node, std::string_view name, bool directory);
     void end_halves(Loop& loop, bool all);
-    void arm_halves(Loop& loop);
+    void aim(Loop& loop) noexcept;
     void overflow(Loop& loop);
     void tell(Loop& loop, FileEvent::Kind kind, ObservedNode& node, std::string_view name,
               bool directory, Error error = {});
+    void tell_lost(Loop& loop);
     void deliver(Loop& loop, FileEvent& event);
-    void go_on_later(Loop& loop);
+    struct Rest;
+    void wake(Loop& loop) noexcept;
+    void later(Loop& loop);
 
     // --- nodes
     ObservedNode* node_of(int number) noexcept;
     ObservedNode* root_of(std::uint64_t root) noexcept;
     ObservedNode* child_of(const ObservedNode& parent, std::string_view name) noexcept;
     static bool is_below(const ObservedNode& node, const ObservedNode& above) noexcept;
-    static void path_into(HookString& path, const ObservedNode& node, std::string_view name);
-    void full_path_into(HookString& path, const ObservedNode& node, std::string_view name);
-    void drop_below(const ObservedNode& above);
-    void drop(int number);
-    void drop_child(const ObservedNode& parent, std::string_view name, bool directory);
+    enum class From : std::uint8_t { root, whole };
+    static std::size_t path_size(const ObservedNode& node, std::string_view name,
+                                 From from) noexcept;
+    static bool path_into(HookText& path, const ObservedNode& node, std::string_view name,
+                          From from = From::root) noexcept;
+    bool room_for(const ObservedNode& node) noexcept;
+    bool room_below(const ObservedNode& above) noexcept;
+    void drop_below(const ObservedNode& above) noexcept;
+    void drop(ObservedNode& node) noexcept;
+    void drop_child(const ObservedNode& parent, std::string_view name, bool directory) noexcept;
     Result<int> watch_path(const char* path, FileChange changes, std::uint32_t how) noexcept;
 
     // --- trees (observed_tree.cpp)
@@ -98,31 +99,32 @@ class FileObserverState : public std::enable_shared_from_this<FileObserverState>
         Placed how = Placed::nowhere;
     };
     Place place(Loop& loop, ObservedNode& parent, std::string_view name);
+    ObservedNode* place_new(const Result<int>& number, ObservedNode& parent,
+                            std::string_view name) noexcept;
+    bool place_again(ObservedNode& node, ObservedNode& parent, std::string_view name) noexcept;
     void came(Loop& loop, ObservedNode& parent, std::string_view name);
-    enum class Finds : std::uint8_t {
-        old,    // what was there when the tree was added: nothing is told
-        news,   // what came with its directory: all is told
-        either  // after a move, or lost events: what is in directories not known before is told
-    };
     struct Scan {
         int number;
         std::uint64_t root;
         Finds finds;
     };
-    void scan_later(Loop& loop, ObservedNode& node, Finds finds);
-    void scan_below(Loop& loop, ObservedNode& node);
-    void scan_all(Loop& loop);
-    void scan_next(Loop& loop);
+    void scan_later(Loop& loop, ObservedNode& node, Finds finds) noexcept;
+    void scan_below(Loop& loop, ObservedNode& node) noexcept;
+    void scan_all(Loop& loop) noexcept;
+    void scan_next(Loop& loop) noexcept;
+    Error scan_begin(Loop& loop, ObservedNode& node) noexcept;
+    void scan_go_on(Loop& loop);
     void scan_opened(Loop& loop, const OpenFile::Done& done);
     void scan_list(Loop& loop, Buffer buffer);
     void scan_listed(Loop& loop, ListDirectory::Done done);
     void scan_entries(Loop& loop, const Buffer& buffer);
     void scan_entry(Loop& loop, ObservedNode& node, const DirectoryEntry& entry);
     void scan_failed(Loop& loop, Error error);
-    void scan_again(Loop& loop);
+    void scan_again(Loop& loop) noexcept;
     void tell_ready(Loop& loop);
     struct Ended;
-    void scan_ended(Loop& loop);
+    void scan_ended(Loop& loop) noexcept;
+    void scan_counted(Loop& loop, std::uint64_t root) noexcept;
 
     static constexpr std::size_t halves_max = 16;
 
@@ -132,18 +134,21 @@ class FileObserverState : public std::enable_shared_from_this<FileObserverState>
     int fd_ = -1;
     Watch watch_;
     bool closed_ = false;
-    HookMap<int, ObservedNode> nodes_;
+    ObservedNodes nodes_;
     std::uint64_t roots_ = 0;
 
-    std::size_t at_ = 0, size_ = 0;  // of what was read: told up to here
-    bool posted_ = false;            // go_on_later() will run
-    HalfMove halves_[halves_max];
-    Timer halves_timer_;
-    HookString path_, from_, full_;  // kept for their memory
+    // What cannot be done at once is done by this timer, which stands for as long as the observer is open:
+    // it needs no room when it is needed.
+    Timer timer_;
+    Instant aimed_ = instant_never;
 
-    HookDeque<Scan> scans_;
+    std::size_t at_ = 0, size_ = 0;    // of what was read: told up to here
+    HalfMove halves_[halves_max + 1];  // one at least is free
+    HookText path_, from_, full_;      // with room for each node's path and a name in it
+
     bool scanning_ = false;
     Scan scan_{};
+    Error scan_refused_;  // why it was not begun
     File directory_;
     Operation operation_;
 
@@ -152,7 +157,8 @@ class FileObserverState : public std::enable_shared_from_this<FileObserverState>
         fd_ = -1;
     }
 
-    alignas(inotify_event) char buffer_[16384];
+    alignas(inotify_event) char buffer_[11264];
 };
+static_assert(sizeof(FileObserverState) <= std::size_t{17} * 1024, "as file_observer.hpp says");
 
 }  // namespace whorl::detail

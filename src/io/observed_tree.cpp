@@ -19,30 +19,59 @@ namespace whorl::detail {
 // is observed on its own, or what is known of its parent is so old that an event about that must follow.
 FileObserverState::Place FileObserverState::place(Loop& loop, ObservedNode& parent,
                                                   std::string_view name) {
-    full_path_into(full_, parent, name);
+    const auto fails = [&](Error error) {
+        tell(loop, FileEvent::Kind::failed, parent, name, true, error);
+        return Place{};
+    };
+    if (!path_into(full_, parent, name, From::whole)) return fails(Error::from_errno(ENOMEM));
     constexpr std::uint32_t how = IN_ONLYDIR | IN_DONT_FOLLOW | IN_MASK_ADD;
     const Result<int> number = watch_path(full_.c_str(), parent.changes, how);
     if (!number) {
         const bool gone = number.error() == Error::from_errno(ENOENT) ||
                           number.error() == Error::from_errno(ENOTDIR);
-        if (!gone) tell(loop, FileEvent::Kind::failed, parent, name, true, number.error());
+        return gone ? Place{} : fails(number.error());
+    }
+    ObservedNode* node = node_of(*number);
+    if (node == nullptr) {
+        node = place_new(number, parent, name);
+        if (node == nullptr) return fails(Error::from_errno(ENOMEM));
+        return {node, Placed::fresh};
+    }
+    if (node->parent == nullptr || node->root != parent.root || node == &parent ||
+        is_below(parent, *node)) {
         return {};
     }
-    const auto [entry, fresh] = nodes_.try_emplace(*number);
-    ObservedNode& node = entry->second;
-    if (fresh) {
-        node.number = *number;
-        node.root = parent.root;
-        node.changes = parent.changes;
-        node.tree = true;
-    } else if (node.parent == nullptr || node.root != parent.root || &node == &parent ||
-               is_below(parent, node)) {
-        return {};
+    if (node->parent == &parent && node->name.view() == name) return {node, Placed::same};
+    if (!place_again(*node, parent, name)) return fails(Error::from_errno(ENOMEM));
+    return {node, Placed::elsewhere};
+}
+
+// Null: no memory; it is not watched either.
+ObservedNode* FileObserverState::place_new(const Result<int>& number, ObservedNode& parent,
+                                           std::string_view name) noexcept {
+    std::unique_ptr<ObservedNode> made(new (std::nothrow) ObservedNode);
+    if (made != nullptr) {
+        made->number = *number;
+        made->parent = &parent;
+        made->root = parent.root;
+        made->changes = parent.changes;
+        made->tree = true;
+        if (made->name.assign(name) && nodes_.make_room() && room_for(*made)) {
+            return &nodes_.add(std::move(made));
+        }
     }
-    if (node.parent == &parent && node.name == name) return {&node, Placed::same};
+    static_cast<void>(system_.file_calls().inotify_rm_watch(fd_, *number));
+    return nullptr;
+}
+
+// False: no memory, and it is not observed any more, nor what is below it.
+bool FileObserverState::place_again(ObservedNode& node, ObservedNode& parent,
+                                    std::string_view name) noexcept {
     node.parent = &parent;
-    node.name = name;
-    return {&node, fresh ? Placed::fresh : Placed::elsewhere};
+    if (node.name.assign(name) && room_for(node) && room_below(node)) return true;
+    drop_below(node);
+    drop(node);
+    return false;
 }
 
 // A directory has come to a tree, or to another place in it.
@@ -54,59 +83,67 @@ void FileObserverState::came(Loop& loop, ObservedNode& parent, std::string_view 
 
 // --- walking over directories, one at a time
 
-void FileObserverState::scan_later(Loop& loop, ObservedNode& node, Finds finds) {
+void FileObserverState::scan_later(Loop& loop, ObservedNode& node, Finds finds) noexcept {
     if (node.waits) return;
-    node.waits = true;
-    ObservedNode* root = root_of(node.root);
-    WHORL_ASSERT(root != nullptr);
-    scans_.push_back({node.number, node.root, finds});
+    ObservedNode* root = &node;
+    while (root->parent != nullptr) root = root->parent;
+    WHORL_ASSERT(root->root == node.root);
     ++root->scans;
+    node.finds = finds;
+    nodes_.queue_push(node);
     scan_next(loop);
 }
 
 // What came to them while they were sought at their old places is not known.
-void FileObserverState::scan_below(Loop& loop, ObservedNode& node) {
+void FileObserverState::scan_below(Loop& loop, ObservedNode& node) noexcept {
     scan_later(loop, node, Finds::either);
-    for (auto& [number, below] : nodes_) {
-        if (is_below(below, node)) scan_later(loop, below, Finds::either);
+    for (ObservedNode* below = nodes_.first(); below != nullptr; below = nodes_.after(*below)) {
+        if (is_below(*below, node)) scan_later(loop, *below, Finds::either);
     }
 }
 
-void FileObserverState::scan_all(Loop& loop) {
-    for (auto& [number, node] : nodes_) {
-        if (node.tree) scan_later(loop, node, Finds::either);
+void FileObserverState::scan_all(Loop& loop) noexcept {
+    for (ObservedNode* node = nodes_.first(); node != nullptr; node = nodes_.after(*node)) {
+        if (node->tree) scan_later(loop, *node, Finds::either);
     }
 }
 
-void FileObserverState::scan_next(Loop& loop) {
-    if (closed_ || scanning_ || scans_.empty()) return;
-    scanning_ = true;
-    scan_ = scans_.front();
-    scans_.pop_front();
-    ObservedNode* node = node_of(scan_.number);
-    full_.clear();
-    if (node != nullptr) {
-        node->waits = false;
+void FileObserverState::scan_next(Loop& loop) noexcept {
+    while (!closed_ && !scanning_) {
+        ObservedNode* const node = nodes_.queue_pop();
+        if (node == nullptr) return;
+        if (node->dropped) {
+            scan_counted(loop, node->root);
+            delete node;
+            continue;
+        }
+        scanning_ = true;
+        scan_ = {node->number, node->root, node->finds};
         const bool owed = std::exchange(node->unseen, false);
         if (owed && scan_.finds == Finds::either) scan_.finds = Finds::news;
-        full_path_into(full_, *node, {});
+        scan_refused_ = scan_begin(loop, *node);
+        // Not told from in here, or the next one would be refused in here, too.
+        if (scan_refused_) wake(loop);
     }
-    const bool root = node != nullptr && node->parent == nullptr;
-    const int flags = O_RDONLY | O_DIRECTORY | (root ? 0 : O_NOFOLLOW);
-    auto opened = [self = shared_from_this()](Loop& here, const OpenFile::Done& done) {
-        self->scan_opened(here, done);
-    };
-    const Result<Operation> made =
-        loop.submit(OpenFile{full_.empty() ? "." : full_, flags}, opened);
-    if (made) {
-        operation_ = *made;
-        return;
-    }
-    // Not from in here, or the next one would be refused in here, too.
-    auto refused = [self = shared_from_this(), error = made.error()](Loop& here) {
-        self->scan_failed(here, error);
-    };
-    static_cast<void>(loop.post(std::move(refused)));
+}
+
+Error FileObserverState::scan_begin(Loop& loop, ObservedNode& node) noexcept {
+    if (!path_into(full_, node, {}, From::whole)) return Error::from_errno(ENOMEM);
+    const int flags = O_RDONLY | O_DIRECTORY | (node.parent == nullptr ? 0 : O_NOFOLLOW);
+    auto opened = [self = CountedRef<FileObserverState>(this)](
+                      Loop& here, const OpenFile::Done& done) { self->scan_opened(here, done); };
+    const Result<Operation> made = loop.submit(OpenFile{full_.view(), flags}, opened);
+    if (!made) return made.error();
+    operation_ = *made;
+    return {};
+}
+
+// What waited for wake().
+void FileObserverState::scan_go_on(Loop& loop) {
+    const Error refused = std::exchange(scan_refused_, Error());
+    if (refused) scan_failed(loop, refused);
+    else scan_next(loop);
+    tell_ready(loop);
 }
 
 void FileObserverState::scan_opened(Loop& loop, const OpenFile::Done& done) {
@@ -116,7 +153,8 @@ void FileObserverState::scan_opened(Loop& loop, const OpenFile::Done& done) {
 }
 
 void FileObserverState::scan_list(Loop& loop, Buffer buffer) {
-    auto listed = [self = shared_from_this()](Loop& here, ListDirectory::Done done) {
+    auto listed = [self = CountedRef<FileObserverState>(this)](Loop& here,
+                                                               ListDirectory::Done done) {
         self->scan_listed(here, std::move(done));
     };
     const Result<Operation> made =
@@ -133,7 +171,7 @@ void FileObserverState::scan_listed(Loop& loop, ListDirectory::Done done) {
         FileObserverState& state;
         Loop& loop;
         bool unfinished = true;
-        ~Again() {  // NOLINT(bugprone-exception-escape): only std::bad_alloc
+        ~Again() {
             if (unfinished) state.scan_again(loop);
         }
     };
@@ -176,7 +214,7 @@ void FileObserverState::scan_entry(Loop& loop, ObservedNode& node, const Directo
 struct FileObserverState::Ended {
     FileObserverState& state;
     Loop& loop;
-    ~Ended() { state.scan_ended(loop); }  // NOLINT(bugprone-exception-escape): only std::bad_alloc
+    ~Ended() { state.scan_ended(loop); }
 };
 
 // What has vanished is told by events; what is elsewhere is walked over when it is found there. Anything
@@ -191,42 +229,48 @@ void FileObserverState::scan_failed(Loop& loop, Error error) {
 }
 
 // Once more, in a later turn.
-void FileObserverState::scan_again(Loop& loop) {
-    ObservedNode* node = node_of(scan_.number);
-    if (node != nullptr) node->waits = true;
-    scans_.push_front(scan_);
-    scanning_ = false;
+void FileObserverState::scan_again(Loop& loop) noexcept {
     if (directory_) static_cast<void>(loop.close(directory_));
     directory_ = File();
-    static_cast<void>(
-        loop.post([self = shared_from_this()](Loop& here) { self->scan_next(here); }));
+    scanning_ = false;
+    ObservedNode* node = node_of(scan_.number);
+    if (node == nullptr || node->waits) {
+        if (node != nullptr && scan_.finds == Finds::news) node->finds = Finds::news;
+        scan_counted(loop, scan_.root);
+    } else {
+        node->finds = scan_.finds;
+        nodes_.queue_push_front(*node);
+    }
+    wake(loop);
 }
 
 // Calls no handler, so that it may follow one that has thrown.
-void FileObserverState::scan_ended(Loop& loop) {
+void FileObserverState::scan_ended(Loop& loop) noexcept {
     if (directory_) static_cast<void>(loop.close(directory_));
     directory_ = File();
     scanning_ = false;
     operation_ = Operation();
     if (closed_) return;
-    ObservedNode* root = root_of(scan_.root);
-    if (root != nullptr && --root->scans == 0 && !root->ready) {
-        static_cast<void>(
-            loop.post([self = shared_from_this()](Loop& here) { self->tell_ready(here); }));
-    }
+    scan_counted(loop, scan_.root);
     scan_next(loop);
 }
 
+void FileObserverState::scan_counted(Loop& loop, std::uint64_t number) noexcept {
+    ObservedNode* root = root_of(number);
+    if (root != nullptr && --root->scans == 0 && !root->ready) wake(loop);
+}
+
 void FileObserverState::tell_ready(Loop& loop) {
-    const auto is_ready = [](const auto& entry) {
-        const ObservedNode& node = entry.second;
-        return node.tree && node.parent == nullptr && node.scans == 0 && !node.ready;
+    const auto is_ready = [](const ObservedNode& node) {
+        return node.tree && node.scans == 0 && !node.ready;
     };
     while (!closed_) {
-        const auto found = std::find_if(nodes_.begin(), nodes_.end(), is_ready);
-        if (found == nodes_.end()) return;
-        found->second.ready = true;
-        tell(loop, FileEvent::Kind::ready, found->second, {}, true);
+        ObservedNode* root = nodes_.first();
+        while (root != nullptr && root->parent == nullptr && !is_ready(*root))
+            root = nodes_.after(*root);
+        if (root == nullptr || root->parent != nullptr) return;
+        root->ready = true;
+        tell(loop, FileEvent::Kind::ready, *root, {}, true);
     }
 }
 

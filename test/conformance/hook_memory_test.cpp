@@ -31,13 +31,19 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <new>
+#include <string>
+#include <vector>
 
 namespace {
 
@@ -422,9 +428,9 @@ TEST_P(HookMemory, nothing_goes_past_it_and_everything_comes_back) {
 TEST_P(HookMemory, each_allocation_in_turn_may_be_refused) {
     WHORL_SKIP_IF_REFUSED();
     const LoopOptions options = all_on();
-    for (const Part part : {&timers_and_posts, &work_and_files, &streams, &pooled_connections,
-                            &relays, &relays_later, &found_names, &messages, &objects,
-                            &wall_clocks}) {
+    for (const Part part :
+         {&timers_and_posts, &work_and_files, &streams, &pooled_connections, &relays, &relays_later,
+          &found_names, &messages, &objects, &wall_clocks}) {
         std::uint64_t number = 0;
         for (bool refused = true; refused; ++number) {
             ASSERT_LT(number, 2000u) << "it comes to an end";
@@ -443,6 +449,110 @@ TEST_P(HookMemory, each_allocation_in_turn_may_be_refused) {
         EXPECT_GT(number, 5u);
         EXPECT_FALSE(Host::mistaken);
     }
+}
+
+// What an observer is told while memory is refused.
+struct Seen {
+    std::vector<std::string> all;
+    bool lost = false;  // it has said that something is missing
+    bool has(const std::string& text) const {
+        return std::find(all.begin(), all.end(), text) != all.end();
+    }
+    void note(const FileEvent& event) {
+        using Kind = FileEvent::Kind;
+        if (event.kind == Kind::ready) all.emplace_back("ready");
+        if (event.kind == Kind::created) all.emplace_back(event.path);
+        if (event.kind == Kind::moved) {
+            all.emplace_back(std::string(event.from) + " -> " + std::string(event.path));
+        }
+        if (event.kind == Kind::overflow) lost = true;
+        if (event.kind != Kind::failed) return;
+        EXPECT_EQ(event.error, Error::from_errno(ENOMEM)) << event.error.name();
+        lost = true;
+    }
+};
+
+class ObserverMemory : public HookMemory {
+  protected:
+    ObserverMemory() {
+        char name[] = "/tmp/whorl-memory-XXXXXX";
+        if (::mkdtemp(name) == nullptr) std::abort();
+        directory_ = name;
+        make("there");
+    }
+    ~ObserverMemory() override { std::filesystem::remove_all(directory_); }
+    void make(const std::string& name) const {
+        ASSERT_EQ(::mkdir((directory_ + "/" + name).c_str(), 0755), 0) << name;
+    }
+    static void refuse(std::uint64_t number, bool on) {
+        Host::refuse_on = on;
+        Host::refuse_at = Host::asked + number;
+    }
+    static void allow() { Host::refuse_at = UINT64_MAX; }
+    // What is refused is ENOMEM, and once more, with memory, it is not.
+    template <class Try>
+    static auto made_of(Try attempt) -> decltype(attempt()) {
+        auto made = attempt();
+        if (made) return made;
+        EXPECT_EQ(made.error(), Error::from_errno(ENOMEM)) << made.error().name();
+        allow();
+        return attempt();
+    }
+    // One observer of a tree, in which things happen, and none of them is lost without a word.
+    void observe(Loop& loop, std::uint64_t round) const {
+        Seen seen;
+        const auto observer = made_of([&] {
+            return observe_files(loop,
+                                 [&seen](Loop&, const FileEvent& event) { seen.note(event); });
+        });
+        ASSERT_TRUE(observer);
+        const ObserveOptions tree{FileChange::all, true};
+        ASSERT_TRUE(made_of([&] { return observer->add(loop, directory_, tree); }));
+        run_until(loop, [&] { return seen.has("ready"); });
+        const std::string first = std::to_string(round);
+        const std::string inner = first + "/in", other = "there/" + first;
+        for (const std::string& name : {first, inner, inner + "/most"}) make(name);
+        const auto come = [&](const std::string& name) {
+            run_until(loop, [&] { return seen.lost || seen.has(name); });
+        };
+        for (const std::string& name : {first, inner, inner + "/most"}) come(name);
+        const std::string from = directory_ + "/" + first, to = directory_ + "/" + other;
+        ASSERT_EQ(std::rename(from.c_str(), to.c_str()), 0);
+        come(first + " -> " + other);
+        make(other + "/in/most/of_all");
+        come(other + "/in/most/of_all");
+        allow();
+        make(first);
+        run_until(loop, [&] { return std::count(seen.all.begin(), seen.all.end(), first) == 2; });
+        EXPECT_TRUE(observer->close(loop));
+        EXPECT_FALSE(loop.run());
+        std::filesystem::remove_all(directory_);
+        ASSERT_EQ(::mkdir(directory_.c_str(), 0755), 0);
+        make("there");
+    }
+
+    std::string directory_;
+};
+WHORL_CONFORMANCE_REAL(ObserverMemory);
+
+TEST_P(ObserverMemory, what_is_refused_is_told_and_the_rest_goes_on) {
+    WHORL_SKIP_IF_REFUSED();
+    for (const bool on : {false, true}) {
+        Loop loop = make_loop();
+        std::uint64_t number = 0;
+        for (bool refused = true; refused; ++number) {
+            ASSERT_LT(number, 2000u) << "it comes to an end";
+            refuse(number, on);
+            const std::uint64_t last = Host::refuse_at;
+            observe(loop, number);
+            refused = Host::asked > last;
+            allow();
+            if (HasFailure()) FAIL() << "refusal " << number << (on ? " and on" : "");
+        }
+        EXPECT_GT(number, 10u);
+    }
+    EXPECT_EQ(Host::bytes, 0);
+    EXPECT_FALSE(Host::mistaken);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "conformance/observer_tools.hpp"
 #include "conformance/support.hpp"
 
+#include <algorithm>
 #include <random>
 #include <set>
 
@@ -192,6 +193,73 @@ TEST_P(ObserverTree, what_was_in_a_new_directory_is_told_though_it_moves_at_once
         expect_over(loop);
     }
 }
+
+// Every turn's posts are taken by others, so that nothing of the observer's can be put off by one.
+TEST_P(ObserverTree, without_room_for_a_post_it_is_ready_and_tells_of_what_comes) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) { options.posts_max = 4; });
+    const auto fill = [](Loop& here) {
+        while (!here.post([](Loop&) {})) continue;
+    };
+    const Result<Operation> before = loop.hook(HookPoint::before_wait, fill);
+    const Result<Operation> after = loop.hook(HookPoint::after_wait, fill);
+    ASSERT_TRUE(before && after);
+    Told told;
+    for (const char* name : {"t", "t/a", "t/a/b"}) make_dir(name);
+    const FileObserver observer = observing_tree(loop, told, "t");
+    for (const char* name : {"t/c", "t/c/d"}) make_dir(name);
+    put("t/c/d/f");
+    run_until_told(loop, told, "created c/d/f");
+    EXPECT_TRUE(observer.close(loop));
+    loop.cancel(*before);
+    loop.cancel(*after);
+    expect_over(loop);
+}
+
+#if defined(__cpp_exceptions)
+// The same, and each event's handler throws the first time that it is told.
+TEST_P(ObserverTree, an_exception_without_room_for_a_post_loses_nothing) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) { options.posts_max = 4; });
+    Told told;
+    const Result<FileObserver> observer =
+        observe_files(loop, [&told](Loop& here, const FileEvent& event) {
+            while (!here.post([](Loop&) {})) continue;
+            const std::string text = said(event);
+            const bool first = !told.has(text);
+            told.all.push_back(text);
+            if (first) throw 1;
+        });
+    ASSERT_TRUE(observer);
+    const auto run_until_all = [&](const std::vector<std::string>& expected) {
+        const auto is_told = [&told](const std::string& text) { return told.has(text); };
+        for (int tries = 0; tries < 2000; ++tries) {
+            if (std::all_of(expected.begin(), expected.end(), is_told)) return;
+            const Result<Timer> guard = loop.after(10ms, [](Loop&, Expired) {});
+            ASSERT_TRUE(guard);
+            try {
+                EXPECT_FALSE(loop.run_once());
+            } catch (int) {
+            }
+            loop.cancel(*guard);
+        }
+        ADD_FAILURE() << told.list();
+    };
+    for (const char* name : {"t", "t/old", "u", "u/x", "u/x/y", "u/z"}) make_dir(name);
+    ASSERT_TRUE(observer->add(loop, path("t"), tree()));
+    run_until_all({"ready"});
+    put("u/x/y/f");
+    put("u/z/g");
+    move("u", "t/u");
+    run_until_all({"moved_here u/", "created u/x/", "created u/x/y/", "created u/x/y/f",
+                   "created u/z/", "created u/z/g"});
+    put("t/u/x/y/f");
+    put("t/u/z/g");
+    run_until_all({"written u/x/y/f", "written u/z/g"});
+    EXPECT_TRUE(observer->close(loop));
+    expect_over(loop);
+}
+#endif
 
 // Directories are made, moved and removed at random between turns; afterwards a file in each of those
 // that are left is heard of by its right path.
