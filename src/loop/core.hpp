@@ -316,9 +316,10 @@ struct LoopCore : Allocated<LoopCore> {
     bool watched = false;  // a guest's host, or insight, is to hear of what is committed
     bool stopping = false;
     bool draining = false;
-    bool dropping = false;   // handlers are destroyed instead of called
-    bool guest = false;      // somebody else waits on notify_fd()
-    bool guest_new = false;  // and no turn has told the kernel yet what to wake it for
+    bool dropping = false;        // handlers are destroyed instead of called
+    std::uint64_t end_steps = 0;  // records that end_everything() has looked at, for its test
+    bool guest = false;           // somebody else waits on notify_fd()
+    bool guest_new = false;       // and no turn has told the kernel yet what to wake it for
 
     // Changed at submission and completion.
     mutable Statistics statistics;

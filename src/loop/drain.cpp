@@ -20,6 +20,7 @@ constexpr int destroy_refusals_max = 3;
 void LoopCore::end_everything(bool call_handlers) noexcept {
     if (!call_handlers) descriptor_shut_all();
     operations.for_each_live([this, call_handlers](OpRecord& record) {
+        ++end_steps;
         const std::uint64_t handle = handle_of(record);
         switch (record.kind) {
             case OpKind::timer:
@@ -119,6 +120,9 @@ bool LoopCore::destroy() noexcept {
                     operations.live());
     }
     end_everything(false);
+    // What comes to light later, such as connections in the batch, is asked to end before a wait that may
+    // last, and not after each of many short turns.
+    bool all_asked = true;
     const Instant deadline = add_saturating(system.now(), options.shutdown_bound);
     int refusals = 0;
     while (operations.live() != 0 || posts.count() != 0 || !batch.empty()) {
@@ -127,13 +131,16 @@ bool LoopCore::destroy() noexcept {
             if (left <= Nanoseconds::zero()) break;
             batch.count = 0;
             batch.taken = 0;
-            const Nanoseconds wait = work_is_ready() ? Nanoseconds::zero() : left;
+            const bool sleeps = all_asked && !work_is_ready();
+            const Nanoseconds wait = sleeps ? left : Nanoseconds::zero();
             if (driver->wait(submissions, wait, batch) && ++refusals == destroy_refusals_max) break;
         }
         const std::uint32_t before = operations.live() + posts.count();
         dispatch();
-        end_everything(false);
-        if (!bound && operations.live() + posts.count() == before) break;
+        const bool moved = operations.live() + posts.count() != before;
+        if (!bound && !moved && all_asked) break;
+        if (!moved && !all_asked) end_everything(false);
+        all_asked = !moved;
     }
     if (operations.live() == 0) return true;
     log_message(LogLevel::warning,

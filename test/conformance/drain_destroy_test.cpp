@@ -4,8 +4,12 @@
 // handlers, buffers with deleters that write into them, and peers that never stop sending.
 #include "conformance/support.hpp"
 #include "conformance/tcp_pair.hpp"
+#include "loop/core.hpp"
+
+#include <whorl/unix.hpp>
 
 #include <atomic>
+#include <utility>
 
 namespace whorl::conformance {
 namespace {
@@ -34,6 +38,46 @@ class Trap {
     std::vector<char> bytes_;
     bool home_ = false;
 };
+
+// How often a loop's end has looked at a record, when a handler is destroyed.
+class Steps {
+  public:
+    Steps(Loop& loop, std::uint64_t& seen) : core_(&loop.core()), seen_(seen) {}
+    Steps(Steps&& other) noexcept
+        : core_(std::exchange(other.core_, nullptr)), seen_(other.seen_) {}
+    Steps& operator=(Steps&&) = delete;
+    ~Steps() {
+        if (core_ != nullptr) seen_ = core_->end_steps;
+    }
+
+  private:
+    detail::LoopCore* core_;
+    std::uint64_t& seen_;
+};
+
+TEST_P(DrainDestroy, looks_at_each_operation_a_few_times_however_short_its_turns) {
+    WHORL_SKIP_IF_REFUSED();
+    constexpr std::uint64_t operations = 150, posts = 600;
+    std::uint64_t seen = 0;
+    {
+        Loop loop = make_loop([](LoopOptions& options) {
+            options.completions_per_turn = 1;
+            options.posts_per_turn = 1;
+        });
+        for (std::uint64_t number = 0; number < operations; ++number) {
+            const Result<SocketPair> pair = socket_pair(loop);
+            ASSERT_TRUE(pair) << pair.error().name();
+            ASSERT_TRUE(loop.submit(Recv{pair->first, Buffer::allocate(1)},
+                                    [steps = Steps(loop, seen)](Loop&, const Recv::Done&) {}));
+        }
+        EXPECT_FALSE(loop.poll());  // they are under way
+        for (std::uint64_t number = 0; number < posts; ++number) {
+            ASSERT_FALSE(loop.post([steps = Steps(loop, seen)](Loop&) {}));
+        }
+    }
+    EXPECT_GE(seen, operations);
+    EXPECT_LE(seen, 8 * operations);
+}
 
 TEST_P(DrainDestroy, everything_in_flight_ends_silently) {
     WHORL_SKIP_IF_REFUSED();
