@@ -48,7 +48,8 @@ struct CoreSetState;
 using CoreSetup = Error (*)(void* context, Loop& loop, std::uint32_t core);
 }  // namespace detail
 
-// Running loops. Move-only. Lifetime: its end stops and joins all of them.
+// Running loops. Move-only; one that was moved from has none: its size is 0, and nothing is left to stop, drain
+// or join. Lifetime: its end stops and joins all of them.
 // Thread: any one at a time; stop(), remote() and run_on() from any, also from the loops themselves.
 class WHORL_EXPORT CoreSet {
   public:

@@ -237,21 +237,24 @@ CoreSet::~CoreSet() {
     delete state_;
 }
 
-std::uint32_t CoreSet::size() const noexcept { return state_->count; }
+std::uint32_t CoreSet::size() const noexcept { return state_ == nullptr ? 0 : state_->count; }
 
 int CoreSet::cpu(std::uint32_t core) const noexcept {
-    WHORL_ASSERT(core < state_->count);
+    WHORL_ASSERT(core < size());
     return state_->cores[core].cpu;
 }
 
 const Remote& CoreSet::remote(std::uint32_t core) const noexcept {
-    WHORL_ASSERT(core < state_->count);
+    WHORL_ASSERT(core < size());
     return state_->cores[core].remote;
 }
 
-void CoreSet::stop() const noexcept { state_->stop_all(); }
+void CoreSet::stop() const noexcept {
+    if (state_ != nullptr) state_->stop_all();
+}
 
 Error CoreSet::drain(Nanoseconds bound) noexcept {
+    if (state_ == nullptr) return {};
     {
         const std::lock_guard<std::mutex> lock(state_->mutex);
         state_->drain_bounded = true;
@@ -262,6 +265,7 @@ Error CoreSet::drain(Nanoseconds bound) noexcept {
 }
 
 Error CoreSet::join() noexcept {
+    if (state_ == nullptr) return {};
     if (!state_->joined) {
         for (std::uint32_t index = 0; index < state_->count; ++index) {
             detail::CoreSetState::Core& core = state_->cores[index];

@@ -145,6 +145,27 @@ TEST_P(CoreSetTest, its_end_stops_it) {
 }
 
 // An accept that has not ended is what a drain without time leaves.
+TEST_P(CoreSetTest, one_that_was_moved_from_has_no_loops) {
+    const auto nothing = [](Loop&, std::uint32_t) -> Error { return {}; };
+    Result<CoreSet> made = CoreSet::start(options_of(2), nothing);
+    ASSERT_TRUE(made) << made.error().name();
+    CoreSet set(std::move(*made));
+    const auto expect_none = [](CoreSet& empty) {
+        EXPECT_EQ(empty.size(), 0u);
+        empty.stop();
+        EXPECT_FALSE(empty.drain(whorl::Nanoseconds::zero()));
+        EXPECT_FALSE(empty.join());
+    };
+    expect_none(*made);
+    EXPECT_EQ(set.size(), 2u);
+    *made = std::move(set);
+    expect_none(set);  // NOLINT(bugprone-use-after-move): what is promised of it
+    EXPECT_EQ(made->size(), 2u);
+    CoreSet empty(std::move(set));
+    *made = std::move(empty);  // what it had ends here
+    expect_none(*made);
+}
+
 TEST_P(CoreSetTest, one_bound_for_all_drains_or_says_that_it_did_not) {
     const auto run = [](whorl::Nanoseconds of_each, whorl::Nanoseconds of_all, int& cancelled) {
         CoreSetOptions options = options_of(3);
