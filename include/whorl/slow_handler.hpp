@@ -49,14 +49,14 @@ struct SlowHandler {
 // call.
 using SlowReport = void (*)(void* context, const SlowHandler& slow) noexcept;
 
-// What is called for a slow handler. Without one a report is printed to stderr. Calls: `report(context,
+// What is called for a slow handler; null for what it is at first, a report on stderr. Calls: `report(context,
 // …)` on the loop's thread, after the handler has returned or thrown and before the next one begins. It
-// must not call the loop. Errors: invalid_argument (LoopOptions::slow_handler is 0, or no report).
+// must not call the loop. Errors: invalid_argument (LoopOptions::slow_handler is 0).
 WHORL_EXPORT Error on_slow_handler(Loop& loop, SlowReport report, void* context) noexcept;
 
-// What is called for a stuck one, once for each, instead of the report on stderr. Calls: in the signal
+// What is called for a stuck one, once for each; null as above. Calls: in the signal
 // handler, on the loop's thread, inside the handler that is stuck: only what is async-signal-safe
-// (signal-safety(7)). Errors: invalid_argument (LoopOptions::stuck_handler is 0, or no report).
+// (signal-safety(7)). Errors: invalid_argument (LoopOptions::stuck_handler is 0).
 WHORL_EXPORT Error on_stuck_handler(Loop& loop, SlowReport report, void* context) noexcept;
 
 // Since the loop was made.

@@ -29,21 +29,15 @@ const char* file_name(const char* path) noexcept {
 
 Error on_slow_handler(Loop& loop, SlowReport report, void* context) noexcept {
     detail::SlowWatch* watch = watch_of(loop);
-    if (watch == nullptr || !watch->wants_slow() || report == nullptr) {
-        return Error::invalid_argument;
-    }
-    watch->slow_report = report;
-    watch->slow_context = context;
+    if (watch == nullptr || !watch->wants_slow()) return Error::invalid_argument;
+    watch->report_slow(report, context);
     return {};
 }
 
 Error on_stuck_handler(Loop& loop, SlowReport report, void* context) noexcept {
     detail::SlowWatch* watch = watch_of(loop);
-    if (watch == nullptr || !watch->wants_stuck() || report == nullptr) {
-        return Error::invalid_argument;
-    }
-    watch->stuck_report = report;
-    watch->stuck_context = context;
+    if (watch == nullptr || !watch->wants_stuck()) return Error::invalid_argument;
+    watch->report_stuck(report, context);
     return {};
 }
 

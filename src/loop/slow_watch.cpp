@@ -133,6 +133,16 @@ Result<SlowWatch*> SlowWatch::create(const LoopOptions& options, Recorder* recor
     return Error::slots_exhausted;
 }
 
+void SlowWatch::report_slow(SlowReport report, void* context) noexcept {
+    slow_report = report != nullptr ? report : &print_slow;
+    slow_context = context;
+}
+
+void SlowWatch::report_stuck(SlowReport report, void* context) noexcept {
+    stuck_report = report != nullptr ? report : &print_stuck;
+    stuck_context = context;
+}
+
 void SlowWatch::configure(const LoopOptions& options, Recorder* recorder) noexcept {
     slow_ns_ = wanted_ns(options.slow_handler);
     stuck_ns_ = wanted_ns(options.stuck_handler);
@@ -142,9 +152,8 @@ void SlowWatch::configure(const LoopOptions& options, Recorder* recorder) noexce
     sample_ns_ = least / 2;
     pause_ns_ = static_cast<std::uint64_t>(options.slow_handler_pause.count());
     recorder_ = recorder;
-    slow_report = &print_slow;
-    stuck_report = &print_stuck;
-    slow_context = stuck_context = nullptr;
+    report_slow(nullptr, nullptr);
+    report_stuck(nullptr, nullptr);
     slow_ = suppressed_ = suppressed_since_ = reported_at_ns_ = 0;
     samples_ = 0;
     stuck_ = 0;

@@ -48,6 +48,10 @@ class SlowWatch : public Allocated<SlowWatch> {
 
     SlowHandlerCounts counts() const noexcept;
 
+    // Null: what it is at first, on stderr.
+    void report_slow(SlowReport report, void* context) noexcept;
+    void report_stuck(SlowReport report, void* context) noexcept;
+
     SlowReport slow_report = nullptr;
     void* slow_context = nullptr;
     SlowReport stuck_report = nullptr;

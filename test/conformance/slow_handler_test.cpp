@@ -430,7 +430,45 @@ TEST_P(SlowHandlerTest, errors) {
     EXPECT_EQ(slow_handler_counts(without).slow, 0u);
     Loop watched = make_watched();
     EXPECT_EQ(on_stuck_handler(watched, &Reports::take, &reports), Error::invalid_argument);
-    EXPECT_EQ(on_slow_handler(watched, nullptr, nullptr), Error::invalid_argument);
+    EXPECT_EQ(on_slow_handler(without, nullptr, nullptr), Error::invalid_argument);
+    EXPECT_EQ(on_stuck_handler(watched, nullptr, nullptr), Error::invalid_argument);
+}
+
+TEST_P(SlowHandlerTest, without_a_function_it_is_printed_again) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_watched();
+    Reports reports;
+    ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
+    const auto slow = [](Loop& inner, auto&&...) { run_until_sampled(inner); };
+    ASSERT_FALSE(loop.post(slow));
+    ASSERT_FALSE(loop.run());
+    ASSERT_EQ(reports.count, 1);
+    ASSERT_FALSE(on_slow_handler(loop, nullptr, nullptr));
+    ASSERT_FALSE(loop.post(slow));
+    ::testing::internal::CaptureStderr();
+    const Error error = loop.run();
+    const std::string printed = ::testing::internal::GetCapturedStderr();
+    ASSERT_FALSE(error);
+    EXPECT_NE(printed.find("whorl: a handler took"), std::string::npos) << printed;
+    EXPECT_EQ(reports.count, 1);
+    EXPECT_EQ(slow_handler_counts(loop).slow, 2u);
+}
+
+TEST_P(SlowHandlerTest, a_stuck_one_is_printed_again_without_a_function) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop([](LoopOptions& options) { options.stuck_handler = 1ms; });
+    Reports reports;
+    ASSERT_FALSE(on_stuck_handler(loop, &Reports::take, &reports));
+    ASSERT_FALSE(on_stuck_handler(loop, nullptr, nullptr));
+    ASSERT_FALSE(loop.post([](Loop& inner) {
+        while (slow_handler_counts(inner).stuck == 0) continue;
+    }));
+    ::testing::internal::CaptureStderr();
+    const Error error = loop.run();
+    const std::string printed = ::testing::internal::GetCapturedStderr();
+    ASSERT_FALSE(error);
+    EXPECT_NE(printed.find("whorl: "), std::string::npos) << printed;
+    EXPECT_EQ(reports.count, 0);
 }
 
 // 256 of them, in simulated loops, which are cheap; what ends makes room.
