@@ -42,11 +42,13 @@ enum class Method : std::uint8_t {
     other     // whatever else is sent: Message::method_text has it
 };
 
-// What a message may be at most. Bytes, with line ends.
+// What a message may be at most. Bytes, with line ends. A head has room for 65535 bytes and for
+// Message::fields_room fields: larger limits count as these, so that what is beyond them is refused as any
+// message that is too large.
 struct Limits {
-    std::uint32_t line_max = 8192;                    // the request or status line
-    std::uint32_t head_max = 16384;                   // all of the head; at most 65535
-    std::uint16_t fields_max = 64;                    // at most Message::fields_room
+    std::uint32_t line_max = 8192;                    // the request or status line; within head_max
+    std::uint32_t head_max = 16384;                   // all of the head
+    std::uint16_t fields_max = 64;                    // lines of the head behind the first
     std::uint64_t body_max = std::uint64_t{1} << 20;  // of one message, without its framing
     std::uint32_t trailer_max = 4096;                 // what follows the last chunk
 };
@@ -139,7 +141,7 @@ class WHORL_EXPORT Parser {
   protected:
     // What it reads.
     enum class Role : std::uint8_t { request, response };
-    // For the two below. Limits that are larger than what there is room for are cut to it.
+    // For the two below.
     Parser(Role role, const Limits& limits) noexcept;
     bool to_head_ = false;  // of responses: the answer to a HEAD request, without a body
 

@@ -211,6 +211,36 @@ TEST(HttpParser, the_same_for_damaged_messages) {
     }
 }
 
+// Limits beyond what there is room for: the room is the limit, to the byte and to the field.
+TEST(HttpParser, limits_beyond_its_room_are_its_room) {
+    Limits limits;
+    limits.line_max = limits.head_max = UINT32_MAX;
+    limits.fields_max = UINT16_MAX;
+    const auto refused = [&limits](const std::string& text) {
+        RequestParser parser(limits);
+        return read(parser, {text}).why;
+    };
+    const auto of_size = [](std::size_t size) {
+        const std::string begin = "GET / HTTP/1.1\r\nHost: h\r\nX: ", end = "\r\n\r\n";
+        return begin + std::string(size - begin.size() - end.size(), 'x') + end;
+    };
+    EXPECT_EQ(refused(of_size(65535)), "");
+    EXPECT_EQ(refused(of_size(65536)), "the head is too large");
+    const auto of_line = [](std::size_t size) {
+        const std::string end = " HTTP/1.1\r\n";
+        return "GET /" + std::string(size - 5 - end.size(), 'x') + end + "Host: h\r\n\r\n";
+    };
+    EXPECT_EQ(refused(of_line(60000)), "");
+    EXPECT_EQ(refused(of_line(65536)), "the first line is too long");
+    const auto of_fields = [](std::size_t count) {
+        std::string text = "GET / HTTP/1.1\r\nHost: h\r\n";
+        for (std::size_t field = 1; field < count; ++field) text += "X: y\r\n";
+        return text + "\r\n";
+    };
+    EXPECT_EQ(refused(of_fields(Message::fields_room)), "");
+    EXPECT_EQ(refused(of_fields(Message::fields_room + 1u)), "too many fields");
+}
+
 TEST(HttpParser, what_a_request_says) {
     EXPECT_EQ(read_whole<RequestParser>("POST /a/b?c=d?e HTTP/1.1\r\nHost: h:1\r\nUpgrade: x\r\n"
                                         "Connection: upgrade\r\nExpect: 100-continue\r\n"
