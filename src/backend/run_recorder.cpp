@@ -6,13 +6,15 @@
 #include "backend/run_seam.hpp"
 #include "backend/select.hpp"
 
+#include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
 #include <whorl/hooks.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <new>
-#include <vector>
 
 // Recording: a driver and a system in front of the real ones, which write down what these answer. The real
 // driver works with the real system, so what it asks for itself, on whatever thread, is not in the log.
@@ -25,16 +27,23 @@ namespace whorl::detail {
 namespace {
 
 // An answer of the machine's names, until the next wait writes it.
-struct NameAnswer {
-    std::uint64_t question;
-    int answer;
-    std::vector<FoundAddress, HookAllocator<FoundAddress>> found;
+struct NameAnswer : Allocated<NameAnswer> {
+    std::uint64_t question = 0;
+    int answer = 0;
+    int count = 0;
+    std::unique_ptr<FoundAddress[], ArrayDrop> found;
+    NameAnswer* next = nullptr;
 };
 
 class RunRecorder final : public RunSeam {
   public:
     explicit RunRecorder(System& real) noexcept : real_(real) {}
-    ~RunRecorder() override { stop(RunEnd::complete); }
+    ~RunRecorder() override {
+        stop(RunEnd::complete);
+        drop_names();
+    }
+    RunRecorder(const RunRecorder&) = delete;
+    RunRecorder& operator=(const RunRecorder&) = delete;
     Error open(const LoopOptions& options) noexcept;
 
     System& system() noexcept override { return *system_; }
@@ -54,16 +63,23 @@ class RunRecorder final : public RunSeam {
     void bound() noexcept { thread_ = thread_token(); }
     void stop(RunEnd why) noexcept;
     void commit() noexcept;
-    void write_names() noexcept;
+    bool write_names() noexcept;
 
     RunLogWriter log;
 
   private:
+    bool keep_name(const NameQuestion& question, int answer, const FoundAddress* found,
+                   int count) noexcept;
+    void drop_names() noexcept;
+
     System& real_;
     std::unique_ptr<System> system_;
     unsigned long thread_ = 0;
     std::mutex names_mutex_;
-    std::vector<NameAnswer, HookAllocator<NameAnswer>> names_;
+    NameAnswer* names_ = nullptr;  // in their order
+    NameAnswer** names_end_ = &names_;
+    std::size_t names_count_ = 0;
+    bool name_lost_ = false;  // no memory for one: the next wait ends the recording
 };
 
 class RecordingDriver final : public Driver {
@@ -183,20 +199,49 @@ int RunRecorder::resolve(const NameQuestion& question, FoundAddress* found, int 
     if (!run_keeps(question)) return answer;
     const int count = answer < most ? answer : most;
     const std::lock_guard<std::mutex> guard(names_mutex_);
-    names_.push_back({run_digest_of(question), answer, {}});
-    if (count > 0) names_.back().found.assign(found, found + count);
+    if (!keep_name(question, answer, found, count)) name_lost_ = true;
     return answer;
 }
 
-void RunRecorder::write_names() noexcept {
-    const std::lock_guard<std::mutex> guard(names_mutex_);
-    log.number(names_.size());
-    for (const NameAnswer& name : names_) {
-        log.number(name.question);
-        log.number_signed(name.answer);
-        log.bytes(name.found.data(), name.found.size() * sizeof(FoundAddress));
+// False: no memory.
+bool RunRecorder::keep_name(const NameQuestion& question, int answer, const FoundAddress* found,
+                            int count) noexcept {
+    std::unique_ptr<NameAnswer> name(new (std::nothrow) NameAnswer);
+    if (name == nullptr) return false;
+    name->question = run_digest_of(question);
+    name->answer = answer;
+    if (count > 0) {
+        name->found.reset(make_array<FoundAddress>(static_cast<std::size_t>(count)));
+        if (name->found == nullptr) return false;
+        std::copy(found, found + count, name->found.get());
+        name->count = count;
     }
-    names_.clear();
+    *names_end_ = name.get();
+    names_end_ = &name.release()->next;
+    ++names_count_;
+    return true;
+}
+
+void RunRecorder::drop_names() noexcept {
+    while (NameAnswer* name = names_) {
+        names_ = name->next;
+        delete name;
+    }
+    names_end_ = &names_;
+    names_count_ = 0;
+}
+
+// False: one of them is not there, and what follows could not be repeated.
+bool RunRecorder::write_names() noexcept {
+    const std::lock_guard<std::mutex> guard(names_mutex_);
+    log.number(names_count_);
+    for (const NameAnswer* name = names_; name != nullptr; name = name->next) {
+        log.number(name->question);
+        log.number_signed(name->answer);
+        log.bytes(name->found.get(), static_cast<std::size_t>(name->count) * sizeof(FoundAddress));
+    }
+    drop_names();
+    return !name_lost_;
 }
 
 void RecordingDriver::cancel(OpRecord& record) noexcept {
@@ -225,12 +270,13 @@ Error RecordingDriver::wait(OpList& submissions, Nanoseconds timeout,
         write_submission(record);
     }
     const Error error = real_->wait(submissions, timeout, batch);
-    recorder_.write_names();
+    const bool complete = recorder_.write_names();
     log_.number_signed(error.value());
     log_.number(batch.count);
     for (std::uint32_t index = 0; index < batch.count; ++index)
         write_completion(batch.entries[index]);
-    recorder_.commit();
+    if (complete) recorder_.commit();
+    else recorder_.stop(RunEnd::out_of_memory);
     return error;
 }
 

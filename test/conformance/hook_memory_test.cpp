@@ -351,6 +351,19 @@ Error found_names(Loop& loop) {
     return known ? Error() : Error::from_errno(ENOMEM);
 }
 
+// A name whose answer a run log keeps, whatever it is.
+Error asked_names(Loop& loop) {
+    std::uint32_t answers = 0;
+    for (int number = 0; number < 3; ++number) {
+        ResolveQuery query;
+        query.host = "localhost";
+        const auto question = resolve(loop, query, [&](Loop&, const ResolveDone&) { ++answers; });
+        if (!question) return question.error();
+    }
+    if (Error error = loop.run()) return error;
+    return answers == 3 ? Error() : Error(Error::end_of_file);
+}
+
 Error wall_clocks(Loop& loop) {
     std::uint32_t rang = 0;
     for (int number = 0; number < 3; ++number) {
@@ -449,6 +462,31 @@ TEST_P(HookMemory, each_allocation_in_turn_may_be_refused) {
         EXPECT_GT(number, 5u);
         EXPECT_FALSE(Host::mistaken);
     }
+}
+
+// The run goes on without the rest of its log.
+TEST_P(HookMemory, a_recording_without_memory_ends_and_its_run_goes_on) {
+    WHORL_SKIP_IF_REFUSED();
+    const std::string log = "/tmp/whorl-memory-" + std::to_string(::getpid()) + ".run";
+    std::uint64_t number = 0;
+    for (bool refused = true; refused; ++number) {
+        ASSERT_LT(number, 2000u) << "it comes to an end";
+        LoopOptions options = options_here();
+        options.work_threads = 1;
+        options.run_log = log.c_str();
+        Host::refuse_at = Host::asked + number;
+        const std::uint64_t last = Host::refuse_at;
+        const Error error = use(options, &asked_names);
+        refused = Host::asked > last;
+        Host::refuse_at = UINT64_MAX;
+        ASSERT_EQ(Host::bytes, 0) << "after refusal " << number << ": " << error.name();
+        const bool known =
+            error == Error::from_errno(ENOMEM) || error == Error::backend_unavailable;
+        EXPECT_TRUE(!error || (refused && known)) << number << ": " << error.name();
+    }
+    EXPECT_GT(number, 5u);
+    EXPECT_FALSE(Host::mistaken);
+    EXPECT_EQ(std::remove(log.c_str()), 0);
 }
 
 // What an observer is told while memory is refused.
