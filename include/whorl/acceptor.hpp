@@ -93,10 +93,11 @@ class WHORL_EXPORT Acceptor {
     void pause() noexcept;
     // Goes on after pause(). The streams that are there are not touched by either.
     void resume() noexcept;
-    // Stops listening. Its streams go on.
+    // Stops listening. Its streams go on. Who has none yet, be it that the kernel has accepted them already or
+    // that they are in the backlog, is closed and sees an end or a reset; retire() serves those accepted.
     void close() noexcept;
-    // Stops listening, closes every stream in order (Stream::close), aborts those that are left after
-    // `bound`, and calls `handler(Loop&)` when the last has gone, from dispatch.
+    // Stops listening as close() does, closes every stream in order (Stream::close), aborts those that are
+    // left after `bound`, and calls `handler(Loop&)` when the last has gone, from dispatch.
     // Errors: ENOMEM, slots_exhausted; invalid_argument (it drains already). Nothing has begun then.
     template <class Handler>
     Error drain(Nanoseconds bound, Handler&& handler) noexcept {

@@ -6,6 +6,7 @@
 
 #include <whorl/acceptor.hpp>
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace whorl::conformance {
@@ -221,6 +222,39 @@ TEST_P(Accepting, drains_in_order_and_within_its_bound) {
     EXPECT_EQ(counts.reasons[1].error, Error::timed_out);
     run_until(loop, [&] { return loop.statistics().operations == 0; });
     expect_clean(loop);
+}
+
+// Those whom the kernel has accepted while accepting is being cancelled, and those in the backlog.
+TEST_P(Accepting, who_comes_while_it_stops_sees_an_end) {
+    WHORL_SKIP_IF_REFUSED();
+    for (const bool drains : {false, true}) {
+        Counts counts;
+        Loop loop = make_loop();
+        Acceptor& acceptor = serve_here(loop, counts);
+        const std::uint16_t port = port_of(loop, acceptor.listener());
+        std::vector<Peer> peers;
+        for (int count = 0; count < 3; ++count) peers.push_back(Peer::connect_to(port));
+        EXPECT_FALSE(loop.poll());
+        for (int count = 0; count < 3; ++count) peers.push_back(Peer::connect_to(port));
+        bool drained = false;
+        if (drains) {
+            ASSERT_FALSE(acceptor.drain(10s, [&drained](Loop&) { drained = true; }));
+        } else {
+            acceptor.close();
+        }
+        const auto without = [&] {
+            return std::count_if(peers.begin(), peers.end(),
+                                 [](Peer& peer) { return peer.readable_within(0ms); });
+        };
+        const auto ended = [&] { return drains ? without() == 6 : without() + counts.opened == 6; };
+        turn_until(loop, ended);
+        EXPECT_TRUE(ended()) << without() << " see an end, and " << counts.opened << " had streams";
+        for (Peer& peer : peers) peer.close();
+        run_until(loop, [&] { return counts.closed == counts.opened; });
+        run_until(loop, [&] { return loop.statistics().operations == 0; });
+        EXPECT_EQ(drained, drains);
+        expect_clean(loop);
+    }
 }
 
 TEST_P(Accepting, the_loop_ends_with_streams_and_waiting_connections) {
