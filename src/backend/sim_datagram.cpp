@@ -26,6 +26,21 @@ bool is_broadcast(const SimAddress& address) noexcept {
            htonl(INADDR_BROADCAST);
 }
 
+// Whether the option asks to receive the messages of what is no group.
+bool joins_no_group(int level, int name, const void* value, socklen_t size) noexcept {
+    if (level == IPPROTO_IP && name == IP_ADD_MEMBERSHIP && size >= sizeof(ip_mreq)) {
+        ip_mreq request{};
+        std::memcpy(&request, value, sizeof request);
+        return !IN_MULTICAST(ntohl(request.imr_multiaddr.s_addr));
+    }
+    if (level == IPPROTO_IPV6 && name == IPV6_ADD_MEMBERSHIP && size >= sizeof(ipv6_mreq)) {
+        ipv6_mreq request{};
+        std::memcpy(&request, value, sizeof request);
+        return !IN6_IS_ADDR_MULTICAST(&request.ipv6mr_multiaddr);
+    }
+    return false;
+}
+
 SimAddress any_of(int family) noexcept {
     SimAddress made;
     made.storage.ss_family = static_cast<sa_family_t>(family);
@@ -248,6 +263,7 @@ int SimDatagram::set_option(int level, int name, const void* value, socklen_t si
     std::memcpy(&number, value, sizeof number);
     if (level != SOL_SOCKET && level != IPPROTO_IP && level != IPPROTO_IPV6) return -ENOPROTOOPT;
     if (level == IPPROTO_IPV6 && family_ != AF_INET6) return -ENOPROTOOPT;
+    if (joins_no_group(level, name, value, size)) return -EINVAL;
     if (level == SOL_SOCKET && name == SO_RCVBUF) {
         receive_buffer_ = std::max<std::size_t>(static_cast<std::size_t>(number) * 2, 2304);
         number = static_cast<int>(receive_buffer_);

@@ -152,12 +152,16 @@ TEST_P(UdpBasic, opening_is_refused_with_its_reason) {
     EXPECT_EQ(connect_udp(loop, socket, Address()), Error::invalid_argument);
     EXPECT_EQ(send_one(loop, {socket, bytes("x"), *Address::parse("255.255.255.255:9")}),
               Error::from_errno(EACCES));
+    EXPECT_EQ(join_group(loop, socket, Address::loopback_v4(0)), Error::from_errno(EINVAL));
+    const UdpSocket wide = *open_udp(loop, Address::any_v6(0));
+    EXPECT_EQ(join_group(loop, wide, *Address::parse("[::1]:0")), Error::from_errno(EINVAL));
     const Result<Operation> full =
         loop.submit(RecvFrom{socket, Buffer()}, [](Loop&, RecvFrom::Done) {});
     EXPECT_EQ(full.error(), Error::invalid_argument);
     SendTo strange{socket, bytes("x"), here};
     strange.control.traffic_class = 256;
     EXPECT_EQ(send_one(loop, std::move(strange)), Error::invalid_argument);
+    close_and_wait(loop, wide);
     close_and_wait(loop, socket);
     EXPECT_EQ(local_address(loop, socket).error(), Error::stale_handle);
     EXPECT_EQ(connect_udp(loop, socket, here), Error::stale_handle);
