@@ -474,11 +474,11 @@ TEST_P(HookMemory, a_recording_without_memory_ends_and_its_run_goes_on) {
         LoopOptions options = options_here();
         options.work_threads = 1;
         options.run_log = log.c_str();
-        Host::refuse_at = Host::asked + number;
+        Host::refuse(number);
         const std::uint64_t last = Host::refuse_at;
         const Error error = use(options, &asked_names);
         refused = Host::asked > last;
-        Host::refuse_at = UINT64_MAX;
+        Host::refuse_none();
         ASSERT_EQ(Host::bytes, 0) << "after refusal " << number << ": " << error.name();
         const bool known =
             error == Error::from_errno(ENOMEM) || error == Error::backend_unavailable;
@@ -522,18 +522,13 @@ class ObserverMemory : public HookMemory {
     void make(const std::string& name) const {
         ASSERT_EQ(::mkdir((directory_ + "/" + name).c_str(), 0755), 0) << name;
     }
-    static void refuse(std::uint64_t number, bool on) {
-        Host::refuse_on = on;
-        Host::refuse_at = Host::asked + number;
-    }
-    static void allow() { Host::refuse_at = UINT64_MAX; }
     // What is refused is ENOMEM, and once more, with memory, it is not.
     template <class Try>
     static auto made_of(Try attempt) -> decltype(attempt()) {
         auto made = attempt();
         if (made) return made;
         EXPECT_EQ(made.error(), Error::from_errno(ENOMEM)) << made.error().name();
-        allow();
+        Host::refuse_none();
         return attempt();
     }
     // One observer of a tree, in which things happen, and none of them is lost without a word.
@@ -559,7 +554,7 @@ class ObserverMemory : public HookMemory {
         come(first + " -> " + other);
         make(other + "/in/most/of_all");
         come(other + "/in/most/of_all");
-        allow();
+        Host::refuse_none();
         make(first);
         run_until(loop, [&] { return std::count(seen.all.begin(), seen.all.end(), first) == 2; });
         EXPECT_TRUE(observer->close(loop));
@@ -580,11 +575,11 @@ TEST_P(ObserverMemory, what_is_refused_is_told_and_the_rest_goes_on) {
         std::uint64_t number = 0;
         for (bool refused = true; refused; ++number) {
             ASSERT_LT(number, 2000u) << "it comes to an end";
-            refuse(number, on);
+            Host::refuse(number, on);
             const std::uint64_t last = Host::refuse_at;
             observe(loop, number);
             refused = Host::asked > last;
-            allow();
+            Host::refuse_none();
             if (HasFailure()) FAIL() << "refusal " << number << (on ? " and on" : "");
         }
         EXPECT_GT(number, 10u);
