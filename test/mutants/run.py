@@ -24,10 +24,12 @@ as long as it does without a mistake is killed, and so is the mutant: a hang is 
 Exit status 1 when a mutant survives, does not build, or does not apply.
 """
 import argparse
+import json
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -105,7 +107,10 @@ def known_tests():
     names = set()
     for path in (ROOT / "test").rglob("CMakeLists.txt"):
         text = path.read_text(encoding="utf-8")
-        names |= set(re.findall(r"\bwhorl_\w*test\((\w+)", text))
+        # A folder's own function may put something before the name: whorl_test(http_${name} ...)
+        before = dict(re.findall(r"\bfunction\((\w+) name\)\n +whorl_test\((\w+)\$\{name\}", text))
+        for function, name in re.findall(r"\b(whorl_\w*test)\((\w+)", text):
+            names.add(before.get(function, "") + name)
         names |= set(re.findall(r"\bwhorl_register\((\w+)", text))
     return names
 
@@ -164,17 +169,35 @@ class Build:
 
     def run(self, test, environment, limit_s):
         """Whether the test passes, and how it ended."""
-        name = f"^{re.escape(test)}$"
-        command = ["ctest", "--test-dir", str(self.directory), "-R", name, "--no-tests=error",
-                   "--output-on-failure", "--timeout", str(int(limit_s))]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace",
-                              env={**os.environ, "GTEST_FAIL_FAST": "1", **environment})
-        if done.returncode == 0 and "Skipped" not in done.stdout:
-            return True, ""
-        failed = re.findall(r"\[  FAILED  \] (\S+?)(?:,| \()", done.stdout)
-        if "Timeout" in done.stdout:
+        command, folder, variables = self.started_with(test)
+        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True, errors="replace",
+                                   env={**os.environ, "GTEST_FAIL_FAST": "1", **variables, **environment},
+                                   start_new_session=True)
+        try:
+            said, _ = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            process.communicate()
             return False, "hangs"
-        return False, failed[0] if failed else "dies"
+        if process.returncode == 0:
+            return True, ""
+        failed = re.findall(r"\[  FAILED  \] (\S+?)(?:,| \()", said)
+        begun = re.findall(r"\[ RUN      \] (\S+)", said)
+        if failed:
+            return False, failed[0]
+        return False, f"dies in {begun[-1]}" if begun else "dies"
+
+    def started_with(self, test):
+        """What ctest would start, and where. Its own limit is the test's, whatever it is told."""
+        listed = subprocess.run(["ctest", "--test-dir", str(self.directory), "-R", f"^{re.escape(test)}$",
+                                 "--show-only=json-v1"], capture_output=True, text=True, check=True).stdout
+        entries = json.loads(listed)["tests"]
+        if len(entries) != 1 or "command" not in entries[0]:
+            raise Problem(f"ctest cannot start {test}")
+        properties = {entry["name"]: entry["value"] for entry in entries[0]["properties"]}
+        variables = dict(entry.split("=", 1) for entry in properties.get("ENVIRONMENT", []))
+        return entries[0]["command"], properties["WORKING_DIRECTORY"], variables
 
     def limit(self, test, environment):
         """How long the test may run; measures it, without a mistake, the first time."""
