@@ -287,6 +287,14 @@ TEST(HttpParser, responses) {
     EXPECT_EQ(status(""), 0);
     EXPECT_EQ(status("H"), 400);
 
+    // A body that only the connection's end ends is not counted before it is there.
+    const std::string line = ok + "\r\n";
+    const std::string most(small_limits().body_max, 'x');
+    EXPECT_EQ(read_whole<ResponseParser>(line + most, small_limits()).status, 0);
+    EXPECT_EQ(read_whole<ResponseParser>(line + most + 'x', small_limits()).status, 413);
+    ResponseParser cut(small_limits());
+    EXPECT_EQ(read(cut, {line, most, "x"}).status, 413);
+
     ResponseParser to_head;
     to_head.expect_head(true);
     const std::string bodiless = ok + "Content-Length: 5000000\r\n\r\n";
