@@ -266,19 +266,25 @@ TEST_P(ReplayTest, crash_happens_again) {
     EXPECT_NE(std::string(replay.text()).find("unfinished"), std::string::npos) << replay.text();
 }
 
-// A thread that posts, and a loop that notes what it posted and when.
+// A thread that posts, and a loop that notes what it posted and when. The first few lie there together before the
+// first turn: their order is not the one in which they are found.
 std::string collect_posts(Loop& loop, int count) {
+    constexpr int together = 3;
     std::string trace;
+    int next = 0;
     const auto remote = loop.remote();
     EXPECT_TRUE(remote);
-    std::thread poster([remote = *remote, count, &trace] {
-        for (int number = 0; number < count; ++number) {
-            const bool posted = remote.post([number, &trace](Loop& here) {
-                trace += std::to_string(number) + '@' +
-                         std::to_string(here.now().time_since_epoch().count()) + ' ';
-            });
-            EXPECT_TRUE(posted);
-        }
+    const auto post = [&trace, &next, remote = *remote](int number) {
+        const bool posted = remote.post([number, &trace, &next](Loop& here) {
+            EXPECT_EQ(number, next++);
+            trace += std::to_string(number) + '@' +
+                     std::to_string(here.now().time_since_epoch().count()) + ' ';
+        });
+        EXPECT_TRUE(posted);
+    };
+    for (int number = 0; number < together; ++number) post(number);
+    std::thread poster([post, remote = *remote, count] {
+        for (int number = together; number < count; ++number) post(number);
         static_cast<void>(remote.stop());
     });
     // A heartbeat, so that posts come between other events.
