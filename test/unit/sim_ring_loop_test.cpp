@@ -458,6 +458,38 @@ TEST(SimRingLoop, a_host_that_polls_does_not_sleep_over_what_was_refused) {
     }
 }
 
+// The kernel's answers to the cancels take no room in a turn, so each turn brings one of the ends that are there: a
+// host that polls would take a turn that brings nothing for the last one.
+TEST(SimRingLoop, each_turn_brings_an_end_while_there_is_one) {
+    constexpr int count = 10;
+    for (RingLevel level : {RingLevel::linux_5_15, RingLevel::linux_6_1, RingLevel::linux_6_18}) {
+        SCOPED_TRACE(::testing::Message() << "level " << static_cast<int>(level));
+        Stage stage = stage_for(0, level, false);
+        stage.options.completions_per_turn = 1;
+        SimKernel kernel(stage.world);
+        Loop loop = make_loop(kernel, stage);
+        std::vector<std::unique_ptr<Line>> lines;
+        for (int line = 0; line < count; ++line) {
+            lines.push_back(std::make_unique<Line>(kernel, loop));
+            lines.back()->receive(loop, 10, 0);
+        }
+        const auto ended = [&lines] {
+            return std::count_if(lines.begin(), lines.end(),
+                                 [](const auto& line) { return line->ended == 1; });
+        };
+        ASSERT_FALSE(loop.poll());
+        ASSERT_EQ(ended(), 0);
+        for (const auto& line : lines) line->cancel_some(loop);
+        ASSERT_FALSE(loop.poll());
+        const auto before = ended();
+        kernel.advance(1s);  // all of them have ended
+        for (auto more = before + 1; more <= count; ++more) {
+            ASSERT_FALSE(loop.poll());
+            ASSERT_EQ(ended(), more);
+        }
+    }
+}
+
 // The poll that hears posts may end at any time; the guest must not sleep without it.
 TEST(SimRingLoop, a_guest_is_woken_by_posts_although_its_poll_ends) {
     Stage stage = stage_for(0, RingLevel::linux_6_18, false);
