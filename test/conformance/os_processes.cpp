@@ -5,12 +5,14 @@
 #include "conformance/os.hpp"
 
 #include <dirent.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <fstream>
+#include <string>
 #include <thread>
 
 namespace whorl::conformance::os {
@@ -36,6 +38,15 @@ bool raise_in_world(int number, int code, int value) {
     info.uid = ::getuid();
     info.value = value;
     detail::processes_of(*world()).raise(info);
+    return true;
+}
+
+// A thread from its beginning until the kernel has let it go, which may be after it was joined.
+bool thread_passes() {
+    long id = 0;
+    std::thread([&id] { id = ::syscall(SYS_gettid); }).join();
+    const std::string task = "/proc/self/task/" + std::to_string(id);
+    for (int round = 0; round < 5000 && ::access(task.c_str(), F_OK) == 0; ++round) ::usleep(1000);
     return true;
 }
 
@@ -117,7 +128,7 @@ bool has_children() {
 
 int threads() {
     // A sanitizer has a thread of its own, which it begins with the program's first.
-    static const bool begun = (std::thread([] {}).join(), true);
+    static const bool begun = thread_passes();
     static_cast<void>(begun);
     int count = 0;
     DIR* const tasks = ::opendir("/proc/self/task");
