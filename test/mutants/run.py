@@ -32,6 +32,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -39,7 +40,7 @@ ROOT = HERE.parent.parent
 PARTS = ["CMakeLists.txt", "README.md", "bench", "docs", "examples", "include", "src", "test", "tools"]
 OTHERS = "^(unit|model|conformance|guard)$"
 LINES_MAX = 4          # changed lines of a mutant: it is a slip, not a rewrite
-TIME_LEAST_S = 20.0    # no test is thought to hang before
+TIME_LEAST_S = 60.0    # no test is thought to hang before: other programs may be busy
 TIME_FACTOR = 10
 BUILD_TIME_S = 1800
 
@@ -139,6 +140,13 @@ def check():
     return 1 if failed else 0
 
 
+def last_begun(said):
+    """The case in which a program was when it said no more, and what it said last."""
+    begun = re.findall(r"\[ RUN      \] (\S+)", said)
+    last = said.strip().rpartition("\n")[2]
+    return f"{begun[-1] if begun else 'main()'}: {last[:120]}"
+
+
 class Build:
     """One configuration of the copied tree."""
 
@@ -170,23 +178,23 @@ class Build:
     def run(self, test, environment, limit_s):
         """Whether the test passes, and how it ended."""
         command, folder, variables = self.started_with(test)
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True, errors="replace",
-                                   env={**os.environ, "GTEST_FAIL_FAST": "1", **variables, **environment},
-                                   start_new_session=True)
-        try:
-            said, _ = process.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
-            process.communicate()
-            return False, "hangs"
+        with tempfile.TemporaryFile() as file:  # a pipe would be kept open by what a killed test has started
+            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=file,
+                                       stderr=subprocess.STDOUT, start_new_session=True,
+                                       env={**os.environ, "GTEST_FAIL_FAST": "1", **variables, **environment})
+            try:
+                process.wait(timeout=limit_s)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+            hangs = process.wait() == -signal.SIGKILL
+            file.seek(0)
+            said = file.read().decode(errors="replace")
         if process.returncode == 0:
             return True, ""
+        if hangs:
+            return False, f"hangs for {limit_s:.0f} s in {last_begun(said)}"
         failed = re.findall(r"\[  FAILED  \] (\S+?)(?:,| \()", said)
-        begun = re.findall(r"\[ RUN      \] (\S+)", said)
-        if failed:
-            return False, failed[0]
-        return False, f"dies in {begun[-1]}" if begun else "dies"
+        return False, failed[0] if failed else f"dies in {last_begun(said)}"
 
     def started_with(self, test):
         """What ctest would start, and where. Its own limit is the test's, whatever it is told."""
