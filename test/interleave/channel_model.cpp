@@ -179,14 +179,37 @@ void cancelled() {
     explorer().check(ledger.delivered == 1, "a message was lost");
 }
 
-// A receiver that goes when both threads have let go of it, so that its end tells nobody earlier.
+// An end that goes when both threads have let go of it, so that it tells nobody earlier.
+template <class End>
 struct Held {
-    Receiver receiver;
+    End end;
     interleave::Atomic<std::uint32_t> references{2};
     void drop() {
         if (references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
     }
 };
+
+// The sender stays open: nothing but the look after its message wakes the loop.
+void sent_and_open() {
+    begin();
+    Loop loop = interleave::make_loop();
+    Channel channel = make_channel(1);
+    auto* held = new (std::nothrow) Held<Sender>;
+    held->end = std::move(channel.sender);
+    const auto taker = [](Loop& inner, Receive<Message>::Done done) {
+        while (Message* message = done.next()) take(*message);
+        inner.stop();
+    };
+    explorer().check(loop.submit(Receive<Message>{std::move(channel.receiver)}, taker).has_value(),
+                     "submit");
+    explorer().spawn([held] {
+        send(held->end, 1);
+        held->drop();
+    });
+    explorer().check(!loop.run(), "run");
+    explorer().check(ledger.delivered == 1, "a message was lost");
+    held->drop();
+}
 
 // The loop sends and waits for room, which another thread makes.
 void room() {
@@ -194,11 +217,11 @@ void room() {
     Loop loop = interleave::make_loop();
     Channel channel = make_channel(1);
     send(channel.sender, 1);
-    auto* held = new (std::nothrow) Held;
-    held->receiver = std::move(channel.receiver);
+    auto* held = new (std::nothrow) Held<Receiver>;
+    held->end = std::move(channel.receiver);
     explorer().spawn([held] {
         Message message(none);
-        explorer().check(held->receiver.try_receive(message), "a message was lost");
+        explorer().check(held->end.try_receive(message), "a message was lost");
         take(message);
         held->drop();
     });
@@ -246,7 +269,9 @@ struct Scenario {
 };
 constexpr Scenario scenarios[] = {
     {"waiter_goes", waiter_goes}, {"one_at_a_time", one_at_a_time}, {"room", room},
-    {"cancelled", cancelled},     {"loop_goes", loop_goes},         {"received", received}};
+    {"cancelled", cancelled},     {"sent_and_open", sent_and_open}, {"loop_goes", loop_goes},
+    {"received", received},
+};
 
 }  // namespace
 
