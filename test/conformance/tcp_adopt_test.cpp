@@ -317,18 +317,70 @@ int life_without_standard_descriptors(const LoopOptions& options, int stage) {
     return echoed == 4 ? 0 : 12;
 }
 
+// The same for a stream of connections: descriptor 0 is a success with more to come. Who connects has a
+// socket from before.
+int stream_of_standard_descriptors(const LoopOptions& options, int) {
+    Result<Loop> made = Loop::create(options);
+    if (!made) return 1;
+    Loop loop = std::move(*made);
+    Result<Listener> listener = listen(loop, Address::loopback_v4(0));
+    if (!listener) return 2;
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(local_address(loop, *listener)->port());
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    constexpr std::size_t peers_max = 4;
+    std::vector<Peer> peers;
+    for (std::size_t count = 0; count < peers_max; ++count) {
+        peers.emplace_back(os::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    }
+    End end;
+    if (!loop.submit(AcceptStream{*listener}, into(end))) return 3;
+    for (int turn = 0; turn < 3; ++turn) {
+        if (loop.poll()) return 4;
+    }
+    for (int fd = 0; fd < 3; ++fd) os::close(fd);
+    for (std::size_t count = 0; count < peers_max; ++count) {
+        const auto* to = reinterpret_cast<const sockaddr*>(&address);
+        if (os::connect(peers[count].fd(), to, sizeof address) != 0) return 12;
+        while (end.sockets.size() == count && end.finals == 0) {
+            if (loop.run_once()) return 5;
+        }
+    }
+    if (end.finals != 0 || end.sockets.size() != peers_max) return 6;
+    for (int fd = 0; fd < 3; ++fd) {
+        const Socket socket = end.sockets[static_cast<std::size_t>(fd)];
+        if (*native_handle(loop, socket) != fd) return 7;
+    }
+    for (const Socket socket : end.sockets) {
+        if (loop.close(socket)) return 8;
+    }
+    if (loop.close(*listener) || loop.run()) return 9;
+    if (loop.statistics().handles != 0 || loop.statistics().operations != 0) return 10;
+    return end.finals == 1 && end.error == Error::cancelled ? 0 : 11;
+}
+
+void expect_in_a_child(int (*run)(const LoopOptions&, int), const LoopOptions& options, int stage) {
+    std::fflush(nullptr);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) std::_Exit(run(options, stage));
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+    EXPECT_EQ(WEXITSTATUS(status), 0) << "stage " << stage;
+}
+
 TEST_P(TcpAdopt, numbers_zero_to_two_are_descriptors_like_others) {
     WHORL_SKIP_IF_REFUSED();
     for (int stage = 0; stage < 3; ++stage) {
-        std::fflush(nullptr);
-        const pid_t child = fork();
-        ASSERT_GE(child, 0);
-        if (child == 0) std::_Exit(life_without_standard_descriptors(options_here(), stage));
-        int status = 0;
-        ASSERT_EQ(waitpid(child, &status, 0), child);
-        ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
-        EXPECT_EQ(WEXITSTATUS(status), 0) << "stage " << stage;
+        expect_in_a_child(&life_without_standard_descriptors, options_here(), stage);
     }
+}
+
+TEST_P(TcpAdopt, numbers_zero_to_two_come_from_a_stream_of_connections) {
+    WHORL_SKIP_IF_REFUSED();
+    expect_in_a_child(&stream_of_standard_descriptors, options_here(), 0);
 }
 
 }  // namespace
