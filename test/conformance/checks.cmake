@@ -23,5 +23,5 @@ foreach(name IN ITEMS tcp_random tcp_cancel remote_stress)
     add_test(NAME conformance_repeat_${name} COMMAND
         Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/conformance/repeat.py"
         $<TARGET_FILE:test-${name}>)
-    set_tests_properties(conformance_repeat_${name} PROPERTIES TIMEOUT 600 COST 600 LABELS conformance)
+    set_tests_properties(conformance_repeat_${name} PROPERTIES TIMEOUT 600 LABELS conformance)
 endforeach()
