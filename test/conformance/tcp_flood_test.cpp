@@ -46,6 +46,8 @@ class TcpFlood : public TcpTools {
             ++accepted;
             EXPECT_FALSE(loop_.close(socket));
             if (ending_) return;
+            asking_.front()
+                .reset();  // an orderly end would keep its port for a minute, thousands of times
             asking_.pop_front();
             asking_.push_back(Peer::connect_to(port_));
             after_accept();
