@@ -124,7 +124,7 @@ class FileObserverState : public Counted, public Allocated<FileObserverState> {
     void tell_ready(Loop& loop);
     struct Ended;
     void scan_ended(Loop& loop) noexcept;
-    void scan_counted(Loop& loop, std::uint64_t root) noexcept;
+    void scan_counted(Loop& loop, std::uint64_t number) noexcept;
 
     static constexpr std::size_t halves_max = 16;
 
