@@ -149,6 +149,7 @@ class Soak {
     std::string ports();  // of the servers, when they are there
     void print(unsigned second);
     void exhaust_descriptors();
+    void await_visits(std::uint64_t complete);
     soak::Counts& counts() { return counts_; }
 
   private:
@@ -289,6 +290,13 @@ void Soak::print(unsigned second) {
     visits_before_ = visits;
 }
 
+// Until so many visits were completed, however busy the machine is; a minute without them is not waited for.
+void Soak::await_visits(std::uint64_t complete) {
+    for (int tries = 0; tries < 60'000 && counts_.complete < complete; ++tries) {
+        std::this_thread::sleep_for(1ms);
+    }
+}
+
 // For a while nobody gets a new descriptor. An accept that io_uring has already goes by the limit of the
 // moment of its submission, so servers' tables are filled as well.
 void Soak::exhaust_descriptors() {
@@ -341,7 +349,7 @@ void leave_behind(std::string_view what) {
     static int* memory = nullptr;
     if (what == "descriptor") static_cast<void>(!::dup(STDOUT_FILENO));
     if (what == "memory") memory = new int(1);
-    if (what == "thread") std::thread([] { std::this_thread::sleep_for(60s); }).detach();
+    if (what == "thread") std::thread([] { ::pause(); }).detach();
     static_cast<void>(memory);
 }
 
@@ -367,7 +375,7 @@ void warm_up(Settings settings) {
     settings.role = Role::both;
     Soak soak(settings);
     soak.begin();
-    std::this_thread::sleep_for(500ms);
+    soak.await_visits(5 * settings.connections);
     soak.exhaust_descriptors();
     soak.print(0);
     soak.end();
