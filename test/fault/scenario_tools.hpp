@@ -69,7 +69,7 @@ struct Pair {
 
     bool listen() noexcept {
         const Result<Listener> made =
-            whorl::listen(world.loop(), Address::loopback_v4(0), ListenOptions{options});
+            whorl::listen(world.loop(), own_address(), ListenOptions{options});
         if (!made) return !world.failed("listen", made.error());
         listener = *made;
         const Result<Address> here = local_address(world.loop(), listener);
@@ -124,13 +124,13 @@ void play(Scenario& scenario) noexcept {
 inline bool tcp_ends(Fd& one, Fd& other) noexcept {
     const Pause pause;
     const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const Address own = own_address();
+    if (::bind(listener.get(), own.data(), own.length()) != 0) return false;
     sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;
     auto* any = reinterpret_cast<sockaddr*>(&address);
-    if (::bind(listener.get(), any, size) != 0 || ::listen(listener.get(), 1) != 0) return false;
-    if (::getsockname(listener.get(), any, &size) != 0) return false;
+    if (::listen(listener.get(), 1) != 0 || ::getsockname(listener.get(), any, &size) != 0)
+        return false;
     one.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (::connect(one.get(), any, size) != 0) return false;
     other.reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));

@@ -414,7 +414,7 @@ void run_options(World& world) {
     listening.reuse_port = true;
     listening.accepted.receive_buffer = 65536;
     listening.accepted.keepalive_seconds = 60;
-    const Result<Listener> listener = whorl::listen(loop, Address::loopback_v4(0), listening);
+    const Result<Listener> listener = whorl::listen(loop, own_address(), listening);
     if (!listener) return static_cast<void>(world.failed("listen", listener.error()));
     Fd one, other;
     if (!tcp_ends(one, other)) return world.wrong("no connection to adopt");

@@ -50,6 +50,13 @@ whorl::LoopOptions options_of(Kind kind) noexcept {
     return options;
 }
 
+whorl::Address own_address() noexcept {
+    const auto process = static_cast<std::uint32_t>(::getpid());
+    const auto part = [process](int shift) { return static_cast<std::uint8_t>(process >> shift); };
+    // 127.64.0.0/10, so that it is neither 127.0.0.1 nor the network's broadcast address.
+    return whorl::Address::ipv4(127, 64 | (part(16) & 63), part(8), part(0), 0);
+}
+
 bool World::open() noexcept {
     whorl::BackendReport report;
     whorl::Result<whorl::Loop> made = whorl::Loop::create(options_of(kind_), report);
@@ -182,8 +189,7 @@ struct Again {
 };
 
 Error echo_round(whorl::Loop& loop, Again& again) noexcept {
-    const whorl::Result<whorl::Listener> listener =
-        whorl::listen(loop, whorl::Address::loopback_v4(0));
+    const whorl::Result<whorl::Listener> listener = whorl::listen(loop, own_address());
     if (!listener) return listener.error();
     const whorl::Result<whorl::Address> address = whorl::local_address(loop, *listener);
     if (!address) return address.error();

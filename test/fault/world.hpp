@@ -22,6 +22,9 @@ namespace fault {
 enum class Kind { io_uring, io_uring_plain, libev, automatic };
 const char* kind_name(Kind kind) noexcept;
 whorl::LoopOptions options_of(Kind kind) noexcept;
+// A loopback address of this process, port 0. A sweep makes a connection in each of thousands of runs, and
+// their ends keep ports for a minute: of this address, not of the one that other tests use.
+whorl::Address own_address() noexcept;
 
 // Faults of the test itself, which must be found.
 enum class Canary { none, leak_descriptor, leak_memory, swallow, lose_completion, hang };
