@@ -2,6 +2,8 @@
 // Floor: 3
 #include "backend/file_calls.hpp"
 
+#include "base/lasting.hpp"
+
 #include <fcntl.h>
 #include <sys/inotify.h>
 #include <sys/syscall.h>
@@ -96,8 +98,8 @@ class RealFileCalls final : public FileCalls {
 }  // namespace
 
 FileCalls& real_file_calls() noexcept {
-    static RealFileCalls calls;
-    return calls;
+    static Lasting<RealFileCalls> calls;
+    return *calls;
 }
 
 }  // namespace whorl::detail

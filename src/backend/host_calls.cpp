@@ -2,6 +2,8 @@
 // Floor: 3
 #include "backend/host_calls.hpp"
 
+#include "base/lasting.hpp"
+
 #include <whorl/error.hpp>
 
 #include <netdb.h>
@@ -86,8 +88,8 @@ class RealHostCalls final : public HostCalls {
 }  // namespace
 
 HostCalls& real_host_calls() noexcept {
-    static RealHostCalls calls;
-    return calls;
+    static Lasting<RealHostCalls> calls;
+    return *calls;
 }
 
 }  // namespace whorl::detail

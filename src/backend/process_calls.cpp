@@ -3,6 +3,7 @@
 #include "backend/process_calls.hpp"
 
 #include "backend/payload.hpp"
+#include "base/lasting.hpp"
 
 #include <poll.h>
 #include <sys/resource.h>
@@ -194,8 +195,8 @@ int RealProcessCalls::child_settle(int pidfd, Nanoseconds most) noexcept {
 }  // namespace
 
 ProcessCalls& real_process_calls() noexcept {
-    static RealProcessCalls calls;
-    return calls;
+    static Lasting<RealProcessCalls> calls;
+    return *calls;
 }
 
 std::int32_t process_transfer(System& system, const Descriptor& descriptor,

@@ -3,6 +3,7 @@
 #include "backend/ring.hpp"
 
 #include "backend/ring_limit.hpp"
+#include "base/lasting.hpp"
 
 #include <whorl/allocated.hpp>
 #include <whorl/assert.hpp>
@@ -77,8 +78,8 @@ void pause_ms(long milliseconds) noexcept {
 }  // namespace
 
 RingCalls& real_ring_calls() noexcept {
-    static RealRingCalls calls;
-    return calls;
+    static Lasting<RealRingCalls> calls;
+    return *calls;
 }
 
 Error Ring::open(const Setup& setup, Failure& failure) noexcept {

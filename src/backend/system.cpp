@@ -8,6 +8,7 @@
 #include "backend/process_calls.hpp"
 #include "backend/ring.hpp"
 #include "backend/sim_kernel.hpp"
+#include "base/lasting.hpp"
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
@@ -150,8 +151,8 @@ class RealSystem final : public System {
 }  // namespace
 
 System& real_system() noexcept {
-    static RealSystem system;
-    return system;
+    static Lasting<RealSystem> system;
+    return *system;
 }
 
 System& system_for(const LoopOptions& options) noexcept {

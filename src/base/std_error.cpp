@@ -2,6 +2,8 @@
 // Floor: 1
 #include <whorl/std_error.hpp>
 
+#include "base/lasting.hpp"
+
 #include <string>
 
 namespace whorl {
@@ -29,8 +31,8 @@ class Category final : public std::error_category {
 }  // namespace
 
 const std::error_category& error_category() noexcept {
-    static const Category category;
-    return category;
+    static detail::Lasting<Category> category;
+    return *category;
 }
 
 std::error_code to_error_code(Error error) noexcept {

@@ -10,6 +10,7 @@ say of the files, not what the command lines say.
   library, program  RELRO, immediate binding, a stack that is not executable, no page both written
                     and executed; a program is position independent as well
   library, archive  stack protector; with --optimized the checked forms of libc's functions
+  library, archive  nothing is destroyed at exit, when threads may still use it
   library           landing marks for indirect branches in the code
   archive           the note of control-flow protection in every object (the linker drops it from
                     what it links where, as on Debian 12, the C library's start files lack it)
@@ -70,6 +71,7 @@ def check_program(path):
 def check_code(path, optimized):
     wanted = tell("nm", "-uD" if ".so" in path else "-u", path)
     expect("__stack_chk_fail" in wanted, path, "has no stack protector")
+    expect("__cxa_atexit" not in wanted, path, "destroys an object at exit (src/base/lasting.hpp)")
     if optimized:
         expect(re.search(r"__v?snprintf_chk", wanted), path, "does not use libc's checked functions")
 
