@@ -56,6 +56,19 @@ class LoopDetailsTest : public TcpTools {
         ASSERT_TRUE(loop.after(0ns, slow, site));
         ASSERT_FALSE(loop.run());
     }
+    // The rows after `work(loop)`, which makes `count` handlers slow. A machine that is busy with other things
+    // may make further ones slow, and they take rows: then it is done again.
+    template <class Work>
+    std::unique_ptr<LoopDetails> slow_rows(std::uint64_t count, Work work) {
+        for (int attempts_left = 10;; --attempts_left) {
+            Loop loop = make_watched();
+            work(loop);
+            auto details = read(loop);
+            if (details->slow_handlers > count && attempts_left > 1) continue;
+            EXPECT_EQ(details->slow_handlers, count);
+            return details;
+        }
+    }
     static const SlowFigures* find(const LoopDetails& details, std::uint64_t line) {
         for (std::uint64_t row = 0; row < details.slow_count; ++row) {
             if (details.slow[row].line == line) return &details.slow[row];
@@ -111,13 +124,12 @@ TEST_P(LoopDetailsTest, too_many_and_none_without_a_page_are_refused) {
 
 TEST_P(LoopDetailsTest, slow_handlers_are_counted_by_their_place) {
     WHORL_SKIP_IF_REFUSED();
-    Loop loop = make_watched();
-    be_slow(loop, {"/a/path/first.cpp", 10});
-    be_slow(loop, {"/a/path/first.cpp", 10});
-    be_slow(loop, {"/a/path/second.cpp", 20});
-    const auto details = read(loop);
+    const auto details = slow_rows(3, [](Loop& loop) {
+        be_slow(loop, {"/a/path/first.cpp", 10});
+        be_slow(loop, {"/a/path/first.cpp", 10});
+        be_slow(loop, {"/a/path/second.cpp", 20});
+    });
     EXPECT_EQ(details->slow_threshold_ns, 1'000'000u);
-    EXPECT_EQ(details->slow_handlers, 3u);
     EXPECT_EQ(details->stuck_handlers, 0u);
     ASSERT_EQ(details->slow_count, 2u);
     const SlowFigures* first = find(*details, 10);
@@ -138,21 +150,20 @@ TEST_P(LoopDetailsTest, slow_handlers_are_counted_by_their_place) {
 // A path is cut at its beginning. The seventeenth place takes the row of the one that is longest ago.
 TEST_P(LoopDetailsTest, places_are_bounded_and_the_latest_stay) {
     WHORL_SKIP_IF_REFUSED();
-    Loop loop = make_watched();
     const std::string path = "/begin" + std::string(100, 'x') + "/end.cpp";
-    for (std::uint32_t line = 1; line <= LoopDetails::slow_max; ++line) {
-        be_slow(loop, {path.c_str(), line});
-        // A world's time passes by its own events only.
+    const auto details = slow_rows(std::uint64_t{LoopDetails::slow_max} + 2, [&path](Loop& loop) {
+        for (std::uint32_t line = 1; line <= LoopDetails::slow_max; ++line) {
+            be_slow(loop, {path.c_str(), line});
+            // A world's time passes by its own events only.
+            ASSERT_TRUE(loop.after(1us, [](Loop&, Expired) {}));
+            ASSERT_FALSE(loop.run());
+        }
+        be_slow(loop, {path.c_str(), 1});  // again: the second is the oldest now
         ASSERT_TRUE(loop.after(1us, [](Loop&, Expired) {}));
         ASSERT_FALSE(loop.run());
-    }
-    be_slow(loop, {path.c_str(), 1});  // again: the second is the oldest now
-    ASSERT_TRUE(loop.after(1us, [](Loop&, Expired) {}));
-    ASSERT_FALSE(loop.run());
-    be_slow(loop, {path.c_str(), 1000});
-    const auto details = read(loop);
+        be_slow(loop, {path.c_str(), 1000});
+    });
     EXPECT_EQ(details->slow_count, std::uint64_t{LoopDetails::slow_max});
-    EXPECT_EQ(details->slow_handlers, std::uint64_t{LoopDetails::slow_max} + 2);
     EXPECT_EQ(find(*details, 2), nullptr);
     const SlowFigures* first = find(*details, 1);
     const SlowFigures* last = find(*details, 1000);
