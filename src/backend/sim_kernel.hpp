@@ -94,6 +94,12 @@ class SimKernel final : public System {
     int epoll_ctl(int epoll, int action, int fd, epoll_event* event) noexcept override;
     int poll_now(pollfd* entries, nfds_t count) noexcept override;
     FileCalls& file_calls() noexcept override;
+    // For tests: puts others in their place, which are given those that were there. No file may be open.
+    template <class Front>
+    void file_calls_through(Front front) {
+        static_cast<void>(file_calls());
+        file_calls_ = front(std::move(file_calls_));
+    }
     SimHost& host_calls() noexcept override;
     ProcessCalls& process_calls() noexcept override;
     RingCalls& ring_calls() noexcept override;

@@ -203,7 +203,7 @@ void TreeState::take(Loop& loop, TreeStep step) {
         case TreeStep::open:
             return open(loop);
         case TreeStep::room:
-            return room_looked();
+            return room_looked(loop);
         case TreeStep::opened:
             return opened(loop);
         case TreeStep::identify:
@@ -278,13 +278,16 @@ void TreeState::open(Loop& loop) {
            });
 }
 
-// Its identity is known, and with it open() closes it.
-void TreeState::room_looked() {
+// Its identity is known, and with it open() closes it. Otherwise there is no room for one more.
+void TreeState::room_looked(Loop& loop) {
+    if (error_) {
+        step_ = TreeStep::after;
+        return fail(loop, "stat", name_, error_);
+    }
     step_ = TreeStep::open;
-    frames_[room_].known = !error_;
+    frames_[room_].known = true;
     frames_[room_].device = status_.device;
     frames_[room_].inode = status_.inode;
-    if (error_) stop_error_ = error_;
 }
 
 void TreeState::opened(Loop& loop) {

@@ -23,7 +23,7 @@ namespace whorl::detail {
 //   looked       a directory, or a single entry           enter, end
 //   enter        tells of a directory                     open
 //   open         makes room, opens it                     room, opened
-//   room         closes the uppermost one                 open
+//   room         closes the uppermost one                 open, after
 //   opened       the directory is the present one         identify, list, unopened, after
 //   identify     compares it with those above (follow)    list, pop
 //   unopened     removes what could not be opened         after
@@ -96,7 +96,7 @@ class TreeState : public std::enable_shared_from_this<TreeState> {
     void looked(Loop& loop);
     void enter(Loop& loop);
     void open(Loop& loop);
-    void room_looked();
+    void room_looked(Loop& loop);
     void opened(Loop& loop);
     void identified(Loop& loop);
     void unopened(Loop& loop);
