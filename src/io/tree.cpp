@@ -82,7 +82,7 @@ void TreeState::tell_found(Loop& loop, Kind kind, std::string_view name, Type ty
     event.depth = static_cast<std::uint32_t>(frames_.size());
     event.directory = frames_.empty() ? File() : here();
     event.name = name;
-    if (kind != Kind::leave) ++entries_;
+    ++entries_;
     if (tell(loop, event) == TreeNext::skip) skipped_ = true;
 }
 
@@ -295,7 +295,7 @@ void TreeState::opened(Loop& loop) {
         open_error_ = error_;
         step_ = TreeStep::after;
         if (is_gone(error_)) return;
-        if (!removes_) return fail(loop, "open", frames_.empty() ? "" : name_, error_);
+        if (!removes_) return fail(loop, "open", name_below(), error_);
         RemoveDirectory empty{frames_.empty() ? root_ : name_};
         empty.directory = here();
         return submit(loop, "rmdir", std::move(empty), TreeStep::unopened,
@@ -331,7 +331,7 @@ void TreeState::identified(Loop& loop) {
 void TreeState::unopened(Loop& loop) {
     step_ = TreeStep::after;
     if (is_gone(error_)) return;
-    if (error_) return fail(loop, "open", frames_.empty() ? "" : name_, open_error_);
+    if (error_) return fail(loop, "open", name_below(), open_error_);
     ++entries_;
     if (!frames_.empty()) top().removed = true;
 }

@@ -126,6 +126,10 @@ class TreeState : public std::enable_shared_from_this<TreeState> {
     void set_path(std::string_view name);
     void close(Loop& loop, File& file) noexcept;
     TreeFrame& top() noexcept { return frames_.back(); }
+    // What was given has no name in it.
+    std::string_view name_below() const noexcept {
+        return frames_.empty() ? std::string_view() : std::string_view(name_);
+    }
     File here() const noexcept {
         return frames_.empty() ? options_.directory : frames_.back().file;
     }
