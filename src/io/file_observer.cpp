@@ -251,7 +251,7 @@ void FileObserverState::pump(Loop& loop) {
             const char* name = raw->len != 0 ? reinterpret_cast<const char*>(raw + 1) : "";
             translate(loop, *raw, name);
         }
-        end_halves(loop, false);
+        end_halves(loop);
         rest.unfinished = false;
     }
     if (!closed_) aim(loop);
@@ -417,12 +417,12 @@ void FileObserverState::end_half_at(Loop& loop, ObservedNode& node, std::string_
 }
 
 // Tells of the halves whose time is over, the oldest first.
-void FileObserverState::end_halves(Loop& loop, bool all) {
+void FileObserverState::end_halves(Loop& loop) {
     const Instant now = system_.now();
     while (!closed_) {
         HalfMove* oldest = nullptr;
         for (HalfMove& half : halves_) {
-            if (half.cookie == 0 || (!all && half.until > now)) continue;
+            if (half.cookie == 0 || half.until > now) continue;
             if (oldest == nullptr || half.until < oldest->until) oldest = &half;
         }
         if (oldest == nullptr) return;

@@ -64,7 +64,7 @@ class FileObserverState : public Counted, public Allocated<FileObserverState> {
     void move_here(Loop& loop, ObservedNode& node, const inotify_event& raw, std::string_view name);
     void end_half(Loop& loop, HalfMove& half);
     void end_half_at(Loop& loop, ObservedNode& node, std::string_view name, bool directory);
-    void end_halves(Loop& loop, bool all);
+    void end_halves(Loop& loop);
     void aim(Loop& loop) noexcept;
     void overflow(Loop& loop);
     void tell(Loop& loop, FileEvent::Kind kind, ObservedNode& node, std::string_view name,

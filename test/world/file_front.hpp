@@ -51,8 +51,17 @@ class FrontFileCalls final : public detail::FileCalls {
     // The test's own calls are none of the program's.
     void disarm() { armed_ = false; }
     bool acted() const { return acted_; }
+    // What `deed` does is the test's, and none of the program's.
+    template <class Deed>
+    void aside(Deed deed) {
+        const bool armed = std::exchange(armed_, false);
+        deed();
+        armed_ = armed;
+    }
     // What the file system tells of types, as some do: nothing.
     bool hides_types = false;
+    // Where what the test writes is read as inotify's events. Watches are numbered from 1 on.
+    int notices = -1;
 
     int openat2(int directory, const char* path, const detail::OpenHow& how) noexcept override {
         const int error = ask("openat2");
@@ -124,14 +133,16 @@ class FrontFileCalls final : public detail::FileCalls {
     }
     int inotify_init1(int flags) noexcept override {
         const int error = ask("inotify_init1");
-        return error != 0 ? error : files_->inotify_init1(flags);
+        if (error != 0) return error;
+        return notices >= 0 ? notices : files_->inotify_init1(flags);
     }
     int inotify_add_watch(int fd, const char* path, std::uint32_t mask) noexcept override {
         const int error = ask("inotify_add_watch");
-        return error != 0 ? error : files_->inotify_add_watch(fd, path, mask);
+        if (error != 0) return error;
+        return notices >= 0 ? ++watches_ : files_->inotify_add_watch(fd, path, mask);
     }
     int inotify_rm_watch(int fd, int number) noexcept override {
-        return files_->inotify_rm_watch(fd, number);
+        return notices >= 0 ? 0 : files_->inotify_rm_watch(fd, number);
     }
 
   private:
@@ -157,6 +168,7 @@ class FrontFileCalls final : public detail::FileCalls {
     Act act_;
     std::uint32_t number_ = 0;
     std::uint32_t seen_ = 0;
+    int watches_ = 0;
     bool on_ = false;
     bool armed_ = false;
     bool acted_ = false;
