@@ -42,19 +42,17 @@ class Composed : public std::enable_shared_from_this<Composed> {
     }
 
   protected:
-    // Submits the next step; `next(self, loop, done)` runs at its end.
-    template <class Self, class Op>
-    Error step(Loop& loop, const char* name, Op&& operation,
-               void (Self::*next)(Loop&, typename std::decay_t<Op>::Done)) {
+    // Submits the next step; `Next`, a member of `object`, which is this one, runs at its end.
+    template <auto Next, class Self, class Op>
+    Error step(Self&, Loop& loop, const char* name, Op&& operation) {
         using Done = typename std::decay_t<Op>::Done;
         done_.operation = name;
         if (cancelled_) return Error::cancelled;
         auto self = std::static_pointer_cast<Self>(shared_from_this());
-        const Result<Operation> made =
-            loop.submit(std::forward<Op>(operation), options_,
-                        [self = std::move(self), next](Loop& here, Done done) {
-                            (self.get()->*next)(here, std::move(done));
-                        });
+        const Result<Operation> made = loop.submit(std::forward<Op>(operation), options_,
+                                                   [self = std::move(self)](Loop& here, Done done) {
+                                                       (self.get()->*Next)(here, std::move(done));
+                                                   });
         if (made) {
             current_ = *made;
             options_.after = Operation();  // the first step waits for all
@@ -92,14 +90,14 @@ class WholeRead final : public Composed {
         : Composed(loop, path, options.submit, std::move(listener)), size_max_(options.size_max) {}
 
     Error begin(Loop& loop) {
-        return step(loop, "open", OpenFile{done_.path, O_RDONLY}, &WholeRead::opened);
+        return step<&WholeRead::opened>(*this, loop, "open", OpenFile{done_.path, O_RDONLY});
     }
 
   private:
     void opened(Loop& loop, OpenFile::Done done) {
         file_ = done.file;
         if (done.error) return finish(loop, done.error);
-        if (Error error = step(loop, "stat", Stat{{}, true, file_}, &WholeRead::sized)) {
+        if (Error error = step<&WholeRead::sized>(*this, loop, "stat", Stat{{}, true, file_})) {
             finish(loop, error);
         }
     }
@@ -113,7 +111,8 @@ class WholeRead final : public Composed {
         done_.operation = "read";
         const std::uint64_t most = size_max_ == UINT64_MAX ? size_max_ : size_max_ + 1;
         capacity = std::min(capacity, most);
-        if (capacity <= done_.bytes) return finish(loop, Error::from_errno(EFBIG));
+        // At most size_max were read, and each read that goes on has got something.
+        WHORL_ASSERT(capacity > done_.bytes);
         Buffer memory = loop.buffer(static_cast<std::size_t>(capacity));
         if (!memory) return finish(loop, Error::from_errno(ENOMEM));
         if (!done_.buffer.empty()) static_cast<void>(memory.append(done_.buffer.bytes()));
@@ -121,7 +120,7 @@ class WholeRead final : public Composed {
         // The kernel fills what lies behind the bytes that are there.
         memory.trim_front(static_cast<std::size_t>(done_.bytes));
         ReadExactAt next{file_, std::move(memory), done_.bytes};
-        if (Error error = step(loop, "read", std::move(next), &WholeRead::was_read)) {
+        if (Error error = step<&WholeRead::was_read>(*this, loop, "read", std::move(next))) {
             finish(loop, error);
         }
     }
@@ -166,7 +165,8 @@ class AtomicWrite final : public Composed {
     Error begin(Loop& loop) {
         if (name_.empty()) return Error::invalid_argument;
         const OpenFile directory{directory_path_, O_RDONLY | O_DIRECTORY};
-        return step(loop, "open directory", OpenFile(directory), &AtomicWrite::directory_opened);
+        return step<&AtomicWrite::directory_opened>(*this, loop, "open directory",
+                                                    OpenFile(directory));
     }
     void take(Buffer& content) noexcept { done_.buffer = std::move(content); }
 
@@ -189,7 +189,7 @@ class AtomicWrite final : public Composed {
         temporary_ = "." + name_.substr(0, std::min<std::size_t>(name_.size(), 180)) + suffix;
         OpenFile file{temporary_, O_WRONLY | O_CREAT | O_EXCL, mode_};
         file.directory = directory_;
-        const Error error = step(loop, "create", std::move(file), &AtomicWrite::created);
+        const Error error = step<&AtomicWrite::created>(*this, loop, "create", std::move(file));
         if (error) return finish(loop, error);
         temporary_there_ = true;
     }
@@ -200,7 +200,7 @@ class AtomicWrite final : public Composed {
         if (taken && ++names_tried_ < names_tried_max) return create(loop);
         if (done.error) return fail(loop, done.error);
         WriteAllAt write{file_, std::move(done_.buffer), 0};
-        const Error error = step(loop, "write", std::move(write), &AtomicWrite::written);
+        const Error error = step<&AtomicWrite::written>(*this, loop, "write", std::move(write));
         if (!error) return;
         done_.buffer = std::move(write.buffer);  // NOLINT(bugprone-use-after-move): it was refused
         fail(loop, error);
@@ -210,7 +210,8 @@ class AtomicWrite final : public Composed {
         done_.bytes = done.bytes;
         if (done.error) return fail(loop, done.error);
         if (!durable_) return rename(loop);
-        if (Error error = step(loop, "sync", Sync{file_}, &AtomicWrite::synced)) fail(loop, error);
+        if (Error error = step<&AtomicWrite::synced>(*this, loop, "sync", Sync{file_}))
+            fail(loop, error);
     }
     void synced(Loop& loop, Sync::Done done) {
         if (done.error) return fail(loop, done.error);
@@ -219,7 +220,7 @@ class AtomicWrite final : public Composed {
     void rename(Loop& loop) {
         Rename change{temporary_, name_};
         change.directory = directory_;
-        const Error error = step(loop, "rename", std::move(change), &AtomicWrite::renamed);
+        const Error error = step<&AtomicWrite::renamed>(*this, loop, "rename", std::move(change));
         if (error) fail(loop, error);
     }
     void renamed(Loop& loop, NameDone done) { rename_ended(loop, done.error); }
@@ -227,7 +228,8 @@ class AtomicWrite final : public Composed {
         if (error) return fail(loop, error);
         temporary_there_ = false;
         if (!durable_) return finish(loop, Error());
-        error = step(loop, "sync directory", Sync{directory_}, &AtomicWrite::directory_synced);
+        error =
+            step<&AtomicWrite::directory_synced>(*this, loop, "sync directory", Sync{directory_});
         if (error) finish(loop, error);
     }
     void directory_synced(Loop& loop, Sync::Done done) { finish(loop, done.error); }
