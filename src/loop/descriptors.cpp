@@ -83,8 +83,9 @@ void LoopCore::descriptor_close(Descriptor& descriptor) noexcept {
 [[gnu::noinline]] void LoopCore::descriptor_settle(Descriptor& descriptor) noexcept {
     side_leave(descriptor.read_active, descriptor.read_queue, 0);
     side_leave(descriptor.write_active, descriptor.write_queue, 0);
-    const bool done = descriptor.operations == 0;
-    if (done && descriptor.state == DescriptorState::closing) descriptor_close(descriptor);
+    if (descriptor.operations != 0) return;
+    WHORL_ASSERT(descriptor.state == DescriptorState::closing);  // who waits for a side is counted
+    descriptor_close(descriptor);
 }
 
 // Its place on its side is taken by the next one that waits for it.
