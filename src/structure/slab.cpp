@@ -41,7 +41,7 @@ std::size_t address_extend(void* start, std::size_t committed, std::size_t reser
         }
     }
     const std::size_t bytes = std::min(piece, left);
-    return bytes != 0 && address_commit(next, bytes) ? bytes : 0;
+    return address_commit(next, bytes) ? bytes : 0;
 }
 
 void address_release(void* start, std::size_t bytes) noexcept { munmap(start, bytes); }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <set>
 #include <vector>
@@ -220,6 +221,31 @@ TEST(Slab, memory_refused_is_a_full_slab_until_there_is_some) {
     EXPECT_TRUE(used.check());
     EXPECT_NE(fresh.claim(), nullptr);
     EXPECT_NE(used.claim(), nullptr);
+}
+
+// Where nothing is reserved, the kernel refuses memory at once.
+TEST(Slab, extends_by_pieces_as_far_as_there_is_memory) {
+    using namespace whorl::detail;
+    constexpr std::size_t piece = std::size_t{64} << 10, huge = std::size_t{2} << 20,
+                          size = 8 * huge;
+    auto* const start = static_cast<std::byte*>(address_reserve(size));
+    ASSERT_NE(start, nullptr);
+    EXPECT_EQ(address_extend(start, 0, size), piece);
+    EXPECT_EQ(address_extend(start, size - piece / 2, size), piece / 2) << "the rest";
+    EXPECT_EQ(address_extend(start, size, size), 0u) << "there is no rest";
+    const std::size_t grown = address_extend(start, 2 * huge, size);
+    EXPECT_GE(grown, huge);
+    EXPECT_LT(grown, 2 * huge);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(start + 2 * huge + grown) % huge, 0u);
+    start[2 * huge + grown - 1] = std::byte{1};
+    // A huge page is refused, and a piece is not.
+    address_release(start + 4 * huge + piece, 4 * huge - piece);
+    EXPECT_EQ(address_extend(start, 4 * huge, size), piece);
+    start[4 * huge + piece - 1] = std::byte{1};
+    // Neither is there.
+    EXPECT_EQ(address_extend(start, 5 * huge, size), 0u);
+    address_release(start, 4 * huge + piece);
+    EXPECT_EQ(address_extend(start, 0, size), 0u);
 }
 
 TEST(SlabDeathTest, misuse_is_asserted) {
