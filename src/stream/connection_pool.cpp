@@ -100,7 +100,7 @@ struct PoolState : Allocated<PoolState> {
     void pump_blocked();
     bool has_room(PoolHost& host) noexcept;
     Error connect(PoolHost& host);
-    void connected(PoolHost& host, const Connected& result);
+    void connected(PoolHost& host, const Connected& result, bool given_up);
     void offer(PoolHost& host, StreamState& stream) noexcept;
     void hand(PoolHost& host, StreamState& stream, bool reused) noexcept;
     void tell(PoolHost& host, Error error) noexcept;
@@ -176,8 +176,8 @@ void PoolHost::left() noexcept {
     for (ListNode* node = attempts.front(); node != nullptr && surplus != 0;
          node = attempts.after(*node)) {
         auto& attempt = static_cast<PoolAttempt&>(*node);
-        if (attempt.connector == nullptr) continue;  // given up before
-        std::exchange(attempt.connector, nullptr)->cancel();
+        // Null: it was given up before, as all are that stand in front of one that is.
+        if (attempt.connector != nullptr) std::exchange(attempt.connector, nullptr)->cancel();
         --surplus;
     }
     pool->rest(*this);
@@ -245,8 +245,9 @@ Error PoolState::connect(PoolHost& host) {
         connect_host(*loop, query, options.connect,
                      [made = std::move(made)](Loop& here, const Connected& result) mutable {
                          PoolHost* const to = made->host;
+                         const bool given_up = made->connector == nullptr;
                          made.reset();
-                         if (to != nullptr) return to->pool->connected(*to, result);
+                         if (to != nullptr) return to->pool->connected(*to, result, given_up);
                          if (!result.error) static_cast<void>(here.close(result.socket));
                      });
     if (!connector) return connector.error();
@@ -254,7 +255,7 @@ Error PoolState::connect(PoolHost& host) {
     return {};
 }
 
-void PoolState::connected(PoolHost& host, const Connected& result) {
+void PoolState::connected(PoolHost& host, const Connected& result, bool given_up) {
     Error error = result.error;
     if (!error) {
         const Result<Stream*> made = attach(*loop, result.socket, Kept{}, options.stream);
@@ -274,8 +275,8 @@ void PoolState::connected(PoolHost& host, const Connected& result) {
             static_cast<void>(loop->close(result.socket));
         }
     }
-    // Those that were cancelled here have nobody who waits for them.
-    if (error && host.waiting > host.connecting) tell(host, error);
+    // Who has come since an attempt was given up is not told of that: the next attempt is theirs.
+    if (error && !given_up && host.waiting > host.connecting) tell(host, error);
     pump(host);
     pump_blocked();
 }
