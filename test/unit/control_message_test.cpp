@@ -9,9 +9,12 @@
 #include <netinet/udp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <climits>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 namespace whorl {
@@ -129,6 +132,96 @@ TEST(ControlMessage, what_is_asked_for_is_built_for_either_family) {
     DatagramControl control;
     control.segment_size = 1;
     EXPECT_FALSE(build_datagram_control(none, control, AF_INET));
+}
+
+// Longer data is of a later kernel.
+TEST(ControlMessage, what_is_too_short_or_of_another_type_is_not_known) {
+    in_pktinfo packet{};
+    packet.ipi_ifindex = 7;
+    in6_pktinfo packet6{};
+    packet6.ipi6_ifindex = 7;
+    const timespec time{7, 0};
+    const int seven = 7;
+    struct Known {
+        int level, type;
+        const void* data;
+        std::size_t size, least;
+    };
+    const Known known[] = {{IPPROTO_IP, IP_PKTINFO, &packet, sizeof packet, sizeof packet},
+                           {IPPROTO_IPV6, IPV6_PKTINFO, &packet6, sizeof packet6, sizeof packet6},
+                           {SOL_SOCKET, SCM_TIMESTAMPNS, &time, sizeof time, sizeof time},
+                           {SOL_UDP, UDP_GRO, &seven, sizeof seven, sizeof seven},
+                           {IPPROTO_IP, IP_TOS, &seven, sizeof seven, 1},
+                           {IPPROTO_IPV6, IPV6_TCLASS, &seven, sizeof seven, 1}};
+    for (const Known& each : known) {
+        for (std::size_t size = 0; size <= each.size + 8; ++size) {
+            for (const bool other : {false, true}) {
+                SCOPED_TRACE(std::to_string(each.level) + " " + std::to_string(each.type) + " " +
+                             std::to_string(size));
+                unsigned char data[64] = {};
+                std::memcpy(data, each.data, std::min(size, each.size));
+                alignas(cmsghdr) unsigned char space[128];
+                ControlBuilder builder(space, sizeof space);
+                ASSERT_TRUE(builder.add(each.level, other ? 9999 : each.type, data, size));
+                const DatagramInfo info = parse_datagram_info(Bytes{space, builder.size()});
+                const bool told = info.interface_index == 7 || info.traffic_class == 7 ||
+                                  info.segment_size == 7 || info.timestamp.count() != 0;
+                EXPECT_EQ(told, size >= each.least && !other);
+                EXPECT_FALSE(info.truncated);
+            }
+        }
+    }
+}
+
+TEST(ControlMessage, numbers_that_make_no_sense_are_not_told) {
+    const auto info_of = [](int level, int type, const auto& value) {
+        alignas(cmsghdr) unsigned char space[64];
+        ControlBuilder builder(space, sizeof space);
+        EXPECT_TRUE(builder.add(level, type, value));
+        return parse_datagram_info(Bytes{space, builder.size()});
+    };
+    for (const int size : {-1, 0, 65536, INT_MIN, INT_MAX}) {
+        EXPECT_EQ(info_of(SOL_UDP, UDP_GRO, size).segment_size, 0) << size;
+    }
+    EXPECT_EQ(info_of(SOL_UDP, UDP_GRO, 65535).segment_size, 65535);
+    const timespec times[] = {{-1, 0}, {9'000'000'000, 0}, {1, -1}, {1, 1'000'000'000}};
+    for (const timespec& time : times) {
+        EXPECT_EQ(info_of(SOL_SOCKET, SCM_TIMESTAMPNS, time).timestamp.count(), 0);
+    }
+    const timespec last{1, 999'999'999};
+    EXPECT_EQ(info_of(SOL_SOCKET, SCM_TIMESTAMPNS, last).timestamp,
+              std::chrono::nanoseconds(1'999'999'999));
+}
+
+// Either all that is asked for has room, or it is refused.
+TEST(ControlMessage, what_is_asked_for_is_built_whole_or_not) {
+    for (const int family : {AF_INET, AF_INET6}) {
+        for (unsigned asked = 0; asked < 16; ++asked) {
+            SCOPED_TRACE(asked);
+            DatagramControl control;
+            if ((asked & 1) != 0) control.source = Address::loopback_v4(1);
+            if ((asked & 2) != 0) control.interface_index = 2;
+            if ((asked & 4) != 0) control.traffic_class = 3;
+            if ((asked & 8) != 0) control.segment_size = 4;
+            alignas(cmsghdr) unsigned char space[128];
+            ControlBuilder whole(space, sizeof space);
+            ASSERT_TRUE(build_datagram_control(whole, control, family));
+            for (std::size_t room = 0; room <= whole.size(); ++room) {
+                alignas(cmsghdr) unsigned char less[128];
+                ControlBuilder builder(less, room);
+                EXPECT_EQ(build_datagram_control(builder, control, family), room == whole.size());
+            }
+            ControlReader reader(Bytes{space, whole.size()});
+            ControlMessage read;
+            unsigned found = 0;
+            while (reader.next(read)) {
+                if (read.level == SOL_UDP) found |= 8;
+                else if (read.type == IP_TOS || read.type == IPV6_TCLASS) found |= 4;
+                else found |= asked & 3;
+            }
+            EXPECT_EQ(found, asked);
+        }
+    }
 }
 
 TEST(ControlMessage, random_bytes_are_read_within_their_bounds) {

@@ -231,6 +231,58 @@ TEST(WorldFault, chances_can_be_turned_on_and_off) {
     EXPECT_TRUE(world.run_until([&] { return client.connected; }));
 }
 
+// Of one that is gone, or was never there, nothing is known, and nothing is done to it.
+TEST(WorldFault, a_connection_that_is_gone) {
+    whorl::testing::Connection connections[3];
+    Connected all;
+    connections[1] = all.world.connection(all.loop, Socket());
+    connections[2] = all.world.connection(all.loop, all.client.socket);
+    EXPECT_TRUE(connections[2].alive());
+    EXPECT_EQ(connections[2].peer(), all.peer.address());
+    EXPECT_NE(connections[2].local(), Address());
+    all.client.send(all.loop, "17 bytes are sent");
+    EXPECT_TRUE(all.world.run_until([&] { return !all.peer.received().empty(); }));
+    EXPECT_EQ(connections[2].bytes_sent(), 17u);
+    all.peer.reset();
+    EXPECT_TRUE(all.world.run_until([&] { return all.client.ended; }));
+    ASSERT_FALSE(all.loop.close(all.client.socket));
+    EXPECT_TRUE(all.world.run_idle());
+    for (whorl::testing::Connection& each : connections) {
+        EXPECT_FALSE(each.alive());
+        EXPECT_EQ(each.local(), Address());
+        EXPECT_EQ(each.peer(), Address());
+        EXPECT_EQ(each.bytes_sent(), 0u);
+        each.hold();
+        each.release();
+        each.reset_after(1);
+        each.reset();
+    }
+    EXPECT_TRUE(all.world.connections(all.peer.address().port()).empty());
+    EXPECT_FALSE(all.world.failed());
+}
+
+TEST(WorldFault, each_step_is_counted_and_written_where_it_is_asked_for) {
+    World world;
+    Loop& loop = world.add_loop();
+    std::FILE* const lines = std::tmpfile();
+    ASSERT_NE(lines, nullptr);
+    world.trace_to(lines);
+    world.note("begins");
+    const std::uint64_t before = world.steps();
+    bool over = false;
+    ASSERT_TRUE(loop.after(1ms, [&over](Loop&, whorl::Expired) { over = true; }));
+    EXPECT_TRUE(world.run_until([&] { return over; }));
+    EXPECT_GT(world.steps(), before);
+    world.trace_to(nullptr);
+    world.note("is not written");
+    std::rewind(lines);
+    std::string text(1000, '\0');
+    text.resize(std::fread(&text[0], 1, text.size(), lines));
+    std::fclose(lines);
+    EXPECT_NE(text.find("begins"), std::string::npos);
+    EXPECT_EQ(text.find("is not written"), std::string::npos);
+}
+
 TEST(WorldInvariant, stops_the_world_where_it_breaks) {
     World world;
     Loop& loop = world.add_loop();
