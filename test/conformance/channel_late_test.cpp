@@ -206,6 +206,44 @@ TEST_P(ChannelLate, a_sender_belongs_to_the_loop_that_it_has_waited_on) {
     expect_clean(other);
 }
 
+TEST_P(ChannelLate, an_end_that_was_closed_or_moved_from_does_nothing) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Channel<int> channel = make_full();
+    Sender<int> sender = std::move(channel.sender);
+    Receiver<int> receiver = std::move(channel.receiver);
+    int message = 1;
+    Sender<int>& no_sender = channel.sender;        // NOLINT(bugprone-use-after-move): that is it
+    Receiver<int>& no_receiver = channel.receiver;  // NOLINT(bugprone-use-after-move)
+    EXPECT_FALSE(no_sender);
+    EXPECT_TRUE(no_sender.closed());
+    EXPECT_EQ(no_sender.send(int(message)), Error::channel_closed);
+    EXPECT_EQ(no_sender.send_batch(&message, 1), 0u);
+    EXPECT_EQ(no_sender.undelivered(), 0u);
+    no_sender.flush();
+    no_sender.close();
+    EXPECT_FALSE(no_receiver.try_receive(message));
+    no_receiver.close();
+    Room room;
+    Heard heard;
+    EXPECT_EQ(loop.submit(AwaitSpace{no_sender}, &room).error(), Error::invalid_argument);
+    EXPECT_EQ(loop.submit(Receive<int>{std::move(no_receiver)}, &heard).error(),
+              Error::invalid_argument);
+    Receive<int> of_none{std::move(receiver), 0};
+    EXPECT_EQ(loop.submit(std::move(of_none), &heard).error(), Error::invalid_argument);
+    receiver = std::move(of_none.receiver);  // NOLINT(bugprone-use-after-move): it was refused
+    EXPECT_EQ(sender.send_batch(&message, 1), 0u) << "it is full";
+    EXPECT_TRUE(receiver.try_receive(message));
+    EXPECT_EQ(message, 0);
+    EXPECT_EQ(sender.undelivered(), 0u) << "not known yet";
+    receiver.close();
+    EXPECT_TRUE(sender.closed());
+    EXPECT_EQ(sender.undelivered(), capacity - 1);
+    EXPECT_EQ(sender.send_batch(&message, 1), 0u);
+    EXPECT_EQ(room.calls + heard.ends, 0);
+    expect_clean(loop);
+}
+
 // The other side's loop ends while it waits, and what is posted to it then comes back.
 TEST_P(ChannelLate, posts_to_a_loop_that_has_ended) {
     WHORL_SKIP_IF_REFUSED();
