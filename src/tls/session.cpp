@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -23,9 +24,7 @@ constexpr char session_kind = 0;
 Session::Session(Loop& its_loop, SSL& ssl, ContextState& context, ServerState* server,
                  ClientState* client) noexcept
     : StreamFilter(its_loop), ssl_(&ssl), server_(share(server)), client_(share(client)),
-      context_(share(&context)) {
-    SSL_set_app_data(ssl_, this);
-}
+      context_(share(&context)) {}
 
 Session::~Session() {
     SSL_free(ssl_);
@@ -53,19 +52,25 @@ Session& Session::of(const SSL& ssl) noexcept {
 
 // --- OpenSSL's ends. It asks for bytes that are not there yet, and is told to come again.
 
+// Made once for the process, by whoever has the memory for it first. Nobody looks for a BIO of ours by its
+// type, so it has no index of its own, of which there are few.
 BIO_METHOD* Session::bio_method() noexcept {
-    static BIO_METHOD* const method = [] {
-        BIO_METHOD* made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "whorl");
-        if (made == nullptr) return made;
-        BIO_meth_set_write(made, &bio_write);
-        BIO_meth_set_read(made, &bio_read);
-        BIO_meth_set_ctrl(made, &bio_control);
-        return made;
-    }();
-    return method;
+    static std::atomic<BIO_METHOD*> method{nullptr};
+    BIO_METHOD* there = method.load(std::memory_order_acquire);
+    if (there != nullptr) return there;
+    BIO_METHOD* const made = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "whorl");
+    if (made == nullptr) return nullptr;
+    BIO_meth_set_write(made, &bio_write);
+    BIO_meth_set_read(made, &bio_read);
+    BIO_meth_set_ctrl(made, &bio_control);
+    if (method.compare_exchange_strong(there, made, std::memory_order_acq_rel)) return made;
+    BIO_meth_free(made);
+    return there;
 }
 
 bool Session::connect() noexcept {
+    // The callbacks look for us there, so it takes memory before the first of them is called.
+    if (SSL_set_app_data(ssl_, this) != 1) return false;
     BIO_METHOD* const method = bio_method();
     BIO* const bio = method != nullptr ? BIO_new(method) : nullptr;
     if (bio == nullptr) return false;
