@@ -23,6 +23,19 @@ struct Identity {
     std::string key;
 };
 
+inline X509* certificate_of(const Identity& identity) {
+    BIO* const bio = BIO_new_mem_buf(identity.certificate.data(), -1);
+    X509* const certificate = PEM_read_bio_X509(bio, nullptr, nullptr, nullptr);
+    BIO_free(bio);
+    return certificate;
+}
+inline EVP_PKEY* key_of(const Identity& identity) {
+    BIO* const bio = BIO_new_mem_buf(identity.key.data(), -1);
+    EVP_PKEY* const key = PEM_read_bio_PrivateKey(bio, nullptr, nullptr, nullptr);
+    BIO_free(bio);
+    return key;
+}
+
 class Authority {
   public:
     explicit Authority(const char* name = "Test Authority") : key_(new_key()) {
@@ -39,14 +52,14 @@ class Authority {
     X509* certificate() const { return certificate_; }
     // `alternative` is "DNS:..." or "IP:..."; valid from and until so many days from now.
     Identity issue(const std::string& alternative, int from = -1, int until = 30) const {
-        EVP_PKEY* const key = new_key();
-        X509* const made = make("leaf", alternative, from, until, key, certificate_, key_);
-        Identity identity{pem_of(made), ""};
-        BIO* const bio = BIO_new(BIO_s_mem());
-        PEM_write_bio_PrivateKey(bio, key, nullptr, nullptr, 0, nullptr, nullptr);
-        identity.key = drain(bio);
-        BIO_free(bio);
-        X509_free(made);
+        return issue_by(certificate_, key_, "leaf", alternative, from, until);
+    }
+    // What somebody signs who has a certificate, but is no authority.
+    static Identity issue_by(const Identity& signer, const std::string& alternative) {
+        X509* const certificate = certificate_of(signer);
+        EVP_PKEY* const key = key_of(signer);
+        const Identity identity = issue_by(certificate, key, "other leaf", alternative, -1, 30);
+        X509_free(certificate);
         EVP_PKEY_free(key);
         return identity;
     }
@@ -57,6 +70,19 @@ class Authority {
     }
 
   private:
+    static Identity issue_by(X509* certificate, EVP_PKEY* signer, const char* name,
+                             const std::string& alternative, int from, int until) {
+        EVP_PKEY* const key = new_key();
+        X509* const made = make(name, alternative, from, until, key, certificate, signer);
+        Identity identity{pem_of(made), ""};
+        BIO* const bio = BIO_new(BIO_s_mem());
+        PEM_write_bio_PrivateKey(bio, key, nullptr, nullptr, 0, nullptr, nullptr);
+        identity.key = drain(bio);
+        BIO_free(bio);
+        X509_free(made);
+        EVP_PKEY_free(key);
+        return identity;
+    }
     // Signatures that are always of the same size, so that runs are alike.
     static EVP_PKEY* new_key() { return EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519"); }
     static std::string pem_of(X509* certificate) {
@@ -155,16 +181,12 @@ class RawTls {
 
   private:
     void use(const Identity& identity) {
-        BIO* bio = BIO_new_mem_buf(identity.certificate.data(), -1);
-        X509* const certificate = PEM_read_bio_X509(bio, nullptr, nullptr, nullptr);
+        X509* const certificate = certificate_of(identity);
         SSL_CTX_use_certificate(context_, certificate);
         X509_free(certificate);
-        BIO_free(bio);
-        bio = BIO_new_mem_buf(identity.key.data(), -1);
-        EVP_PKEY* const key = PEM_read_bio_PrivateKey(bio, nullptr, nullptr, nullptr);
+        EVP_PKEY* const key = key_of(identity);
         SSL_CTX_use_PrivateKey(context_, key);
         EVP_PKEY_free(key);
-        BIO_free(bio);
     }
 
     SSL_CTX* context_;
