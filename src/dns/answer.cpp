@@ -136,6 +136,9 @@ std::uint32_t ttl_of(const unsigned char* message, int size) noexcept {
     return shortest == std::numeric_limits<std::uint32_t>::max() ? 0 : shortest;
 }
 
+// A name that is none is the server's here, not that of who has asked.
+int parsed(int status) noexcept { return status == ARES_EBADNAME ? ARES_EBADRESP : status; }
+
 std::uint32_t ttl_of(const ares_addrinfo& found) noexcept {
     int shortest = std::numeric_limits<int>::max();
     for (const auto* at = found.nodes; at != nullptr; at = at->ai_next) {
@@ -173,7 +176,7 @@ Answer* answer_of_addresses(int status, const ares_addrinfo* found) noexcept {
 
 Answer* answer_of_services(int status, const unsigned char* message, int size) noexcept {
     ares_srv_reply* list = nullptr;
-    if (status == ARES_SUCCESS) status = ares_parse_srv_reply(message, size, &list);
+    if (status == ARES_SUCCESS) status = parsed(ares_parse_srv_reply(message, size, &list));
     if (status == ARES_SUCCESS && list == nullptr) status = ARES_ENODATA;
     if (status != ARES_SUCCESS) return answer_of(error_of(status));
     std::size_t count = 0, text = 0;
@@ -201,7 +204,7 @@ Answer* answer_of_services(int status, const unsigned char* message, int size) n
 
 Answer* answer_of_texts(int status, const unsigned char* message, int size) noexcept {
     ares_txt_ext* list = nullptr;
-    if (status == ARES_SUCCESS) status = ares_parse_txt_reply_ext(message, size, &list);
+    if (status == ARES_SUCCESS) status = parsed(ares_parse_txt_reply_ext(message, size, &list));
     if (status == ARES_SUCCESS && list == nullptr) status = ARES_ENODATA;
     if (status != ARES_SUCCESS) return answer_of(error_of(status));
     std::size_t count = 0, text = 0;
