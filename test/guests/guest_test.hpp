@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "conformance/host_memory.hpp"
+
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <whorl/whorl.hpp>
@@ -12,7 +15,7 @@
 #include <vector>
 
 // Goal: whorl inside a foreign loop by its adapter: messages flow both ways, timers and posts wake the
-// host, an idle guest does not, and after detach() the host goes on alone.
+// host, an idle guest does not, and after detach(), or where the guest was refused, the host goes on alone.
 // Method: the same scenarios in every host. A test program defines `Host` with
 //   attach(loop), detach(), error()         the adapter
 //   watch(fd, call), after(ms, call)        the host's own sources; a call stays until the host's end
@@ -23,8 +26,9 @@ namespace whorl::guests {
 
 using namespace std::chrono_literals;
 
-inline Result<Loop> make_guest(Backend backend, std::string& refusal) {
-    LoopOptions options;
+using Memory = ::Host;  // the library's, in front of the name that the tests give theirs
+
+inline Result<Loop> make_guest(Backend backend, std::string& refusal, LoopOptions options = {}) {
     options.backend = backend;
     BackendReport report;
     Result<Loop> made = Loop::create(options, report);
@@ -181,6 +185,68 @@ class GuestTest : public ::testing::TestWithParam<Backend> {
         EXPECT_FALSE(loop->poll());  // and still works by itself
     }
 
+    // Nothing was attached, and the host does what is its own.
+    void expect_alone() {
+        bool alone = false;
+        host->after(1, [&, this] {
+            alone = true;
+            host->stop();
+        });
+        host->run();
+        EXPECT_TRUE(alone);
+    }
+
+    void refused_after_its_first_turn() {
+        ASSERT_FALSE(loop->poll());
+        EXPECT_EQ(host->attach(*loop), Error::from_errno(EBUSY));
+        expect_alone();
+    }
+
+    // Each allocation in turn, until all of them are granted.
+    void refused_without_memory() {
+        ASSERT_FALSE(hooked);
+        std::uint64_t refusals = 0;
+        for (;; ++refusals) {
+            Memory::refuse(refusals);
+            const Error error = host->attach(*loop);
+            Memory::refuse_none();
+            if (!error) break;
+            EXPECT_EQ(error, Error::from_errno(ENOMEM)) << error.name();
+            expect_alone();
+        }
+        EXPECT_GT(refusals, 0u);
+        ping_pong(20);
+    }
+
+    // A loop whose first turn fails: the system has no timer for its watchdog.
+    void refused_by_its_first_turn() {
+        LoopOptions options;
+        options.stuck_handler = 1s;
+        std::string refusal;
+        Result<Loop> watched = make_guest(GetParam(), refusal, options);
+        ASSERT_TRUE(watched) << refusal;
+        rlimit before{};
+        ASSERT_EQ(::getrlimit(RLIMIT_SIGPENDING, &before), 0);
+        const rlimit none{0, before.rlim_max};
+        ASSERT_EQ(::setrlimit(RLIMIT_SIGPENDING, &none), 0);
+        const Error first = host->attach(*watched);
+        const Error told = host->error();
+        ASSERT_EQ(::setrlimit(RLIMIT_SIGPENDING, &before), 0);
+        EXPECT_EQ(first, Error::from_errno(EAGAIN));
+        EXPECT_EQ(told, first);
+        expect_alone();
+        ASSERT_FALSE(host->attach(*watched)) << "there is one now";
+        EXPECT_FALSE(host->error());
+        int fired = 0;
+        ASSERT_TRUE(watched->after(1ms, [&, this](Loop&, Expired) {
+            ++fired;
+            host->stop();
+        }));
+        host->run();
+        EXPECT_EQ(fired, 1);
+        host->detach();
+    }
+
     std::unique_ptr<Loop> loop;
     std::unique_ptr<Host> host;
     Socket socket;
@@ -203,4 +269,7 @@ inline std::string backend_of(const ::testing::TestParamInfo<Backend>& info) {
     TEST_P(Guest, the_host_submits_outside_of_turns) { submitted_by_the_host(); }                \
     TEST_P(Guest, posts_from_a_thread_wake_the_host) { posts_from_a_thread(); }                  \
     TEST_P(Guest, an_idle_guest_lets_the_host_sleep) { idle_guest_sleeps(); }                    \
-    TEST_P(Guest, the_host_goes_on_alone_after_detach) { detached(); }
+    TEST_P(Guest, the_host_goes_on_alone_after_detach) { detached(); }                           \
+    TEST_P(Guest, a_loop_that_has_run_is_refused) { refused_after_its_first_turn(); }            \
+    TEST_P(Guest, memory_may_be_refused) { refused_without_memory(); }                           \
+    TEST_P(Guest, a_loop_that_cannot_run_is_refused) { refused_by_its_first_turn(); }

@@ -14,7 +14,13 @@ class Asio {
     ~Asio() {
         for (asio::posix::stream_descriptor& each : descriptors_) each.release();
     }
-    whorl::Error attach(whorl::Loop& loop) { return guest_.attach(loop, context_); }
+    whorl::Error attach(whorl::Loop& loop) {
+        try {
+            return guest_.attach(loop, context_);
+        } catch (const std::bad_alloc&) {
+            return whorl::Error::from_errno(ENOMEM);
+        }
+    }
     void detach() { guest_.detach(); }
     whorl::Error error() const { return guest_.error(); }
     void watch(int fd, std::function<void()> call) {
@@ -31,6 +37,7 @@ class Asio {
         context_.run();
     }
     void stop() { context_.stop(); }
+    asio::io_context& context() { return context_; }
 
   private:
     static void wait(asio::posix::stream_descriptor& of, std::function<void()>& call) {
@@ -67,6 +74,19 @@ TEST_P(Guest, a_handlers_exception_leaves_run_and_nothing_is_lost) {
     });
     host->run();
     EXPECT_EQ(ran, 1);
+}
+
+// Asio takes a descriptor once.
+TEST_P(Guest, a_loop_that_is_attached_already_is_refused) {
+    ASSERT_FALSE(host->attach(*loop));
+    whorl::adapters::AsioGuest other;
+    EXPECT_EQ(other.attach(*loop, host->context()), whorl::Error::from_errno(EEXIST));
+    EXPECT_FALSE(other.error()) << "nothing is there";
+    other.detach();
+    host->detach();
+    ASSERT_FALSE(other.attach(*loop, host->context()));
+    other.detach();
+    ping_pong(20);
 }
 
 }  // namespace

@@ -26,7 +26,9 @@ class Epoll {
         guest_ = &loop;
         guest_fd_ = *fd;
         add(guest_fd_, nullptr);
-        return error_ = loop.process();
+        error_ = loop.process();
+        if (error_) detach();
+        return error_;
     }
     void detach() {
         if (guest_ == nullptr) return;

@@ -8,6 +8,18 @@
 
 namespace {
 
+// libevent's memory, before it takes any: the allocation that is so many away is refused.
+int refused_in = -1;
+const bool has_its_own = [] {
+    event_set_mem_functions(
+        [](std::size_t size) { return refused_in-- == 0 ? nullptr : std::malloc(size); },
+        [](void* memory, std::size_t size) {
+            return refused_in-- == 0 ? nullptr : std::realloc(memory, size);
+        },
+        [](void* memory) { std::free(memory); });
+    return true;
+}();
+
 class Libevent {
   public:
     ~Libevent() {
@@ -45,5 +57,20 @@ class Libevent {
 };
 
 WHORL_GUEST_TESTS(Libevent)
+
+TEST_P(Guest, libevents_memory_may_be_refused) {
+    ASSERT_TRUE(has_its_own);
+    int refusals = 0;
+    for (;; ++refusals) {
+        refused_in = refusals;
+        const whorl::Error error = host->attach(*loop);
+        refused_in = -1;
+        if (!error) break;
+        EXPECT_EQ(error, whorl::Error::from_errno(ENOMEM));
+        expect_alone();
+    }
+    EXPECT_GE(refusals, 2) << "two events are made";
+    ping_pong(20);
+}
 
 }  // namespace

@@ -39,6 +39,7 @@ class Libuv {
     }
     void run() { uv_run(&loop_, UV_RUN_DEFAULT); }
     void stop() { uv_stop(&loop_); }
+    uv_loop_t* uv() { return &loop_; }
 
   private:
     uv_loop_t loop_;
@@ -49,5 +50,17 @@ class Libuv {
 };
 
 WHORL_GUEST_TESTS(Libuv)
+
+// libuv takes a descriptor once.
+TEST_P(Guest, a_loop_that_is_attached_already_is_refused) {
+    ASSERT_FALSE(host->attach(*loop));
+    whorl::adapters::LibuvGuest other;
+    EXPECT_EQ(other.attach(*loop, host->uv()), whorl::Error::from_errno(EEXIST));
+    host->detach();
+    expect_alone();
+    ASSERT_FALSE(other.attach(*loop, host->uv()));
+    other.detach();
+    ping_pong(20);
+}
 
 }  // namespace

@@ -44,6 +44,7 @@ class SdEvent {
         while (running_) sd_event_run(event_, UINT64_MAX);
     }
     void stop() { running_ = false; }
+    sd_event* event() const { return event_; }
 
   private:
     std::function<void()>* keep(std::function<void()> call) {
@@ -57,5 +58,16 @@ class SdEvent {
 };
 
 WHORL_GUEST_TESTS(SdEvent)
+
+// sd-event takes a descriptor once.
+TEST_P(Guest, a_loop_that_is_attached_already_is_refused) {
+    ASSERT_FALSE(host->attach(*loop));
+    whorl::adapters::SdEventGuest other;
+    EXPECT_EQ(other.attach(*loop, host->event()), whorl::Error::from_errno(EEXIST));
+    host->detach();
+    ASSERT_FALSE(other.attach(*loop, host->event()));
+    other.detach();
+    ping_pong(20);
+}
 
 }  // namespace
