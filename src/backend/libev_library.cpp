@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 namespace whorl::detail {
 
@@ -20,7 +21,7 @@ bool find_function(void* handle, const char* name, Function& function) noexcept 
 
 bool find_functions(LibevLibrary& library) noexcept {
     bool found = true;
-#define WHORL_LIBEV_FIND(name) found = found && find_function(library.handle, #name, library.name);
+#define WHORL_LIBEV_FIND(name) found &= find_function(library.handle, #name, library.name);
     WHORL_LIBEV_FUNCTIONS(WHORL_LIBEV_FIND)
 #undef WHORL_LIBEV_FIND
     return found;
@@ -49,8 +50,8 @@ Result<LibevLibrary> load_libev(const char* name) noexcept {
 }
 
 void LibevLibrary::close() noexcept {
-    if (handle != nullptr) dlclose(handle);
-    handle = nullptr;
+    WHORL_ASSERT(handle != nullptr);
+    dlclose(std::exchange(handle, nullptr));
 }
 
 }  // namespace whorl::detail
