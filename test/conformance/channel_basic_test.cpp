@@ -450,5 +450,46 @@ TEST_P(ChannelBasic, a_loop_is_its_own_receiver) {
     expect_clean(loop);
 }
 
+TEST_P(ChannelBasic, an_end_that_was_moved_from_says_so_and_does_nothing) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Channel<Number> channel = make_channel<Number>(4);
+    Sender<Number> sender = std::move(channel.sender);
+    Receiver<Number> receiver = std::move(channel.receiver);
+    EXPECT_TRUE(channel.sender.closed());
+    EXPECT_EQ(channel.sender.undelivered(), 0u);
+    EXPECT_EQ(channel.sender.send(std::make_unique<int>(1)), Error::channel_closed);
+    channel.sender.flush();
+    EXPECT_EQ(loop.submit(AwaitSpace{channel.sender}, [](Loop&, AwaitSpace::Done) {}).error(),
+              Error::invalid_argument);
+    Number got;
+    EXPECT_TRUE(channel.receiver.ended());
+    EXPECT_FALSE(channel.receiver.try_receive(got));
+    const auto refuse = [&](Receiver<Number>& end, std::uint32_t most) {
+        Receive<Number> operation(std::move(end), most);
+        const auto made = loop.submit(std::move(operation), [](Loop&, Receive<Number>::Done) {
+            ADD_FAILURE() << "it was refused";
+        });
+        EXPECT_EQ(made.error(), Error::invalid_argument);
+        end = std::move(operation.receiver);  // NOLINT(bugprone-use-after-move): it was refused
+    };
+    refuse(channel.receiver, 1);
+    refuse(receiver, 0);
+    ASSERT_TRUE(receiver) << "it came back";
+
+    EXPECT_FALSE(receiver.try_receive(got)) << "there is none yet";
+    std::vector<Number> messages;
+    for (int value = 0; value < 6; ++value) messages.push_back(std::make_unique<int>(value));
+    EXPECT_EQ(sender.send_batch(messages.data(), messages.size()), 4u) << "there is room for four";
+    EXPECT_TRUE(messages[4]) << "what was not sent is still ours";
+    ASSERT_TRUE(receiver.try_receive(got));
+    EXPECT_EQ(*got, 0);
+    EXPECT_EQ(sender.undelivered(), 0u) << "they may be yet";
+    receiver.close();
+    EXPECT_EQ(sender.undelivered(), 3u);
+    EXPECT_EQ(sender.send_batch(messages.data() + 4, 2), 0u);
+    expect_clean(loop);
+}
+
 }  // namespace
 }  // namespace whorl::conformance

@@ -270,5 +270,38 @@ TEST_P(UnixDescriptors, a_loop_destroyed_with_some_under_way_leaves_none) {
     }
 }
 
+TEST_P(UnixDescriptors, what_cannot_be_received_into_is_refused) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    const SocketPair pair = *socket_pair(loop);
+    const auto refuse = [&](Buffer buffer, std::uint32_t most) {
+        ReceiveDescriptors receive{pair.second, std::move(buffer)};
+        receive.most = most;
+        EXPECT_EQ(loop.submit(std::move(receive), [](Loop&, ReceiveDescriptors::Done) {}).error(),
+                  Error::invalid_argument);
+    };
+    refuse(Buffer(), 1);
+    refuse(Buffer::of_static(Bytes("text", 4)), 1);
+    refuse(Buffer::allocate(9), 0);
+    refuse(Buffer::allocate(9), descriptors_per_message_max + 1);
+    Ends ends = Ends::pipe();
+    ASSERT_FALSE(send_with(loop, pair.first, "x", {ends.out.get()}));
+    ends.out.close();
+    Received got;
+    receive_with(loop, pair.second, got, 1);
+    ReceivedDescriptors held = std::move(got.descriptors);
+    ReceivedDescriptors& same = held;
+    held = std::move(same);
+    ASSERT_EQ(held.count(), 1u);
+    ASSERT_TRUE(os::write(held[0], "y", 1) == 1) << "it still is open";
+    char byte = 0;
+    ASSERT_EQ(os::read(ends.in.get(), &byte, 1), 1);
+    held = ReceivedDescriptors();
+    EXPECT_TRUE(alone(ends.in));
+    close_and_wait(loop, pair.first);
+    close_and_wait(loop, pair.second);
+    expect_clean(loop);
+}
+
 }  // namespace
 }  // namespace whorl::conformance

@@ -72,6 +72,14 @@ TEST(KernelVersions, are_told_by_debian_in_another_place) {
     EXPECT_EQ(debian("6.1.0-30-amd64", "#1 SMP Debian x"), some(6, 1));
     EXPECT_EQ(debian("6.1.0-30-amd64", "#1 SMP Debian 6.1"), some(6, 1));
     EXPECT_EQ(debian("6.1.0-30-amd64", "#1 SMP Debian 5.10.200-1"), some(6, 1)) << "another one";
+    EXPECT_EQ(debian("6.1.0-30-amd64", "#1 SMP Debian 6"), some(6, 1));
+    EXPECT_EQ(debian("6.1.0-30-amd64", "#1 SMP Debian 6-1"), some(6, 1));
+    EXPECT_EQ(debian("6.1.0-30-amd64", "#1 SMP Debian 6."), some(6, 1));
+    EXPECT_EQ(debian("6.1.0-30-amd64", "#1 SMP Debian 6.1."), some(6, 1));
+    EXPECT_EQ(debian("6.1.0-30-amd64", "#1 SMP Debian 6.2.7-1"), some(6, 1)) << "another one";
+    for (const char* none : {"", "x", "6", "6-1", "6.", "6.x", ".1"}) {
+        EXPECT_EQ(debian(none, "Debian 6.1.7-1"), KernelVersion()) << none;
+    }
 }
 
 TEST(KernelVersions, that_nobody_can_read_match_nothing) {
@@ -158,6 +166,9 @@ TEST(KernelQuirks, are_explained_feature_by_feature) {
     char little[10] = "xxxxxxxxx";
     EXPECT_EQ(kernel_explain(kernel, accepts | receives, little, sizeof little), length);
     EXPECT_EQ(std::strlen(little), 9u);
+    EXPECT_EQ(kernel_explain(kernel, accepts | receives, nullptr, 0), length) << "only its size";
+    EXPECT_EQ(kernel_explain(exactly(7, 0, 0), accepts, text, sizeof text), 0u)
+        << "nothing is wrong";
 }
 
 // Makes drivers on this machine while pretending that it has another kernel.
