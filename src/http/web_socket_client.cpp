@@ -19,9 +19,16 @@ namespace whorl::web_socket {
 
 namespace {
 
-bool print_field(Buffer& into, std::string_view name, std::string_view value) noexcept {
-    return into.append(Bytes(name)) && into.append(Bytes(std::string_view(": "))) &&
-           into.append(Bytes(value)) && into.append(Bytes(std::string_view("\r\n")));
+// Into a buffer that was made with room for all of it.
+void print(Buffer& into, std::string_view text) noexcept {
+    const bool fits = into.append(Bytes(text));
+    WHORL_ASSERT(fits);
+}
+void print_field(Buffer& into, std::string_view name, std::string_view value) noexcept {
+    print(into, name);
+    print(into, ": ");
+    print(into, value);
+    print(into, "\r\n");
 }
 
 // "a, b": tokens without a repetition of none. Empty: none are offered.
@@ -89,23 +96,22 @@ Error Connection::print_request(const http::Url& url, const ConnectOptions& opti
     Buffer& text = client_->request;
     text = Buffer::allocate(room);
     if (!text) return Error::from_errno(ENOMEM);
-    const auto put = [&text](std::string_view part) { return text.append(Bytes(part)); };
     const bool slash = url.target.empty() || url.target.front() != '/';
-    bool fits = put(slash ? "GET /" : "GET ") && put(url.target) && put(" HTTP/1.1\r\n");
-    fits = fits && print_field(text, "Host", url.authority);
-    fits =
-        fits && put("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
-    fits = fits && print_field(text, "Sec-WebSocket-Key", {client_->key.text, key_size});
+    print(text, slash ? "GET /" : "GET ");
+    print(text, url.target);
+    print(text, " HTTP/1.1\r\n");
+    print_field(text, "Host", url.authority);
+    print(text, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
+    print_field(text, "Sec-WebSocket-Key", {client_->key.text, key_size});
     if (!options.protocols.empty()) {
         client_->offered = Buffer::copy_of(Bytes(options.protocols));
         if (!client_->offered) return Error::from_errno(ENOMEM);
-        fits = fits && print_field(text, "Sec-WebSocket-Protocol", options.protocols);
+        print_field(text, "Sec-WebSocket-Protocol", options.protocols);
     }
     for (std::size_t index = 0; index < options.fields_count; ++index) {
-        fits = fits && print_field(text, options.fields[index].name, options.fields[index].value);
+        print_field(text, options.fields[index].name, options.fields[index].value);
     }
-    fits = fits && put("\r\n");
-    WHORL_ASSERT(fits);
+    print(text, "\r\n");
     return {};
 }
 
