@@ -146,6 +146,10 @@ const std::vector<Case>& requests() {
         {chunks + "0\r\nT: " + std::string(40, 'v') + "\r\n\r\n", 431},
         {chunks + "0\r\n", 400},
         // Limits.
+        {"CONNECT a: HTTP/1.1\r\n" + host + "\r\n", 400},
+        {"CONNECT a\"b:1 HTTP/1.1\r\n" + host + "\r\n", 400},
+        {"GET HTTPS://a/ HTTP/1.1\r\n" + host + "\r\n", 0},
+        {"GET ftp://a/ HTTP/1.1\r\n" + host + "\r\n", 400},
         {"GET /" + std::string(60, 'x') + " HTTP/1.1\r\n" + host + "\r\n", 414},
         {std::string(65, 'x'), 414},
         {get + host + "X: " + std::string(200, 'x') + "\r\n\r\n", 431},
@@ -287,6 +291,13 @@ TEST(HttpParser, responses) {
     EXPECT_EQ(status(""), 0);
     EXPECT_EQ(status("H"), 400);
 
+    for (const char* line : {"HTTP/1.1 600 X", "HTTP/1.1 099 X", "HTTP/1.1 2x0 X", "HTTP/1.1-200 X",
+                             "HTTP/1.1 200-X", "HTTP/1.1 20", "HTTP/1.1 X\x01X",
+                             "HTTP/1.1 200 X\x01", "HTTP/1.1 200 X\x7f", "HTTP/1.1 20:"}) {
+        EXPECT_EQ(status(std::string(line) + "\r\n\r\n"), 400) << line;
+    }
+    EXPECT_EQ(status("HTTP/1.1 599 \x80\r\nExpect: 200-ok\r\n\r\n"), 0) << "it expects nothing";
+
     // A body that only the connection's end ends is not counted before it is there.
     const std::string line = ok + "\r\n";
     const std::string most(small_limits().body_max, 'x');
@@ -300,6 +311,30 @@ TEST(HttpParser, responses) {
     const std::string bodiless = ok + "Content-Length: 5000000\r\n\r\n";
     EXPECT_EQ(read(to_head, {bodiless}).text,
               "200 ? 1.1 host= keep length=5000000 [Content-Length=5000000] body=;\n");
+}
+
+TEST(HttpParser, who_has_failed_does_not_go_on) {
+    RequestParser parser;
+    const std::string bad = "GET / HTTP/1.1\r\n\r\n", good = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (const std::string& text : {bad, good, good}) {
+        Bytes input(text.data(), text.size());
+        EXPECT_EQ(parser.next(input), Step::failed);
+        EXPECT_EQ(parser.finish(), Step::failed);
+        EXPECT_EQ(parser.fault().status, 400);
+    }
+}
+
+TEST(HttpParser, what_is_not_there_is_empty) {
+    RequestParser parser;
+    const std::string text = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    Bytes input(text.data(), text.size());
+    ASSERT_EQ(parser.next(input), Step::head);
+    const auto& message = parser.message();
+    EXPECT_EQ(message.field(0).name, "Host");
+    EXPECT_EQ(message.field(1).name, "");
+    EXPECT_EQ(message.field(1).value, "");
+    EXPECT_EQ(message.field(UINT16_MAX).name, "");
+    EXPECT_EQ(whorl::http::name_of(static_cast<whorl::http::Method>(200)), "?");
 }
 
 }  // namespace
