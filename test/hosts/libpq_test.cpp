@@ -412,5 +412,82 @@ TEST_P(Libpq, a_loop_without_a_slot_refuses) {
     EXPECT_EQ(client.connection.cancel().value(), ENOTCONN);
 }
 
+// With so many slots free, each failure is told in one of the ways that there are, and with enough of them
+// there is none.
+TEST_P(Libpq, slots_that_run_out_on_the_way_are_told) {
+    int made = 0, refused = 0, failed = 0;
+    for (std::size_t room = 0; room < 6; ++room) {
+        LoopOptions options;
+        options.backend = GetParam();
+        options.ops_max = 8;
+        Result<Loop> small = Loop::create(options);
+        ASSERT_TRUE(small);
+        std::vector<Timer> timers;
+        while (const Result<Timer> timer = small->after(1h, [](Loop&, Expired) {})) {
+            timers.push_back(*timer);
+        }
+        for (std::size_t index = 0; index < room; ++index) small->cancel(timers[index]);
+        ASSERT_FALSE(small->poll());
+        Client one;
+        bool told = false;
+        one.lost = [&] {
+            EXPECT_EQ(one.connection.error(), Error::slots_exhausted);
+            told = ++failed != 0;
+        };
+        one.connected = [&](bool well) { well ? one.query("select 1") : one.lost(); };
+        one.result = [&](PGresult* result) { told = told || (result == nullptr && ++made != 0); };
+        if (const Error error = one.open(*small, where)) {
+            EXPECT_EQ(error, Error::slots_exhausted);
+            told = ++refused != 0;
+        }
+        for (int turn = 0; !told && turn < 1000; ++turn) ASSERT_FALSE(small->run_for(10ms));
+        EXPECT_TRUE(told) << room;
+        one.connection.close();
+    }
+    EXPECT_GT(made, 0);
+    EXPECT_GT(refused, 0);
+    EXPECT_EQ(made + refused + failed, 6);
+}
+
+TEST_P(Libpq, what_nobody_wants_to_hear_is_dropped) {
+    adapters::PqConnection silent;
+    silent.flush();  // it is not open
+    ASSERT_FALSE(silent.open(*loop, where.c_str(), {}));
+    int stage = 0;
+    const auto step = [&] {
+        PGconn* const conn = silent.handle();
+        if (stage == 0 && PQstatus(conn) == CONNECTION_OK) {
+            ASSERT_EQ(PQsendQuery(conn, "listen me; notify me; select 1; select 2"), 1);
+            silent.flush();
+            ++stage;
+        } else if (stage == 1 && PQtransactionStatus(conn) == PQTRANS_IDLE) {
+            ASSERT_EQ(PQsendQuery(conn, "copy (select 7) to stdout"), 1);
+            silent.flush();
+            ++stage;
+        } else if (stage == 2) {
+            char* row = nullptr;
+            if (PQgetCopyData(conn, &row, 1) <= 0) return;
+            EXPECT_STREQ(row, "7\n");
+            PQfreemem(row);
+            ++stage;
+        } else if (stage == 3) {
+            char* row = nullptr;
+            if (PQgetCopyData(conn, &row, 1) != -1) return;
+            ASSERT_EQ(::kill(PQbackendPID(conn), SIGTERM), 0);
+            ++stage;
+        } else if (stage == 4 && PQstatus(conn) == CONNECTION_BAD) {
+            finish();
+        }
+    };
+    const Result<Timer> steps = loop->every(1ms, [&](Loop&, Expired) { step(); });
+    ASSERT_TRUE(steps);
+    run();
+    EXPECT_EQ(stage, 4);
+    loop->cancel(*steps);
+    silent.close();
+    ASSERT_FALSE(silent.open(*loop, "host=/nonexistent", {}));
+    while (left_over() != 0) ASSERT_FALSE(loop->run_once());
+}
+
 }  // namespace
 }  // namespace whorl::hosts

@@ -38,6 +38,26 @@ ssize_t give(nghttp2_session*, std::int32_t, std::uint8_t* at, std::size_t room,
     return static_cast<ssize_t>(given);
 }
 
+// nghttp2's memory: the allocation that is so many away is refused.
+struct Scarce {
+    std::int64_t refused_in = -1;
+    bool refuses() { return refused_in-- == 0; }
+    static Scarce& of(void* self) { return *static_cast<Scarce*>(self); }
+    nghttp2_mem memory{
+        this,
+        [](std::size_t size, void* self) {
+            return of(self).refuses() ? nullptr : std::malloc(size);
+        },
+        [](void* memory, void*) { std::free(memory); },
+        [](std::size_t count, std::size_t size, void* self) {
+            return of(self).refuses() ? nullptr : std::calloc(count, size);
+        },
+        [](void* memory, std::size_t size, void* self) {
+            return of(self).refuses() ? nullptr : std::realloc(memory, size);
+        },
+    };
+};
+
 // One connection, with what has become of its streams.
 struct Peer {
     struct Exchange {
@@ -47,6 +67,8 @@ struct Peer {
         bool closed = false;
         std::uint32_t code = 0;
     };
+    Scarce scarce;
+    bool silent = false;  // it does not want to hear of its end
     std::unique_ptr<adapters::Nghttp2Stream> link = std::make_unique<adapters::Nghttp2Stream>();
     std::map<std::int32_t, Exchange> exchanges;
     int open = 0;
@@ -94,7 +116,7 @@ struct Peer {
             });
         nghttp2_session* session = nullptr;
         if (server) nghttp2_session_server_new(&session, calls, this);
-        else nghttp2_session_client_new(&session, calls, this);
+        else nghttp2_session_client_new3(&session, calls, this, nullptr, &scarce.memory);
         nghttp2_session_callbacks_del(calls);
         nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, nullptr, 0);
         adapters::Nghttp2Calls ends;
@@ -104,6 +126,7 @@ struct Peer {
             of(self).why = closed;
             of(self).on_end();
         };
+        if (silent) ends.ended = nullptr;
         const Error error = link->attach(loop, socket, session, ends);
         if (error) nghttp2_session_del(session);
         return error;
@@ -367,6 +390,62 @@ TEST_P(Nghttp2, a_peer_that_speaks_something_else_is_refused) {
     ASSERT_EQ(listened.size(), 1u);
     EXPECT_EQ(listened.front()->why.error, Error::frame_malformed);
     ::close(fd);
+}
+
+// Each allocation that nghttp2 makes for a request and its answer in turn.
+TEST_P(Nghttp2, memory_that_nghttp2_is_refused_ends_the_session_with_that) {
+    serve_files();
+    int well = 0, without = 0;
+    for (std::int64_t number = 0; well == 0; ++number) {
+        SCOPED_TRACE(number);
+        ASSERT_LT(number, 1000) << "it comes to an end";
+        Peer peer;
+        bool asked = true;
+        peer.on_close = [&](std::int32_t id) {
+            if (peer.exchanges[id].status == "200" && peer.exchanges[id].bytes == 5) ++well;
+            asked = nghttp2_session_terminate_session(peer.link->session(), 0) == 0;
+            if (!asked) peer.link->stream()->close();
+        };
+        peer.on_end = [this] { finish(); };
+        connect(peer, [&] {
+            peer.scarce.refused_in = number;
+            const nghttp2_nv fields[] = {field(":method", "GET"), field(":scheme", "http"),
+                                         field(":authority", "whorl.test"),
+                                         field(":path", "/small")};
+            const auto id =
+                nghttp2_submit_request(peer.link->session(), nullptr, fields, 4, nullptr, nullptr);
+            asked = id > 0;
+            if (!asked) peer.link->stream()->close();
+            peer.link->flush();
+        });
+        run();
+        ASSERT_EQ(peer.ended, 1);
+        if (peer.scarce.refused_in >= 0) break;  // none was refused
+        well = 0;
+        const bool told = !asked || peer.why.error == Error::from_errno(ENOMEM);
+        EXPECT_TRUE(told || !peer.why.error) << peer.why.error.name();
+        without += told ? 1 : 0;
+    }
+    EXPECT_GT(without, 2);
+    EXPECT_EQ(left_over(), 0u);
+}
+
+TEST_P(Nghttp2, who_does_not_want_to_hear_of_the_end_is_not_told) {
+    serve_files();
+    Peer peer;
+    peer.silent = true;
+    peer.link->flush();  // it is not attached
+    EXPECT_EQ(peer.attach(*loop, Socket(), false), Error::stale_handle);
+    peer.on_close = [&](std::int32_t) {
+        peer.link->flush();  // from inside of nghttp2: nothing
+        peer.leave();
+    };
+    connect(peer, [&] { peer.ask("/small"); });
+    run();
+    EXPECT_EQ(peer.link->stream(), nullptr);
+    EXPECT_EQ(peer.ended, 0);
+    peer.link->flush();  // it has ended
+    EXPECT_EQ(left_over(), 0u);
 }
 
 }  // namespace
