@@ -5,6 +5,8 @@
 #include "conformance/backend_child.hpp"
 #include "conformance/tcp_pair.hpp"
 
+#include <whorl/testing.hpp>
+
 #include <cstring>
 #include <sstream>
 
@@ -279,6 +281,26 @@ TEST(BackendChoice, the_environment_replaces_automatic_only) {
         options.backend = Backend::io_uring;
         EXPECT_STREQ(Loop::create(options)->backend_name(), "io_uring");
     }
+}
+
+TEST(BackendChoice, a_world_has_a_simulator_and_a_simulated_ring) {
+    LoopOptions options;
+    options.backend = Backend::simulator;
+    BackendReport report;
+    EXPECT_EQ(Loop::create(options, report).error(), Error::invalid_argument);
+    EXPECT_EQ(std::string(report.text).find("the simulator needs a world"), 0u) << report.text;
+    whorl::testing::World world;
+    for (const Backend backend :
+         {Backend::automatic, Backend::libev, Backend::simulator, Backend::io_uring}) {
+        options.backend = backend;
+        const Result<Loop> made = world.make_loop(options);
+        ASSERT_TRUE(made);
+        EXPECT_STREQ(made->backend_name(), backend == Backend::io_uring ? "io_uring" : "simulator");
+    }
+    world.descriptors_spare(0);
+    EXPECT_EQ(world.make_loop(options).error(), Error::backend_unavailable);
+    world.descriptors_unlimited();
+    EXPECT_TRUE(world.make_loop(options));
 }
 
 TEST(BackendChoice, an_unknown_word_in_the_environment_is_refused_by_name) {

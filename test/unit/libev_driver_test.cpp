@@ -474,6 +474,35 @@ TEST_F(LibevDriverTest, watch_of_what_cannot_be_watched) {
     EXPECT_EQ(result_of(watch(file, POLLPRI)), -EPERM);
 }
 
+// What poll(2) always tells is told, and nothing else.
+TEST_F(LibevDriverTest, a_watch_for_nothing_hears_of_the_end) {
+    auto [socket, peer] = pair();
+    OpRecord& waiting = submit(watch(socket->fd, 0));
+    say(peer, "x");
+    EXPECT_TRUE(wait(0ns).empty());
+    ::shutdown(peer, SHUT_RDWR);
+    const Completion done = one();
+    EXPECT_EQ(done.operation, handle(waiting));
+    EXPECT_EQ(done.result, POLLHUP);
+}
+
+// The file lives on under another number, and so in the kernel's set.
+TEST_F(LibevDriverTest, a_watched_number_that_was_closed_is_told) {
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    const int peer = keep(ends[1]);
+    keep(::dup(ends[0]));
+    OpRecord& waiting = submit(watch(ends[0], POLLIN));
+    EXPECT_TRUE(wait(0ns).empty());
+    ::close(ends[0]);
+    say(peer, "x");
+    const Completion done = one();
+    EXPECT_EQ(done.operation, handle(waiting));
+    EXPECT_EQ(done.result, -EBADF);
+    driver_->forget_watch(waiting);
+    EXPECT_TRUE(wait(0ns).empty());
+}
+
 TEST_F(LibevDriverTest, watches_share_a_descriptor) {
     auto [socket, peer] = pair();
     OpRecord& in = submit(watch(socket->fd, POLLIN));
