@@ -354,5 +354,43 @@ TEST_P(Accepting, a_proxy_says_who_connected) {
     }
 }
 
+// A proxy's own connection (a health check) has no other source; a header may come with much behind it, or not
+// at all.
+TEST_P(Accepting, a_proxy_says_nothing_or_much) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Counts counts;
+    AcceptorOptions options;
+    options.proxy_header = true;
+    Acceptor& acceptor = serve_here(loop, counts, options);
+    const std::uint16_t port = port_of(loop, acceptor.listener());
+    Peer own = Peer::connect_to(port);
+    own.send("PROXY UNKNOWN\r\nhello");
+    EXPECT_EQ(read_peer(loop, own, 5), "hello");
+    ASSERT_EQ(counts.peers.size(), 1u);
+    EXPECT_EQ(counts.peers[0].print().view().substr(0, 10), "127.0.0.1:");
+
+    Peer other = Peer::connect_to(port);
+    const std::string header = "PROXY TCP4 192.0.2.7 198.51.100.2 4711 80\r\n";
+    const std::string much = pattern(10'000);
+    other.send(header.substr(0, 20));
+    turns(loop, 3);
+    other.send(header.substr(20) + much);
+    EXPECT_TRUE(read_peer(loop, other, much.size()) == much);
+    EXPECT_EQ(counts.peers.size(), 2u);
+
+    Peer silent = Peer::connect_to(port);
+    silent.send(header.substr(0, 20));
+    turns(loop, 3);
+    silent.finish_sending();
+    run_until(loop, [&] { return acceptor.statistics().refused == 1; });
+    acceptor.close();
+    for (Peer* peer : {&own, &other, &silent}) peer->close();
+    run_until(loop, [&] { return loop.statistics().operations == 0; });
+    EXPECT_EQ(counts.opened, 2);
+    EXPECT_EQ(counts.closed, 2);
+    expect_clean(loop);
+}
+
 }  // namespace
 }  // namespace whorl::conformance

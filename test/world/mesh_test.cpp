@@ -131,4 +131,30 @@ TEST(MeshWorld, the_same_seed_gives_the_same_run) {
     EXPECT_NE(run_mesh(5, 8, 2, 10), run_mesh(6, 8, 2, 10));
 }
 
+TEST(Mesh, ports_are_taken_once_and_what_was_refused_stays) {
+    World world;  // it outlives what its loops receive from
+    Result<whorl::Mesh<int>> mesh = whorl::Mesh<int>::create(3, 4);
+    ASSERT_TRUE(mesh);
+    EXPECT_EQ(mesh->size(), 3u);
+    EXPECT_EQ(mesh->take(3).error(), Error::invalid_argument);
+    Result<MeshPort<int>> first = mesh->take(0);
+    Result<MeshPort<int>> second = mesh->take(1);
+    ASSERT_TRUE(first && second);
+    EXPECT_EQ(first->core(), 0u);
+    EXPECT_EQ(second->core(), 1u);
+    EXPECT_EQ(second->size(), 3u);
+    EXPECT_EQ(mesh->take(1).error(), Error::invalid_argument) << "it has been taken";
+    Loop& loop = world.add_loop();
+    int got = 0;
+    const auto count = [&got](Loop&, std::uint32_t, Receive<int>::Done done) {
+        while (const int* number = done.next()) got += *number;
+    };
+    ASSERT_FALSE(second->to(0).send(5));
+    EXPECT_EQ(first->receive(loop, count, 0), Error::invalid_argument) << "no message at all";
+    EXPECT_FALSE(first->receive(loop, count));
+    world.advance(std::chrono::milliseconds(1));
+    EXPECT_EQ(got, 5) << "it went on with what was left";
+    world.remove_loop(loop);
+}
+
 }  // namespace
