@@ -8,7 +8,6 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -16,7 +15,7 @@
 #include <cstring>
 #include <initializer_list>
 
-// The system calls of the simulated kernel, its descriptors, and its network's addresses.
+// The system calls of the simulated kernel, and its descriptors.
 
 namespace whorl::detail {
 
@@ -117,16 +116,28 @@ int SimKernel::fault_in_call(const char* call, std::initializer_list<int> errors
 namespace {
 
 bool is_long_enough(const SimSocket& socket, socklen_t length) noexcept {
-    return length >= (socket.family() == AF_UNIX ? sizeof(sa_family_t) + 1 : sizeof(sockaddr_in));
+    return length >= SimAddress::length_min(socket.family());
+}
+
+// What socket(2) says of a kind of socket, in the order of Linux.
+int kind_refused(int family, int kind, int protocol) noexcept {
+    if (kind < 0 || kind > SOCK_PACKET) return -EINVAL;
+    if (family != AF_INET && family != AF_INET6 && family != AF_UNIX) return -EAFNOSUPPORT;
+    const bool streams = kind == SOCK_STREAM, datagrams = kind == SOCK_DGRAM;
+    if (family == AF_UNIX) {
+        if (protocol != 0 && protocol != AF_UNIX) return -EPROTONOSUPPORT;
+        return streams || datagrams || kind == SOCK_SEQPACKET ? 0 : -ESOCKTNOSUPPORT;
+    }
+    if (!streams && !datagrams) return -ESOCKTNOSUPPORT;
+    const int only = streams ? IPPROTO_TCP : IPPROTO_UDP;
+    return protocol == 0 || protocol == only ? 0 : -EPROTONOSUPPORT;
 }
 
 }  // namespace
 
-int SimKernel::socket(int family, int type, int) noexcept {
+int SimKernel::socket(int family, int type, int protocol) noexcept {
     const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (family != AF_INET && family != AF_INET6 && family != AF_UNIX) return -EAFNOSUPPORT;
-    const bool records = kind == SOCK_SEQPACKET && family == AF_UNIX;
-    if (kind != SOCK_STREAM && kind != SOCK_DGRAM && !records) return -ESOCKTNOSUPPORT;
+    if (const int error = kind_refused(family, kind, protocol)) return error;
     if (const int error = fault_in_call("socket", {EMFILE, ENFILE, ENOBUFS, ENOMEM})) return error;
     SimFilePtr made;
     if (kind == SOCK_DGRAM && family == AF_UNIX) made = std::make_shared<SimUnixDatagram>(*this);
@@ -151,6 +162,7 @@ int SimKernel::bind(int fd, const sockaddr* address, socklen_t length) noexcept 
 
 int SimKernel::listen(int fd, int backlog) noexcept {
     int error = 0;
+    if (datagram_of(fd) != nullptr) return -EOPNOTSUPP;
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
     if ((error = fault_in_call("listen", {EADDRINUSE})) != 0) return error;
@@ -159,6 +171,7 @@ int SimKernel::listen(int fd, int backlog) noexcept {
 
 int SimKernel::shutdown(int fd, int how) noexcept {
     int error = 0;
+    if (const auto datagram = datagram_of(fd)) return datagram->shutdown(how);
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
     if (how < SHUT_RD || how > SHUT_RDWR) return -EINVAL;
@@ -188,6 +201,8 @@ int copy_out(const SimAddress& from, sockaddr* address, socklen_t* length) noexc
 
 int SimKernel::accept4(int fd, sockaddr* address, socklen_t* length, int flags) noexcept {
     int error = 0;
+    if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) return -EINVAL;
+    if (datagram_of(fd) != nullptr) return -EOPNOTSUPP;
     const auto found = socket_of(fd, error);
     if (found == nullptr) return error;
     const int number = accept(*found);
@@ -278,7 +293,10 @@ ssize_t SimKernel::sendmsg(int fd, const msghdr* message, int flags) noexcept {
 
 ssize_t SimKernel::read(int fd, void* data, std::size_t size) noexcept {
     const SimFilePtr found = file(fd);
-    return found != nullptr ? found->read(data, size, 0) : -EBADF;
+    if (found == nullptr) return -EBADF;
+    int none = 0;
+    const bool socket = socket_of(fd, none) != nullptr || datagram_of(fd) != nullptr;
+    return socket && size == 0 ? 0 : found->read(data, size, 0);  // unlike recv(2)
 }
 
 ssize_t SimKernel::write(int fd, const void* data, std::size_t size) noexcept {
@@ -301,10 +319,11 @@ int SimKernel::set_blocking(int fd) noexcept {
     return 0;
 }
 
-int SimKernel::socketpair(int family, int type, int, int fds[2]) noexcept {
-    if (family != AF_UNIX) return -EOPNOTSUPP;
+int SimKernel::socketpair(int family, int type, int protocol, int fds[2]) noexcept {
     const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (kind != SOCK_STREAM && kind != SOCK_SEQPACKET) return -ESOCKTNOSUPPORT;
+    if (const int error = kind_refused(family, kind, protocol)) return error;
+    // Two datagram sockets are not simulated.
+    if (family != AF_UNIX || kind == SOCK_DGRAM) return -EOPNOTSUPP;
     if (const int error = fault_in_call("socketpair", {EMFILE, ENFILE})) return error;
     const auto first = std::make_shared<SimSocket>(*this, family, kind);
     const auto second = std::make_shared<SimSocket>(*this, family, kind);
@@ -373,125 +392,6 @@ FileCalls& SimKernel::file_calls() noexcept {
 RingCalls& SimKernel::ring_calls() noexcept {
     if (ring_calls_ == nullptr) ring_calls_ = make_sim_ring_calls(*this);
     return *ring_calls_;
-}
-
-// --- the network
-
-void SimKernel::network_remove(SimSocket& socket) noexcept {
-    sockets_.erase(std::find(sockets_.begin(), sockets_.end(), &socket));
-}
-
-namespace {
-
-bool covers(const SimSocket& socket, const SimAddress& address) noexcept {
-    const SimAddress& local = socket.local();
-    if (local.port() != address.port() || local.storage.ss_family == AF_UNIX) return false;
-    if (local.same_host(address)) return true;
-    const bool same_family = local.storage.ss_family == address.storage.ss_family;
-    return same_family ? local.any() : local.any() && socket.takes_v4();
-}
-
-}  // namespace
-
-// The exact address is better than any.
-SimSocket* SimKernel::listener_for(const SimAddress& address) const noexcept {
-    SimSocket* best = nullptr;
-    for (SimSocket* socket : sockets_) {
-        if (socket->role() != SimSocket::Role::listening || !covers(*socket, address)) continue;
-        if (best == nullptr || socket->local().same_host(address)) best = socket;
-    }
-    return best;
-}
-
-SimSocket* SimKernel::bound_to(const SimAddress& address, const SimSocket* but) const noexcept {
-    for (SimSocket* socket : sockets_) {
-        if (socket == but || socket->local().port() != address.port()) continue;
-        // A connection's port is its own only together with its peer.
-        if (socket->role() == SimSocket::Role::connected) continue;
-        if (covers(*socket, address) || address.any()) return socket;
-    }
-    return nullptr;
-}
-
-std::uint16_t SimKernel::free_port() noexcept {
-    for (;;) {
-        const std::uint16_t port = port_next_;
-        port_next_ = port_next_ == 60999 ? 32768 : static_cast<std::uint16_t>(port_next_ + 1);
-        const auto same = [port](const SimSocket* other) { return other->local().port() == port; };
-        if (std::none_of(sockets_.begin(), sockets_.end(), same)) return port;
-    }
-}
-
-Nanoseconds SimKernel::flight_time(std::size_t bytes) {
-    Nanoseconds time = options_.latency_min;
-    const auto spread = static_cast<std::uint64_t>((options_.latency_max - time).count());
-    if (spread != 0) {
-        const auto bound = static_cast<std::uint32_t>(std::min<std::uint64_t>(spread, UINT32_MAX));
-        time += Nanoseconds(choices.below(bound));
-    }
-    if (options_.bytes_per_second != 0) {
-        time += Nanoseconds(static_cast<std::int64_t>(
-            static_cast<double>(bytes) * 1e9 / static_cast<double>(options_.bytes_per_second)));
-    }
-    return time;
-}
-
-void SimKernel::partition() {
-    partitioned = true;
-    trace("partition");
-    for (SimSocket* socket : sockets_) {
-        if (socket->family() == AF_UNIX) continue;
-        if (socket->outgoing() != nullptr) socket->outgoing()->held = true;
-    }
-}
-
-void SimKernel::heal() {
-    partitioned = false;
-    trace("heal");
-    for (SimSocket* socket : sockets_) {
-        if (socket->outgoing() != nullptr) socket->outgoing()->release();
-        if (socket->incoming() != nullptr) socket->incoming()->release();
-    }
-}
-
-// The addresses reserved for documentation belong to nobody (RFC 5737, RFC 3849); every other one is
-// this host's.
-bool SimKernel::is_local(const SimAddress& address) const noexcept {
-    if (address.storage.ss_family == AF_INET) {
-        const std::uint32_t host =
-            ntohl(reinterpret_cast<const sockaddr_in&>(address.storage).sin_addr.s_addr);
-        const std::uint32_t net = host & 0xFFFFFF00u;
-        return net != 0xC0000200u && net != 0xC6336400u && net != 0xCB007100u;
-    }
-    const in6_addr& host = reinterpret_cast<const sockaddr_in6&>(address.storage).sin6_addr;
-    static constexpr unsigned char documentation[4] = {0x20, 0x01, 0x0d, 0xb8};
-    return std::memcmp(&host, documentation, sizeof documentation) != 0;
-}
-
-// The address that this end of a connection to `peer` has.
-SimAddress SimKernel::host_for(const SimAddress& peer, std::uint16_t port) const noexcept {
-    SimAddress made = peer;
-    if (made.any()) {
-        if (made.storage.ss_family == AF_INET) {
-            reinterpret_cast<sockaddr_in&>(made.storage).sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        } else {
-            reinterpret_cast<sockaddr_in6&>(made.storage).sin6_addr = in6addr_loopback;
-        }
-    }
-    made.set_port(port);
-    return made;
-}
-
-// How a socket of `family` names the address: an IPv6 one sees IPv4 as ::ffff:a.b.c.d.
-SimAddress SimKernel::seen_as(const SimAddress& address, int family) const noexcept {
-    if (family != AF_INET6 || address.storage.ss_family != AF_INET) return address;
-    const auto& from = reinterpret_cast<const sockaddr_in&>(address.storage);
-    sockaddr_in6 mapped{};
-    mapped.sin6_family = AF_INET6;
-    mapped.sin6_port = from.sin_port;
-    mapped.sin6_addr.s6_addr[10] = mapped.sin6_addr.s6_addr[11] = 0xFF;
-    std::memcpy(&mapped.sin6_addr.s6_addr[12], &from.sin_addr, 4);
-    return SimAddress::from(reinterpret_cast<const sockaddr*>(&mapped), sizeof mapped);
 }
 
 }  // namespace whorl::detail

@@ -103,6 +103,17 @@ std::size_t SimChannel::take(char* data, std::size_t size, bool peek) {
     return count;
 }
 
+const SimChannel::Rights* SimChannel::rights_within(std::size_t size) const noexcept {
+    if (rights.empty()) return nullptr;
+    const Rights& next = rights.front();
+    return next.position < drawn + std::min(size, readable()) ? &next : nullptr;
+}
+
+std::size_t SimChannel::within_rights(std::size_t size) const noexcept {
+    const Rights* reached = rights_within(size);
+    return reached != nullptr ? std::min<std::size_t>(size, reached->end - drawn) : size;
+}
+
 void SimChannel::break_off() noexcept {
     broken_ = true;
     segments_.clear();
@@ -130,6 +141,8 @@ SimPipeEnd::~SimPipeEnd() {
     SimFile* other = reads_ ? channel_->writer : channel_->reader;
     if (other != nullptr) other->changed();
 }
+
+bool SimPipeEnd::is(const SimFile& file) noexcept { return std::strcmp(file.name(), "pipe") == 0; }
 
 unsigned SimPipeEnd::poll_bits() const noexcept {
     if (!reads_) {

@@ -26,21 +26,6 @@ bool is_broadcast(const SimAddress& address) noexcept {
            htonl(INADDR_BROADCAST);
 }
 
-// Whether the option asks to receive the messages of what is no group.
-bool joins_no_group(int level, int name, const void* value, socklen_t size) noexcept {
-    if (level == IPPROTO_IP && name == IP_ADD_MEMBERSHIP && size >= sizeof(ip_mreq)) {
-        ip_mreq request{};
-        std::memcpy(&request, value, sizeof request);
-        return !IN_MULTICAST(ntohl(request.imr_multiaddr.s_addr));
-    }
-    if (level == IPPROTO_IPV6 && name == IPV6_ADD_MEMBERSHIP && size >= sizeof(ipv6_mreq)) {
-        ipv6_mreq request{};
-        std::memcpy(&request, value, sizeof request);
-        return !IN6_IS_ADDR_MULTICAST(&request.ipv6mr_multiaddr);
-    }
-    return false;
-}
-
 SimAddress any_of(int family) noexcept {
     SimAddress made;
     made.storage.ss_family = static_cast<sa_family_t>(family);
@@ -73,7 +58,7 @@ std::size_t scattered(const std::string& bytes, const msghdr& message) {
 
 SimDatagram::SimDatagram(SimKernel& kernel, int family) noexcept
     : SimFile(kernel), local_(any_of(family)), family_(family),
-      receive_buffer_(kernel.options().receive_buffer) {
+      send_buffer_(kernel.options().send_buffer), receive_buffer_(kernel.options().receive_buffer) {
     kernel_.datagrams_add(*this);
 }
 
@@ -88,7 +73,7 @@ bool SimDatagram::covers(const SimAddress& address) const noexcept {
 }
 
 int SimDatagram::bind(const sockaddr* address, socklen_t length) {
-    if (bound_ || length < sizeof(sockaddr_in)) return -EINVAL;
+    if (bound_ || length < SimAddress::length_min(family_)) return -EINVAL;
     SimAddress wanted = SimAddress::from(address, length);
     if (wanted.storage.ss_family != family_) return -EAFNOSUPPORT;
     if (!kernel_.is_local(wanted)) return -EADDRNOTAVAIL;
@@ -126,7 +111,8 @@ int SimDatagram::connect(const sockaddr* address, socklen_t length) {
         bound_ = false;
         return 0;
     }
-    if (length < sizeof(sockaddr_in)) return -EINVAL;
+    const bool crosses = family_ == AF_INET6 && wanted.storage.ss_family == AF_INET;
+    if (!crosses && length < SimAddress::length_min(family_)) return -EINVAL;
     if (wanted.storage.ss_family != family_) return -EAFNOSUPPORT;
     if (is_broadcast(wanted) && option(SOL_SOCKET, SO_BROADCAST) == 0) return -EACCES;
     bind_to_any();
@@ -135,11 +121,22 @@ int SimDatagram::connect(const sockaddr* address, socklen_t length) {
     return 0;
 }
 
+// It is shut also where that is answered with an error, as in Linux.
+int SimDatagram::shutdown(int how) {
+    if (how < SHUT_RD || how > SHUT_RDWR) return -EINVAL;
+    if (how != SHUT_WR) shut_read_ = true;
+    if (how != SHUT_RD) shut_write_ = true;
+    changed();
+    return peer_.length == 0 && family_ != AF_UNIX ? -ENOTCONN : 0;
+}
+
 // --- data
 
 unsigned SimDatagram::poll_bits() const noexcept {
     unsigned bits = POLLOUT;
-    if (!arrived_.empty() || error_ != 0) bits |= POLLIN;
+    if (shut_read_) bits |= POLLIN | POLLRDHUP;
+    if (shut_read_ && shut_write_) bits |= POLLHUP;
+    if (!arrived_.empty()) bits |= POLLIN;
     if (error_ != 0) bits |= POLLERR;
     return bits;
 }
@@ -180,15 +177,21 @@ ssize_t SimDatagram::receive_message(msghdr& message, int flags) {
     return answer;
 }
 
+// An IPv6 socket that is to send to an IPv4 address finds no way there.
+int SimDatagram::address_refused(const SimAddress& to) const noexcept {
+    const int family = to.storage.ss_family;
+    if (to.length < sizeof(sockaddr_in)) return -EINVAL;
+    if (family_ == AF_INET) return family == AF_INET ? 0 : -EAFNOSUPPORT;
+    if (family == AF_INET) return -ENETUNREACH;
+    return family == AF_INET6 && to.length >= SimAddress::length_min(AF_INET6) ? 0 : -EINVAL;
+}
+
 ssize_t SimDatagram::send_message(const msghdr& message, int) {
     if (error_ != 0) return -take_error();
     SimAddress to = peer_;
     if (message.msg_name != nullptr && message.msg_namelen != 0) {
-        if (message.msg_namelen < sizeof(sockaddr_in)) return -EINVAL;
         to = SimAddress::from(static_cast<const sockaddr*>(message.msg_name), message.msg_namelen);
-        if (to.storage.ss_family != family_) {
-            return family_ == AF_INET ? -EAFNOSUPPORT : -ENETUNREACH;
-        }
+        if (const int error = address_refused(to)) return error;
     }
     if (to.length == 0) return -EDESTADDRREQ;
     if (to.port() == 0) return -EINVAL;
@@ -196,6 +199,7 @@ ssize_t SimDatagram::send_message(const msghdr& message, int) {
     if (bytes.size() > (family_ == AF_INET ? size_max_v4 : size_max_v6)) return -EMSGSIZE;
     if (is_broadcast(to) && option(SOL_SOCKET, SO_BROADCAST) == 0) return -EACCES;
     bind_to_any();
+    if (shut_write_) return -EPIPE;
     depart(to, bytes);
     return static_cast<ssize_t>(bytes.size());
 }
@@ -248,39 +252,6 @@ void SimDatagram::arrive(Datagram datagram) {
     arrived_bytes_ += datagram.bytes.size();
     arrived_.push_back(std::move(datagram));
     changed();
-}
-
-// --- options
-
-int SimDatagram::option(int level, int name) const noexcept {
-    const auto found = options_.find({level, name});
-    return found != options_.end() ? found->second : 0;
-}
-
-int SimDatagram::set_option(int level, int name, const void* value, socklen_t size) {
-    if (size < sizeof(int)) return -EINVAL;
-    int number = 0;
-    std::memcpy(&number, value, sizeof number);
-    if (level != SOL_SOCKET && level != IPPROTO_IP && level != IPPROTO_IPV6) return -ENOPROTOOPT;
-    if (level == IPPROTO_IPV6 && family_ != AF_INET6) return -ENOPROTOOPT;
-    if (joins_no_group(level, name, value, size)) return -EINVAL;
-    if (level == SOL_SOCKET && name == SO_RCVBUF) {
-        receive_buffer_ = std::max<std::size_t>(static_cast<std::size_t>(number) * 2, 2304);
-        number = static_cast<int>(receive_buffer_);
-    }
-    options_[{level, name}] = number;
-    return 0;
-}
-
-int SimDatagram::get_option(int level, int name, void* value, socklen_t* size) {
-    int number = option(level, name);
-    if (level == SOL_SOCKET && name == SO_TYPE) number = SOCK_DGRAM;
-    if (level == SOL_SOCKET && name == SO_DOMAIN) number = family_;
-    if (level == SOL_SOCKET && name == SO_ERROR) number = take_error();
-    if (level == SOL_SOCKET && name == SO_RCVBUF) number = static_cast<int>(receive_buffer_);
-    *size = std::min<socklen_t>(*size, sizeof number);
-    std::memcpy(value, &number, *size);
-    return 0;
 }
 
 // --- the network

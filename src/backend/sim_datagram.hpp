@@ -32,6 +32,7 @@ class SimDatagram : public SimFile {
 
     virtual int bind(const sockaddr* address, socklen_t length);
     virtual int connect(const sockaddr* address, socklen_t length);
+    int shutdown(int how);
     int set_option(int level, int name, const void* value, socklen_t size);
     int get_option(int level, int name, void* value, socklen_t* size);
 
@@ -47,6 +48,7 @@ class SimDatagram : public SimFile {
     };
     void arrive(Datagram datagram);
     std::size_t waiting() const noexcept { return arrived_.size(); }
+    bool sends_no_more() const noexcept { return shut_write_; }
 
     SimAddress local_;
     SimAddress peer_;  // length 0: not connected
@@ -60,6 +62,7 @@ class SimDatagram : public SimFile {
     void refused();  // the network answers that nobody is there
     void depart(const SimAddress& to, const std::string& bytes);
     void bind_to_any();
+    int address_refused(const SimAddress& to) const noexcept;
     int option(int level, int name) const noexcept;
     int take_error() noexcept { return std::exchange(error_, 0); }
 
@@ -67,8 +70,11 @@ class SimDatagram : public SimFile {
     int error_ = 0;  // SO_ERROR, positive
     bool bound_ = false;
     bool port_chosen_ = false;  // by the kernel
+    bool shut_read_ = false;
+    bool shut_write_ = false;
     std::deque<Datagram> arrived_;
     std::size_t arrived_bytes_ = 0;
+    std::size_t send_buffer_;  // as it is told; a network takes what is sent at once
     std::size_t receive_buffer_;
     std::map<std::pair<int, int>, int> options_;
 };

@@ -110,12 +110,17 @@ class SimChannel : public std::enable_shared_from_this<SimChannel> {
     bool urgent = false;            // a byte of priority data waits
     char urgent_byte = 0;
     bool records = false;  // what is put in one piece is taken in one piece
-    // Files that travel with the byte at this position, until somebody takes it.
+    // Files that travel with the bytes from this position to that end, until somebody takes the first.
     struct Rights {
         std::uint64_t position;
+        std::uint64_t end;
         std::vector<std::shared_ptr<SimFile>> files;
     };
     std::deque<Rights> rights;
+    // Those that a receive of so many bytes reaches, or null.
+    const Rights* rights_within(std::size_t size) const noexcept;
+    // A receive that reaches files ends with the bytes that they came with, as in Linux.
+    std::size_t within_rights(std::size_t size) const noexcept;
     std::uint64_t drawn = 0;  // bytes taken so far
 
   private:
@@ -146,6 +151,8 @@ struct SimAddress {
     socklen_t length = 0;
 
     static SimAddress from(const sockaddr* address, socklen_t length) noexcept;
+    // What an address of this family has at least: EINVAL below it.
+    static socklen_t length_min(int family) noexcept;
     std::uint16_t port() const noexcept;
     void set_port(std::uint16_t port) noexcept;
     bool any() const noexcept;  // 0.0.0.0 or ::
@@ -203,9 +210,10 @@ class SimSocket final : public SimFile {
     void leave_unix();
     int bind_unix(const SimAddress& address);
     int connect_unix(const SimAddress& address);
-    void give_files(msghdr& message);
+    void give_files(msghdr& message, const std::vector<SimFilePtr>& files);
     ssize_t receive(char* data, std::size_t size, int flags);
     ssize_t write_to_nobody(std::size_t size);
+    ssize_t write_urgently(const char* data, std::size_t size);
     int take_error() noexcept { return std::exchange(error_, 0); }
     void send_syn(Nanoseconds elapsed, Nanoseconds retry);
     bool reuses(const SimSocket& other, bool port) const noexcept;
@@ -242,6 +250,7 @@ class SimPipeEnd final : public SimFile {
     ~SimPipeEnd() override;
 
     const char* name() const noexcept override { return "pipe"; }
+    static bool is(const SimFile& file) noexcept;
     unsigned poll_bits() const noexcept override;
     ssize_t read(void* data, std::size_t size, int flags) override;
     ssize_t write(const void* data, std::size_t size, int flags) override;

@@ -129,7 +129,7 @@ class SimKernel final : public System {
 
     // --- the network
     SimSocket* listener_for(const SimAddress& address) const noexcept;
-    SimSocket* bound_to(const SimAddress& address, const SimSocket* but) const noexcept;
+    SimSocket* bound_to(const SimAddress& address, const SimSocket& wants) const noexcept;
     void network_add(SimSocket& socket) { sockets_.push_back(&socket); }
     void network_remove(SimSocket& socket) noexcept;
     const std::vector<SimSocket*>& sockets() const noexcept { return sockets_; }

@@ -32,7 +32,7 @@ std::int32_t SimDriver::call_recv_message(OpRecord& record, SimFile& file) noexc
 std::int32_t SimDriver::call_message_stream(OpRecord& record, SimFile& file) noexcept {
     const std::uint32_t size = context_.options.recv_buffer_size;
     for (std::uint32_t count = 0; count < parts_per_try; ++count) {
-        if ((file.poll_bits() & POLLIN) == 0) return would_block;
+        if ((file.poll_bits() & (POLLIN | POLLERR)) == 0) return would_block;
         if (!may_fill(context_.operations.index_of(&record))) return would_block;
         PoolBlock* block = context_.pool.take(BufferPool::class_for(size));
         if (block == nullptr) return -ENOBUFS;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 // Stream sockets of the simulated kernel: TCP as Linux shows it to a program, without its packets.
@@ -24,6 +25,12 @@ SimAddress SimAddress::from(const sockaddr* address, socklen_t length) noexcept 
     made.length = std::min<socklen_t>(length, sizeof made.storage);
     std::memcpy(&made.storage, address, made.length);
     return made;
+}
+
+// An IPv6 address may lack its scope (RFC 2133); a name may be that of nobody.
+socklen_t SimAddress::length_min(int family) noexcept {
+    if (family == AF_UNIX) return sizeof(sa_family_t) + 1;
+    return family == AF_INET ? sizeof(sockaddr_in) : offsetof(sockaddr_in6, sin6_scope_id);
 }
 
 // sin_port and sin6_port lie at the same place.
@@ -149,13 +156,13 @@ bool SimSocket::reuses(const SimSocket& other, bool port) const noexcept {
 }
 
 int SimSocket::bind(const SimAddress& address) {
+    if (family_ == AF_UNIX) return bound_ ? -EINVAL : bind_unix(address);
     if (bound_ || role_ != Role::fresh) return -EINVAL;
-    if (family_ == AF_UNIX) return bind_unix(address);
     if (address.storage.ss_family != family_) return -EAFNOSUPPORT;
     if (!kernel_.is_local(address)) return -EADDRNOTAVAIL;
     SimAddress wanted = address;
     if (wanted.port() == 0) wanted.set_port(kernel_.free_port());
-    const SimSocket* holder = kernel_.bound_to(wanted, this);
+    const SimSocket* holder = kernel_.bound_to(wanted, *this);
     if (holder != nullptr && !reuses(*holder, true)) return -EADDRINUSE;
     local_ = wanted;
     bound_ = true;
@@ -279,12 +286,14 @@ std::shared_ptr<SimSocket> SimSocket::accept(int& error) {
 }
 
 int SimSocket::shutdown(int how) {
-    if (role_ == Role::listening && how != SHUT_WR) {
+    if (role_ == Role::listening) {
+        if (how == SHUT_WR) return 0;  // it never wrote
         role_ = Role::fresh;
         backlog_.clear();
         changed();
         return 0;
     }
+    if (role_ == Role::fresh && family_ == AF_UNIX) return 0;
     if (role_ != Role::connected) return -ENOTCONN;
     kernel_.trace("shutdown port %u to %u how %d", local_.port(), peer_.port(), how);
     // Both sides have said their end: TCP has no connection any more.
@@ -323,12 +332,15 @@ ssize_t SimSocket::read(void* data, std::size_t size, int flags) {
         const bool ended = in_ != nullptr && in_->end_arrived();
         return error_ != 0 && !ended ? -take_error() : 0;
     }
-    if (role_ != Role::connected && role_ != Role::failed) return -ENOTCONN;
+    if (role_ != Role::connected && role_ != Role::failed) {
+        return type_ == SOCK_STREAM && family_ == AF_UNIX ? -EINVAL : -ENOTCONN;
+    }
     return receive(static_cast<char*>(data), size, flags);
 }
 
 ssize_t SimSocket::receive(char* data, std::size_t size, int flags) {
     if ((flags & MSG_OOB) != 0) {
+        if (keeps_messages()) return -EOPNOTSUPP;
         if (!in_->urgent) return -EINVAL;
         if (size != 0) *data = in_->urgent_byte;
         in_->urgent = false;
@@ -337,7 +349,8 @@ ssize_t SimSocket::receive(char* data, std::size_t size, int flags) {
     if (in_->readable() != 0) {
         // MSG_TRUNC on a stream: taken and thrown away.
         if ((flags & MSG_TRUNC) != 0) data = nullptr;
-        const auto taken = static_cast<ssize_t>(in_->take(data, size, (flags & MSG_PEEK) != 0));
+        const bool peeks = (flags & MSG_PEEK) != 0;
+        const auto taken = static_cast<ssize_t>(in_->take(data, in_->within_rights(size), peeks));
         // Files that came with bytes that somebody took without asking for them.
         while (!in_->rights.empty() && in_->rights.front().position < in_->drawn) {
             in_->rights.pop_front();
@@ -345,7 +358,9 @@ ssize_t SimSocket::receive(char* data, std::size_t size, int flags) {
         return taken;
     }
     if (error_ != 0) return -take_error();
-    return in_->end_arrived() || shut_read_ || size == 0 ? 0 : -EAGAIN;
+    // A receive of nothing waits for something, but in a Unix socket.
+    const bool nothing = size == 0 && family_ == AF_UNIX;
+    return in_->end_arrived() || shut_read_ || nothing ? 0 : -EAGAIN;
 }
 
 // Nobody is there: what is sent is answered with a reset. Until that has arrived no more is taken than
@@ -366,18 +381,25 @@ ssize_t SimSocket::write_to_nobody(std::size_t size) {
     return static_cast<ssize_t>(count);
 }
 
+// The last byte is the urgent one, if all before it find room.
+ssize_t SimSocket::write_urgently(const char* data, std::size_t size) {
+    if (keeps_messages()) return -EOPNOTSUPP;
+    const std::size_t before = std::min(size - 1, out_->room());
+    if (before != 0) out_->put(data, before, delay(before));
+    if (before == size - 1) out_->put_urgent(data[before], delay(1));
+    else if (before == 0) return -EAGAIN;
+    return static_cast<ssize_t>(before == size - 1 ? size : before);
+}
+
 ssize_t SimSocket::write(const void* data, std::size_t size, int flags) {
     if (role_ == Role::failed) return error_ != 0 ? -take_error() : -EPIPE;
-    if (role_ == Role::fresh) return -EPIPE;
-    if (role_ != Role::connected) return role_ == Role::connecting ? -EAGAIN : -ENOTCONN;
+    if (role_ == Role::connecting) return -EAGAIN;
+    if (role_ != Role::connected) return family_ == AF_UNIX ? -ENOTCONN : -EPIPE;
     if (shut_write_) return -EPIPE;
     if (out_->reader == nullptr && family_ == AF_UNIX) return -EPIPE;
     if (out_->reader == nullptr) return write_to_nobody(size);
     if (size == 0) return 0;
-    if ((flags & MSG_OOB) != 0) {
-        out_->put_urgent(static_cast<const char*>(data)[size - 1], delay(1));
-        return static_cast<ssize_t>(size);
-    }
+    if ((flags & MSG_OOB) != 0) return write_urgently(static_cast<const char*>(data), size);
     std::size_t count = std::min(size, out_->room());
     if (keeps_messages() && size > out_->capacity) return -EMSGSIZE;
     if (keeps_messages() && count < size) return -EAGAIN;

@@ -17,8 +17,6 @@ namespace whorl::detail {
 
 namespace {
 
-bool is_pipe(const SimFile& file) noexcept { return std::strcmp(file.name(), "pipe") == 0; }
-
 // How many bytes can be moved now, at most `size`; 0 when `from` has ended; a negated errno value.
 ssize_t movable(SimFile& from, SimFile& to, std::size_t size) noexcept {
     SimChannel* source = from.reads_from();
@@ -56,7 +54,7 @@ ssize_t SimKernel::writev_quietly(int fd, const iovec* parts, int count) noexcep
 ssize_t SimKernel::splice(int from, int to, std::size_t size) noexcept {
     const SimFilePtr source = file(from), sink = file(to);
     if (source == nullptr || sink == nullptr) return -EBADF;
-    if (!is_pipe(*source) && !is_pipe(*sink)) return -EINVAL;
+    if (!SimPipeEnd::is(*source) && !SimPipeEnd::is(*sink)) return -EINVAL;
     const ssize_t count = movable(*source, *sink, size);
     if (count <= 0) return count;
     std::string bytes(static_cast<std::size_t>(count), '\0');
@@ -73,7 +71,7 @@ ssize_t SimKernel::splice(int from, int to, std::size_t size) noexcept {
 ssize_t SimKernel::tee(int from, int to, std::size_t size) noexcept {
     const SimFilePtr source = file(from), sink = file(to);
     if (source == nullptr || sink == nullptr) return -EBADF;
-    if (!is_pipe(*source) || !is_pipe(*sink)) return -EINVAL;
+    if (!SimPipeEnd::is(*source) || !SimPipeEnd::is(*sink)) return -EINVAL;
     const ssize_t count = movable(*source, *sink, size);
     if (count <= 0) return count;
     std::string bytes(static_cast<std::size_t>(count), '\0');

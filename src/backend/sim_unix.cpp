@@ -28,6 +28,11 @@ std::string name_of(const SimAddress& address) {
     return {path, path[0] == 0 ? size : strnlen(path, size)};
 }
 
+// Each kind of socket has abstract names of its own; a file is of one kind.
+int of_other_kind(const SimAddress& address) {
+    return name_of(address)[0] == 0 ? -ECONNREFUSED : -EPROTOTYPE;
+}
+
 }  // namespace
 
 int SimKernel::unix_bind(const SimAddress& address, SimFile& file) {
@@ -57,7 +62,7 @@ int SimKernel::unlink_socket(const char* path) noexcept {
 // --- connections
 
 int SimSocket::bind_unix(const SimAddress& address) {
-    if (address.storage.ss_family != AF_UNIX) return -EAFNOSUPPORT;
+    if (address.storage.ss_family != AF_UNIX) return -EINVAL;
     if (const int error = kernel_.unix_bind(address, *this)) return error;
     local_ = address;
     bound_ = true;
@@ -65,19 +70,18 @@ int SimSocket::bind_unix(const SimAddress& address) {
 }
 
 int SimSocket::connect_unix(const SimAddress& address) {
-    if (role_ == Role::connected) return -EISCONN;
-    if (role_ != Role::fresh) return -EINVAL;
-    if (address.storage.ss_family != AF_UNIX) return -EAFNOSUPPORT;
+    if (address.storage.ss_family != AF_UNIX) return -EINVAL;
     int error = 0;
     const SimFilePtr found = kernel_.unix_find(address, error);
     if (found == nullptr) return error;
-    // Each kind of socket has abstract names of its own; a file is of one kind.
-    const int other_kind = name_of(address)[0] == 0 ? -ECONNREFUSED : -EPROTOTYPE;
+    const int other_kind = of_other_kind(address);
     if (std::strcmp(found->name(), "socket") != 0) return other_kind;
     auto& listener = static_cast<SimSocket&>(*found);
     if (listener.type_ != type_) return other_kind;
     if (listener.role_ != Role::listening) return -ECONNREFUSED;
     if (listener.backlog_.size() > static_cast<std::size_t>(listener.backlog_max_)) return -EAGAIN;
+    // In the order of Linux: who is there comes before whether one may ask.
+    if (role_ != Role::fresh) return role_ == Role::connected ? -EISCONN : -EINVAL;
     const auto server = std::make_shared<SimSocket>(kernel_, AF_UNIX, type_);
     join(*this, *server);
     peer_ = server->local_ = listener.local_;
@@ -107,43 +111,36 @@ ssize_t SimSocket::send_message(const msghdr& message, int flags) {
     const std::string bytes = gathered(message);
     const std::uint64_t position = out_ != nullptr ? out_->passed : 0;
     const ssize_t sent = write(bytes.data(), bytes.size(), flags);
-    if (sent > 0 && !files.empty()) out_->rights.push_back({position, std::move(files)});
+    if (sent > 0 && !files.empty()) {
+        out_->rights.push_back({position, out_->passed, std::move(files)});
+    }
     return sent;
 }
 
-// A receive ends before the next byte that files came with, as in Linux.
 ssize_t SimSocket::receive_message(msghdr& message, int flags) {
     std::size_t room = 0;
     for (std::size_t part = 0; part < message.msg_iovlen; ++part) {
         room += message.msg_iov[part].iov_len;
     }
-    bool with_files = false;
-    std::size_t most = room;
-    for (std::size_t index = 0; in_ != nullptr && index < in_->rights.size(); ++index) {
-        const std::uint64_t position = in_->rights[index].position;
-        if (position == in_->drawn) with_files = true;
-        else if (position > in_->drawn) most = std::min<std::size_t>(most, position - in_->drawn);
+    std::vector<SimFilePtr> files;
+    std::size_t readable = 0;
+    if (in_ != nullptr) {
+        readable = in_->readable();
+        if (const SimChannel::Rights* reached = in_->rights_within(room)) files = reached->files;
     }
-    SimChannel::Rights carried{};
-    if (with_files) carried = in_->rights.front();
-    const std::size_t readable = in_ != nullptr ? in_->readable() : 0;
-    std::string bytes(std::min(most, readable + 1), '\0');
+    std::string bytes(std::min(room, readable + 1), '\0');
     const ssize_t got = read(bytes.data(), bytes.size(), flags);
     if (got < 0) return got;
     bytes.resize(static_cast<std::size_t>(got));
     static_cast<void>(scattered(bytes, message));
     message.msg_namelen = 0;
     message.msg_flags = 0;
-    if (with_files && got > 0) in_->rights.push_front(std::move(carried));
-    if (with_files && got > 0) give_files(message);
-    else message.msg_controllen = 0;
+    give_files(message, files);
     return got;
 }
 
 // As many as there is room for, in the message and among the descriptors; the others are dropped.
-void SimSocket::give_files(msghdr& message) {
-    const std::vector<SimFilePtr> files = std::move(in_->rights.front().files);
-    in_->rights.pop_front();
+void SimSocket::give_files(msghdr& message, const std::vector<SimFilePtr>& files) {
     const std::size_t room = message.msg_controllen;
     std::size_t given = 0;
     auto* item = static_cast<char*>(message.msg_control);
@@ -189,10 +186,12 @@ int SimUnixDatagram::connect(const sockaddr* address, socklen_t length) {
         peer_socket_.reset();
         return 0;
     }
+    if (wanted.storage.ss_family != AF_UNIX || length < SimAddress::length_min(AF_UNIX))
+        return -EINVAL;
     int error = 0;
     const SimFilePtr found = kernel_.unix_find(wanted, error);
     if (found == nullptr) return error;
-    if (from(found) == nullptr) return -EPROTOTYPE;
+    if (from(found) == nullptr) return of_other_kind(wanted);
     peer_ = wanted;
     peer_socket_ = found;
     return 0;
@@ -210,10 +209,10 @@ std::shared_ptr<SimUnixDatagram> SimUnixDatagram::receiver(const msghdr& message
         error = peer_.length == 0 ? -ENOTCONN : -ECONNREFUSED;
         return from(peer_socket_.lock());
     }
-    const SimFilePtr found = kernel_.unix_find(
-        SimAddress::from(static_cast<const sockaddr*>(message.msg_name), message.msg_namelen),
-        error);
-    if (found != nullptr) error = -EPROTOTYPE;
+    const SimAddress wanted =
+        SimAddress::from(static_cast<const sockaddr*>(message.msg_name), message.msg_namelen);
+    const SimFilePtr found = kernel_.unix_find(wanted, error);
+    if (found != nullptr) error = of_other_kind(wanted);
     return from(found);
 }
 
@@ -221,6 +220,7 @@ ssize_t SimUnixDatagram::send_message(const msghdr& message, int) {
     int error = 0;
     const std::shared_ptr<SimUnixDatagram> to = receiver(message, error);
     if (to == nullptr) return error;
+    if (sends_no_more()) return -EPIPE;
     const SimFilePtr only = to->peer_socket_.lock();
     if (only != nullptr && only.get() != this) return -EPERM;
     const std::string bytes = gathered(message);
