@@ -74,10 +74,11 @@ int SimKernel::dup(int fd) noexcept {
     return found != nullptr ? install(found) : -EBADF;
 }
 
-int SimKernel::dup3(int fd, int number, int) noexcept {
+int SimKernel::dup3(int fd, int number, int flags) noexcept {
+    if ((flags & ~O_CLOEXEC) != 0 || fd == number) return -EINVAL;
     const SimFilePtr found = file(fd);
     if (found == nullptr || number < 0) return -EBADF;
-    if (fd == number) return -EINVAL;
+    if (static_cast<std::uint32_t>(number) >= descriptors_max) return -EBADF;
     static_cast<void>(close(number));
     return install(found, number);
 }
@@ -91,12 +92,14 @@ int SimKernel::fcntl(int fd, int command, int argument) noexcept {
         case F_SETFD:
             return 0;
         case F_GETFL:
-            return O_RDWR | (found->nonblocking ? O_NONBLOCK : 0);
+            return found->access() | (found->nonblocking ? O_NONBLOCK : 0);
         case F_SETFL:
             found->nonblocking = (argument & O_NONBLOCK) != 0;
             return 0;
         case F_DUPFD:
         case F_DUPFD_CLOEXEC:
+            if (argument < 0 || static_cast<std::uint32_t>(argument) >= descriptors_max)
+                return -EINVAL;
             return install(found, argument);
         default:
             return -EINVAL;
@@ -357,7 +360,7 @@ int SimKernel::epoll_ctl(int epoll, int action, int fd, epoll_event* event) noex
     const SimFilePtr outer = file(epoll);
     const SimFilePtr inner = file(fd);
     if (outer == nullptr || inner == nullptr) return -EBADF;
-    if (std::strcmp(outer->name(), "epoll") != 0) return -EINVAL;
+    if (std::strcmp(outer->name(), "epoll") != 0 || outer == inner) return -EINVAL;
     const epoll_event asked = event != nullptr ? *event : epoll_event{};
     return static_cast<SimEpoll&>(*outer).control(action, fd, asked, inner);
 }

@@ -4,6 +4,8 @@
 
 #include <whorl/assert.hpp>
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -18,6 +20,7 @@ constexpr std::size_t pipe_atomic = 4096;  // PIPE_BUF
 
 // --- files
 
+int SimFile::access() const noexcept { return O_RDWR; }
 ssize_t SimFile::read(void*, std::size_t, int) { return -EINVAL; }
 ssize_t SimFile::write(const void*, std::size_t, int) { return -EINVAL; }
 
@@ -142,6 +145,8 @@ SimPipeEnd::~SimPipeEnd() {
     if (other != nullptr) other->changed();
 }
 
+int SimPipeEnd::access() const noexcept { return reads_ ? O_RDONLY : O_WRONLY; }
+
 bool SimPipeEnd::is(const SimFile& file) noexcept { return std::strcmp(file.name(), "pipe") == 0; }
 
 unsigned SimPipeEnd::poll_bits() const noexcept {
@@ -156,6 +161,7 @@ unsigned SimPipeEnd::poll_bits() const noexcept {
 
 ssize_t SimPipeEnd::read(void* data, std::size_t size, int) {
     if (!reads_) return -EBADF;
+    if (size == 0) return 0;
     if (channel_->readable() != 0) {
         const bool was_tight = channel_->room() < pipe_atomic;
         const std::size_t taken = channel_->take(static_cast<char*>(data), size, false);
@@ -169,6 +175,7 @@ ssize_t SimPipeEnd::read(void* data, std::size_t size, int) {
 
 ssize_t SimPipeEnd::write(const void* data, std::size_t size, int) {
     if (reads_) return -EBADF;
+    if (size == 0) return 0;  // also of a pipe that is full or broken
     if (channel_->broken()) return -EPIPE;
     const std::size_t room = channel_->room();
     // What fits PIPE_BUF is written in one piece or not at all.
@@ -258,9 +265,11 @@ int SimEpoll::control(int action, int fd, const epoll_event& event, const SimFil
     } else if (action == EPOLL_CTL_MOD) {
         found->second.event = event;
         found->second.news = true;
-    } else {
+    } else if (action == EPOLL_CTL_DEL) {
         file->unwatch(*this, token);
         entries_.erase(found);
+    } else {
+        return -EINVAL;
     }
     changed();
     return 0;

@@ -92,7 +92,8 @@ SimDisk::SimDisk() : root_(std::make_shared<SimNode>()) {
     root_->mode = 0755;
     root_->links = 2;
     SimNodePtr made;
-    static_cast<void>(make({root_, "tmp", nullptr, false}, SimNode::Kind::directory, 0777, made));
+    static_cast<void>(
+        make({root_, "tmp", nullptr, false, false}, SimNode::Kind::directory, 0777, made));
 }
 
 int SimDisk::find(const SimNodePtr& start, std::string_view path, bool follow,
@@ -103,7 +104,7 @@ int SimDisk::find(const SimNodePtr& start, std::string_view path, bool follow,
     std::deque<std::string> parts;
     prepend(parts, path);
     SimNodePtr here = path.front() == '/' ? root_ : start;
-    found = {here->parent.lock(), "", here, path.back() == '/'};
+    found = {here->parent.lock(), "", here, path.back() == '/', false};
     int followed = 0;
     while (!parts.empty()) {
         const std::string part = parts.front();
@@ -113,14 +114,14 @@ int SimDisk::find(const SimNodePtr& start, std::string_view path, bool follow,
         if (here->kind != SimNode::Kind::directory) return -ENOTDIR;
         if ((here->mode & 0100) == 0) return -EACCES;
         if (part == ".") {
-            found = {here->parent.lock(), "", here, found.wants_directory};
+            found = {here->parent.lock(), "", here, found.wants_directory, false};
             continue;
         }
         if (part == "..") {
             if (beneath && here == start) return -EXDEV;
             const SimNodePtr up = here->parent.lock();
             here = up != nullptr ? up : root_;
-            found = {here->parent.lock(), "", here, found.wants_directory};
+            found = {here->parent.lock(), "", here, found.wants_directory, true};
             continue;
         }
         const auto entry = here->entries.find(part);
@@ -134,10 +135,10 @@ int SimDisk::find(const SimNodePtr& start, std::string_view path, bool follow,
             if (next->text.front() == '/') here = root_;
             if (last && next->text.back() == '/') found.wants_directory = true;
             prepend(parts, next->text);
-            found = {here->parent.lock(), "", here, found.wants_directory};
+            found = {here->parent.lock(), "", here, found.wants_directory, false};
             continue;
         }
-        found = {here, part, next, found.wants_directory};
+        found = {here, part, next, found.wants_directory, false};
         here = next;
     }
     const bool is_directory = found.node == nullptr || found.node->kind == SimNode::Kind::directory;
@@ -179,7 +180,8 @@ int SimDisk::remove(const Found& where, bool directory) {
 int SimDisk::replace(const Found& where, bool directory) {
     if (where.node == nullptr) return -ENOENT;
     const bool is_directory = where.node->kind == SimNode::Kind::directory;
-    if (where.name.empty()) return directory ? -EINVAL : -EISDIR;
+    if (where.name.empty() && !directory) return -EISDIR;
+    if (where.name.empty()) return where.upward ? -ENOTEMPTY : -EINVAL;
     if (directory && !is_directory) return -ENOTDIR;
     if (!directory && is_directory) return -EISDIR;
     if ((where.parent->mode & 0200) == 0) return -EACCES;
@@ -196,6 +198,8 @@ int SimDisk::replace(const Found& where, bool directory) {
 }
 
 int SimDisk::rename(const Found& from, const Found& to, unsigned flags) {
+    const unsigned known = RENAME_NOREPLACE | RENAME_EXCHANGE;
+    if ((flags & ~known) != 0 || flags == known) return -EINVAL;
     if (from.node == nullptr) return -ENOENT;
     if (from.name.empty() || to.name.empty()) return -EBUSY;
     if ((from.parent->mode & 0200) == 0 || (to.parent->mode & 0200) == 0) return -EACCES;

@@ -5,6 +5,7 @@
 #include "backend/sim_file.hpp"
 #include "backend/sim_notify.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <array>
@@ -67,6 +68,7 @@ class SimDisk {
         std::string name;              // empty: the path ends in ".", ".." or is the root
         SimNodePtr node;               // null: there is no such name
         bool wants_directory = false;  // it ends in a slash
+        bool upward = false;           // it ends in ".."
     };
     // 0 or a negated errno value. `resolve` has the RESOLVE_ bits of openat2(2).
     int find(const SimNodePtr& start, std::string_view path, bool follow, std::uint64_t resolve,
@@ -134,6 +136,7 @@ class SimOpenFile final : public SimFile {
 
     const char* name() const noexcept override { return "file"; }
     unsigned poll_bits() const noexcept override { return POLLIN | POLLOUT; }
+    int access() const noexcept override { return flags & O_ACCMODE; }
     ssize_t read(void* data, std::size_t size, int message_flags) override;
     ssize_t write(const void* data, std::size_t size, int message_flags) override;
 

@@ -46,6 +46,7 @@ class SimFile : public std::enable_shared_from_this<SimFile> {
 
     virtual const char* name() const noexcept = 0;
     virtual unsigned poll_bits() const noexcept = 0;  // POLL… bits that hold now
+    virtual int access() const noexcept;              // O_RDWR, O_RDONLY, O_WRONLY
     virtual ssize_t read(void* data, std::size_t size, int flags);
     virtual ssize_t write(const void* data, std::size_t size, int flags);
     // Where its bytes go to and come from; null for what has no such way.
@@ -250,6 +251,7 @@ class SimPipeEnd final : public SimFile {
     ~SimPipeEnd() override;
 
     const char* name() const noexcept override { return "pipe"; }
+    int access() const noexcept override;
     static bool is(const SimFile& file) noexcept;
     unsigned poll_bits() const noexcept override;
     ssize_t read(void* data, std::size_t size, int flags) override;

@@ -59,7 +59,10 @@ class SimFileCalls final : public FileCalls {
 
   private:
     std::shared_ptr<SimNotify> notify_at(int fd) const noexcept;
+    // What is open, and what a descriptor of O_PATH names, too: EBADF, ESPIPE.
     std::shared_ptr<SimOpenFile> open_at(int fd, int& error) const noexcept;
+    std::shared_ptr<SimOpenFile> named_at(int fd, int& error) const noexcept;
+    int no_notify(int fd) const noexcept;
     int find(int directory, const char* path, bool follow, std::uint64_t resolve,
              SimDisk::Found& found) noexcept;
     int open_created(const SimDisk::Found& where, const OpenHow& how, SimNodePtr& node);
@@ -75,7 +78,20 @@ class SimFileCalls final : public FileCalls {
     SimDisk disk_;
 };
 
+// Of what has no blocks; a pipe's end that is read is not open for writing.
+int fallocate_of_none(SimFile& file) noexcept {
+    if (!SimPipeEnd::is(file)) return -ENODEV;
+    return file.writes_into() != nullptr ? -ESPIPE : -EBADF;
+}
+
 std::shared_ptr<SimOpenFile> SimFileCalls::open_at(int fd, int& error) const noexcept {
+    std::shared_ptr<SimOpenFile> found = named_at(fd, error);
+    if (found == nullptr || (found->flags & O_PATH) == 0) return found;
+    error = -EBADF;
+    return nullptr;
+}
+
+std::shared_ptr<SimOpenFile> SimFileCalls::named_at(int fd, int& error) const noexcept {
     const SimFilePtr found = kernel_.file(fd);
     error = found == nullptr ? -EBADF : -ESPIPE;
     if (found == nullptr || std::strcmp(found->name(), "file") != 0) return nullptr;
@@ -90,7 +106,7 @@ int SimFileCalls::find(int directory, const char* path, bool follow, std::uint64
     SimNodePtr start = disk_.root();
     if (directory != AT_FDCWD && (path[0] != '/' || resolve != 0)) {
         int error = 0;
-        const auto file = open_at(directory, error);
+        const auto file = named_at(directory, error);
         if (file == nullptr) return error == -ESPIPE ? -ENOTDIR : error;
         if (file->node->kind != SimNode::Kind::directory) return -ENOTDIR;
         start = file->node;
@@ -134,7 +150,8 @@ int SimFileCalls::openat2(int directory, const char* path, const OpenHow& how) n
     if (const int error = find(directory, path, follow, how.resolve, found)) return error;
     SimNodePtr node = found.node;
     if (temporary) {
-        if (node == nullptr || node->kind != SimNode::Kind::directory) return -ENOTDIR;
+        if (node == nullptr) return -ENOENT;
+        if (node->kind != SimNode::Kind::directory) return -ENOTDIR;
         node = std::make_shared<SimNode>();
         node->mode = static_cast<unsigned>(how.mode) & 0755;
     } else if (node == nullptr) {
@@ -217,7 +234,6 @@ int SimFileCalls::fsync(int fd, bool) noexcept {
     int error = 0;
     const auto file = open_at(fd, error);
     if (file == nullptr) return error == -ESPIPE ? -EINVAL : error;
-    if ((file->flags & O_PATH) != 0) return -EBADF;
     disk_.sync(*file->node);
     return 0;
 }
@@ -245,9 +261,10 @@ int SimFileCalls::ftruncate(int fd, std::uint64_t size) noexcept {
 int SimFileCalls::fallocate(int fd, int mode, std::uint64_t offset, std::uint64_t length) noexcept {
     int error = 0;
     const auto file = open_at(fd, error);
-    if (file == nullptr) return error;
-    touch();
+    if (error == -EBADF) return error;
     if (length == 0) return -EINVAL;
+    if (file == nullptr) return fallocate_of_none(*kernel_.file(fd));
+    touch();
     if (!file->writable()) return -EBADF;
     if (file->node->kind != SimNode::Kind::file) return -ENODEV;
     SimNode& node = *file->node;
@@ -274,7 +291,9 @@ int SimFileCalls::fallocate(int fd, int mode, std::uint64_t offset, std::uint64_
 
 int SimFileCalls::fadvise(int fd, std::uint64_t, std::uint64_t, int advice) noexcept {
     int error = 0;
-    if (open_at(fd, error) == nullptr) return error;
+    const auto file = open_at(fd, error);
+    if (error == -EBADF) return error;
+    if (file == nullptr && SimPipeEnd::is(*kernel_.file(fd))) return error;
     return advice < POSIX_FADV_NORMAL || advice > POSIX_FADV_NOREUSE ? -EINVAL : 0;
 }
 
@@ -282,7 +301,6 @@ std::int64_t SimFileCalls::lseek(int fd, std::int64_t offset, int whence) noexce
     int error = 0;
     const auto file = open_at(fd, error);
     if (file == nullptr) return error;
-    if ((file->flags & O_PATH) != 0) return -EBADF;
     std::int64_t from = 0;
     if (whence == SEEK_CUR) from = static_cast<std::int64_t>(file->position);
     else if (whence == SEEK_END) from = static_cast<std::int64_t>(file->node->size);
@@ -300,7 +318,7 @@ int SimFileCalls::statx(int directory, const char* path, int flags, unsigned,
     if (path[0] == '\0') {
         if ((flags & AT_EMPTY_PATH) == 0) return -ENOENT;
         int error = 0;
-        const auto file = open_at(directory, error);
+        const auto file = named_at(directory, error);
         if (file == nullptr) return error;
         node = file->node;
     } else {
@@ -377,7 +395,7 @@ ssize_t SimFileCalls::readlinkat(int directory, const char* path, char* text,
     int number = -1;
     if (std::sscanf(path, "/proc/self/fd/%d", &number) == 1) {
         int error = 0;
-        const auto file = open_at(number, error);
+        const auto file = named_at(number, error);
         if (file == nullptr) return -ENOENT;
         answer = file->path;
     } else {
@@ -446,9 +464,16 @@ std::shared_ptr<SimNotify> SimFileCalls::notify_at(int fd) const noexcept {
     return std::static_pointer_cast<SimNotify>(found);
 }
 
+// What is said of a descriptor that notify_at() has not found.
+int SimFileCalls::no_notify(int fd) const noexcept {
+    int error = 0;
+    static_cast<void>(open_at(fd, error));
+    return error == -EBADF ? -EBADF : -EINVAL;
+}
+
 int SimFileCalls::inotify_add_watch(int fd, const char* path, std::uint32_t mask) noexcept {
     const auto notify = notify_at(fd);
-    if (notify == nullptr) return kernel_.file(fd) == nullptr ? -EBADF : -EINVAL;
+    if (notify == nullptr) return no_notify(fd);
     SimDisk::Found found;
     const bool follow = (mask & IN_DONT_FOLLOW) == 0;
     if (const int error = find(AT_FDCWD, path, follow, 0, found)) return error;
@@ -460,7 +485,7 @@ int SimFileCalls::inotify_add_watch(int fd, const char* path, std::uint32_t mask
 
 int SimFileCalls::inotify_rm_watch(int fd, int number) noexcept {
     const auto notify = notify_at(fd);
-    if (notify == nullptr) return kernel_.file(fd) == nullptr ? -EBADF : -EINVAL;
+    if (notify == nullptr) return no_notify(fd);
     return notify->remove(number);
 }
 

@@ -4,6 +4,7 @@
 
 #include "backend/sim_file.hpp"
 
+#include <cerrno>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -50,6 +51,7 @@ class SimNotify final : public SimFile {
     const char* name() const noexcept override { return "inotify"; }
     unsigned poll_bits() const noexcept override { return queue_.empty() ? 0 : POLLIN; }
     ssize_t read(void* data, std::size_t size, int flags) override;
+    ssize_t write(const void*, std::size_t, int) override { return -EBADF; }
 
     int add(const std::shared_ptr<SimNode>& node, std::uint32_t mask);
     int remove(int number);

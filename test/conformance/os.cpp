@@ -223,6 +223,8 @@ int epoll_ctl(int epoll, int action, int fd, epoll_event* event) {
 
 int epoll_wait(int epoll, epoll_event* events, int count, int timeout_ms) {
     if (present == nullptr) return ::epoll_wait(epoll, events, count, timeout_ms);
+    const int found = present->epoll_wait_now(epoll, events, count);
+    if (found != 0) return answer(found);
     pollfd asked{epoll, POLLIN, 0};
     const int ready = poll_in_world(&asked, 1, std::chrono::milliseconds(timeout_ms));
     return ready > 0 ? answer(present->epoll_wait_now(epoll, events, count)) : ready;
