@@ -4,8 +4,10 @@
 
 #include <whorl/assert.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 // io_uring_register on a simulated ring, and what the versions of Linux can do.
 
@@ -56,10 +58,10 @@ const SimRingLevel& sim_ring_level(testing::RingLevel level) noexcept {
 }
 
 int SimRing::control(unsigned opcode, void* argument, unsigned count) {
+    if (opcode >= restrictions_.calls.size()) return -EINVAL;
     if (foreign()) return -EEXIST;
     // In force from the moment at which the ring is enabled.
-    if (restrictions_.on && !disabled_ && (opcode >= 256 || !restrictions_.calls[opcode]))
-        return -EACCES;
+    if (restrictions_.on && !disabled_ && !restrictions_.calls[opcode]) return -EACCES;
     if (opcode == IORING_REGISTER_ENABLE_RINGS) {
         if (!disabled_) return -EBADFD;
         disabled_ = false;
@@ -117,10 +119,13 @@ int SimRing::control_eventfd(const int* number) {
 int SimRing::control_buffers(const io_uring_buf_reg& registration) {
     constexpr unsigned entries_max = 32768;
     const unsigned entries = registration.ring_entries;
-    if (registration.pad != 0 || registration.ring_addr == 0) return -EINVAL;
-    if (registration.ring_addr % 4096 != 0) return -EINVAL;
+    const auto reserved = [](std::uint64_t word) { return word != 0; };
+    if (registration.pad != 0 || registration.ring_addr % 4096 != 0) return -EINVAL;
+    if (std::any_of(std::begin(registration.resv), std::end(registration.resv), reserved))
+        return -EINVAL;
     if (entries == 0 || (entries & (entries - 1)) != 0 || entries > entries_max) return -EINVAL;
     if (groups_.count(registration.bgid) != 0) return -EEXIST;
+    if (registration.ring_addr == 0) return -EFAULT;
     const auto* ring = reinterpret_cast<const io_uring_buf_ring*>(registration.ring_addr);
     groups_[registration.bgid] = Group{ring, entries, 0};
     return 0;
