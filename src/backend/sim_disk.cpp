@@ -290,10 +290,11 @@ std::string SimDisk::path_of(const SimNodePtr& node) const {
     std::string path;
     for (SimNodePtr here = node; here != root_;) {
         const SimNodePtr up = here->parent.lock();
+        const auto is_here = [&here](const auto& entry) { return entry.second == here; };
         if (up == nullptr) return path + " (deleted)";
-        for (const auto& [name, entry] : up->entries) {
-            if (entry == here) path.insert(0, name).insert(0, 1, '/');
-        }
+        const auto found = std::find_if(up->entries.begin(), up->entries.end(), is_here);
+        if (found == up->entries.end()) return path + " (deleted)";
+        path.insert(0, found->first).insert(0, 1, '/');
         here = up;
     }
     return path.empty() ? "/" : path;

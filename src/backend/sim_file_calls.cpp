@@ -166,7 +166,7 @@ int SimFileCalls::openat2(int directory, const char* path, const OpenHow& how) n
     }
     std::string name = found.parent != nullptr && !found.name.empty() && !temporary
                            ? disk_.path_of(found.parent) + "/" + found.name
-                           : disk_.path_of(disk_.root());
+                           : disk_.path_of(found.node);
     if (name.compare(0, 2, "//") == 0) name.erase(0, 1);
     const auto flags = static_cast<int>(how.flags);
     const bool cut = found.node != nullptr && (flags & O_TRUNC) != 0 && !temporary;
