@@ -44,6 +44,7 @@ int meaning_of(int answer) noexcept {
 class RealHostCalls final : public HostCalls {
   public:
     int resolve(const NameQuestion& question, FoundAddress* found, int most) noexcept override {
+        if (beyond_ports(question.service)) return -Error::service_unknown;
         addrinfo hints{};
         hints.ai_family = question.family;
         hints.ai_socktype = question.type;

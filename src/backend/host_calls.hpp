@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -23,6 +24,15 @@ struct NameQuestion {
     int type = 0;
     int flags = 0;
 };
+
+// Whether a service in digits is beyond the last port, which getaddrinfo(3) of glibc would cut in silence.
+inline bool beyond_ports(const char* service) noexcept {
+    std::uint32_t port = 0;
+    for (; *service >= '0' && *service <= '9'; ++service) {
+        port = std::min(10 * port + static_cast<std::uint32_t>(*service - '0'), 65536u);
+    }
+    return *service == 0 && port > 65535;
+}
 
 // A sockaddr_in or sockaddr_in6.
 struct FoundAddress {

@@ -154,8 +154,8 @@ int SimHostCalls::port_of(const NameQuestion& question) {
     const std::string_view service(question.service);
     if (service.empty()) return 0;
     if (service.find_first_not_of("0123456789") == std::string_view::npos) {
-        const long port = service.size() > 5 ? 65536 : std::strtol(question.service, nullptr, 10);
-        return port > 65535 ? -Error::service_unknown : static_cast<int>(port);
+        if (beyond_ports(question.service)) return -Error::service_unknown;
+        return static_cast<int>(std::strtol(question.service, nullptr, 10));
     }
     if ((question.flags & AI_NUMERICSERV) != 0) return -Error::name_unknown;
     static constexpr struct {

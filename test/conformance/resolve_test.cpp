@@ -241,6 +241,9 @@ TEST_P(Resolve, every_failure_has_its_error) {
         EXPECT_EQ(resolved(loop, {failure.name, {}, 1}).error, failure.error) << failure.name;
     }
     EXPECT_EQ(resolved(loop, {"unknown.test", {}, 1}).error, Error::name_unknown);
+    // glibc would make port 0 of it.
+    EXPECT_EQ(resolved(loop, {"127.0.0.1", "65536"}).error, Error::service_unknown);
+    EXPECT_EQ(resolved(loop, {"127.0.0.1", "65535"}).addresses, Texts{"127.0.0.1:65535"});
     expect_over(loop);
 }
 
