@@ -116,7 +116,7 @@ int SimDatagram::connect(const sockaddr* address, socklen_t length) {
     if (wanted.storage.ss_family != family_) return -EAFNOSUPPORT;
     if (is_broadcast(wanted) && option(SOL_SOCKET, SO_BROADCAST) == 0) return -EACCES;
     bind_to_any();
-    peer_ = wanted;
+    peer_ = kernel_.host_for(wanted, wanted.port());  // any host is this one
     error_ = 0;
     return 0;
 }
@@ -200,7 +200,7 @@ ssize_t SimDatagram::send_message(const msghdr& message, int) {
     if (is_broadcast(to) && option(SOL_SOCKET, SO_BROADCAST) == 0) return -EACCES;
     bind_to_any();
     if (shut_write_) return -EPIPE;
-    depart(to, bytes);
+    depart(kernel_.host_for(to, to.port()), bytes);
     return static_cast<ssize_t>(bytes.size());
 }
 

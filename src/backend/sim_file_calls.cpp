@@ -134,9 +134,10 @@ int SimFileCalls::open_allowed(const SimNode& node, const OpenHow& how) const no
     if ((how.flags & O_DIRECTORY) != 0 && !directory) return -ENOTDIR;
     if ((how.flags & O_PATH) != 0) return 0;
     if (node.kind == SimNode::Kind::link) return -ELOOP;
-    if (directory && (access != O_RDONLY || (how.flags & O_CREAT) != 0)) return -EISDIR;
+    const bool writes = access != O_RDONLY || (how.flags & O_TRUNC) != 0;
+    if (directory && (writes || (how.flags & O_CREAT) != 0)) return -EISDIR;
     if (access != O_WRONLY && (node.mode & 0400) == 0) return -EACCES;
-    return access != O_RDONLY && (node.mode & 0200) == 0 ? -EACCES : 0;
+    return writes && (node.mode & 0200) == 0 ? -EACCES : 0;
 }
 
 int SimFileCalls::openat2(int directory, const char* path, const OpenHow& how) noexcept {

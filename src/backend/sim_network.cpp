@@ -105,7 +105,7 @@ bool SimKernel::is_local(const SimAddress& address) const noexcept {
     return std::memcmp(&host, documentation, sizeof documentation) != 0;
 }
 
-// The address that this end of a connection to `peer` has.
+// The address that this end of a connection to `peer` has; with the port of `peer`, where that leads.
 SimAddress SimKernel::host_for(const SimAddress& peer, std::uint16_t port) const noexcept {
     SimAddress made = peer;
     if (made.any()) {

@@ -207,7 +207,7 @@ int SimSocket::connect(const SimAddress& address) {
         local_.set_port(kernel_.free_port());
         bound_ = true;
     }
-    peer_ = address;
+    peer_ = kernel_.host_for(address, address.port());  // to any host is to this one
     role_ = Role::connecting;
     kernel_.trace("connect port %u to %u", local_.port(), peer_.port());
     send_syn(Nanoseconds::zero(), std::chrono::seconds(1));

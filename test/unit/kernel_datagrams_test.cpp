@@ -119,6 +119,9 @@ TEST(KernelDatagrams, are_refused_on_their_way_out) {
         send(notes, "too big for IPv6", sixth, Message(std::string(65528, 'x')).to(v6(9)));
         send(notes, "nothing", fd, Message("").to(good));
         notes.tell("connect to all", notes.system.connect(fd, plain(broadcast), sizeof broadcast));
+        const int one = 1;
+        notes.system.setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
+        send(notes, "no name of a length", fd, Message().to(good, 0));
         notes.tell("connect short", notes.system.connect(fd, plain(good), 8));
         notes.tell("connect shorter", notes.system.connect(fd, plain(good), 1));
         notes.tell("connect to no family", notes.system.connect(fd, plain(odd), sizeof odd));
@@ -234,6 +237,32 @@ TEST(KernelDatagrams, of_those_who_are_connected) {
         name.ss_family = AF_UNSPEC;
         notes.tell("let go", system.connect(fresh, address, sizeof(sockaddr_in)));
         notes.tell("has none", port_of(fresh) != 0 ? 1 : 0);
+        const int unread = bound(notes);
+        send(notes, "to all hosts of one", a, Message().to(v4(port_of(unread), INADDR_ANY)));
+        receive(notes, "comes", unread, Message());
+        const sockaddr_in any = v4(port_of(unread), INADDR_ANY);
+        notes.tell("connect to any", system.connect(fresh, plain(any), sizeof any));
+        notes.ask("send", os::send(fresh, "any", 3, quiet));
+        settle();
+        receive(notes, "comes", unread, Message());
+        length = sizeof name;
+        notes.tell("its peer", system.getpeername(fresh, address, &length));
+        const auto& host = reinterpret_cast<const sockaddr_in&>(name);
+        notes.tell("host", ntohl(host.sin_addr.s_addr));
+        const int all = notes.made("all", system.socket(AF_INET, datagram, 0));
+        const sockaddr_in anywhere = v4(0, INADDR_ANY);
+        notes.tell("bind", system.bind(all, plain(anywhere), sizeof anywhere));
+        const int one = 1, second = notes.made("second", system.socket(AF_INET, datagram, 0));
+        const sockaddr_in exact = v4(port_of(all));
+        for (const int fd : {all, second})
+            system.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        notes.tell("the exact address, too", system.bind(second, plain(exact), sizeof exact));
+        send(notes, "to the exact one", a, Message().to(exact));
+        receive(notes, "does not come to all", all, Message());
+        receive(notes, "comes", second, Message());
+        send(notes, "to another host", a, Message().to(v4(port_of(all), 0x7F000002)));
+        receive(notes, "comes to all", all, Message());
+        receive(notes, "not to the exact one", second, Message());
     });
 }
 

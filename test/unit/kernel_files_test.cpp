@@ -187,6 +187,14 @@ TEST(KernelFiles, opening) {
         place.open("folder", O_WRONLY);
         place.open("folder", O_RDONLY | O_CREAT, 0644);
         place.open("folder", O_RDWR | O_TRUNC);
+        place.open("folder", O_RDONLY | O_TRUNC);
+        place.open("file", O_RDONLY | O_TRUNC | O_NOFOLLOW);
+        place.stat("file");
+        place.put("file", "0123456789");
+        place.open("/", O_RDONLY | O_DIRECTORY);
+        place.open("folder/../../../../../../../../../../..", O_RDONLY);
+        place.open("root", O_RDONLY);
+        place.open("root/tmp", O_RDONLY);
         place.open("folder/.", O_RDONLY);
         place.open("folder/..", O_RDONLY);
         place.open("folder/../file", O_RDONLY);
@@ -236,6 +244,7 @@ TEST(KernelFiles, permissions_of_one_who_is_not_root) {
         place.open("fixed", O_RDONLY);
         place.open("fixed", O_WRONLY);
         place.open("fixed", O_RDWR);
+        place.open("fixed", O_RDONLY | O_TRUNC);
         place.open("letter box", O_CREAT | O_WRONLY, 0200);
         place.open("letter box", O_RDONLY);
         place.open("letter box", O_WRONLY);
@@ -281,6 +290,7 @@ TEST(KernelFiles, renaming_and_linking) {
         place.rename("file/", "new");
         place.rename(".", "new");
         place.rename("file", ".");
+        place.rename("file", "folder/inner/");
         place.rename("folder/..", "new");
         place.rename("file", "other", RENAME_NOREPLACE);
         place.rename("file", "nothing", RENAME_EXCHANGE);
@@ -308,6 +318,10 @@ TEST(KernelFiles, renaming_and_linking) {
         place.link("elsewhere", "third");
         place.stat("third", AT_SYMLINK_NOFOLLOW);
         place.link("file", ".");
+        place.symlink("x", ".");
+        place.rename("second", "file/");
+        place.rename("folder", "made/");
+        place.stat("made");
     });
 }
 

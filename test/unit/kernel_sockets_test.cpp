@@ -230,6 +230,16 @@ TEST(KernelSockets, connecting) {
         settle();
         notes.tell("has connected", system.connect(fd, plain(there), sizeof there));
         notes.tell("once more", system.connect(fd, plain(there), sizeof there));
+        const sockaddr_in any = v4(port_of(from), INADDR_ANY);
+        const int nearest = notes.made("nearest", system.socket(AF_INET, stream, 0));
+        notes.tell("connect to any", system.connect(nearest, plain(any), sizeof any));
+        settle();
+        notes.tell("is this host", system.connect(nearest, plain(any), sizeof any));
+        sockaddr_in peer{};
+        socklen_t peer_size = sizeof peer;
+        auto* peer_address = reinterpret_cast<sockaddr*>(&peer);
+        notes.tell("its peer", system.getpeername(nearest, peer_address, &peer_size));
+        notes.tell("host", ntohl(peer.sin_addr.s_addr));
         const int sixth = notes.made("IPv6", system.socket(AF_INET6, stream, 0));
         notes.tell("short IPv6", system.connect(sixth, plain(there6), sizeof(sockaddr_in)));
         const int nobody = notes.made("nobody", system.socket(AF_INET, stream, 0));

@@ -6,6 +6,7 @@
 #include "backend/file_calls.hpp"
 #include "backend/sim_kernel.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
 
