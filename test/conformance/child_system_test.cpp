@@ -83,9 +83,9 @@ TEST_P(ChildSystem, further_descriptors_stand_where_they_are_asked_for) {
     Ends even = Ends::pipe(), odd = Ends::pipe();
     constexpr int count = 8;
     const int first = std::max(3, Fd(::dup(0)).get());  // free again at once
-    std::vector<ChildDescriptor> descriptors = {{0, 1023}, {0, 700}};
+    std::vector<ChildDescriptor> descriptors = {{0, 1000}, {0, 700}};
     std::string lines;
-    std::set<std::string> names = {"0", "1", "2", "700", "1023"};
+    std::set<std::string> names = {"0", "1", "2", "700", "1000"};
     for (int index = 0; index < count; ++index) {
         const int as = first + count - 1 - index;
         descriptors.push_back({(index % 2 == 0 ? even : odd).out.get(), as});
