@@ -26,17 +26,17 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LINES_MIN = 97.9
-BRANCHES_MIN = 88.0  # 90 is wanted: docs/testing.md
+LINES_MIN = 98.6
+BRANCHES_MIN = 92.0
 
 # Where a line that no test has run is a mistake waiting: (file, lines, branches).
 COMPLETE = [
-    ("include/whorl/slab.hpp", 100.0, 98.0),
-    ("include/whorl/spsc_ring.hpp", 100.0, 85.0),
+    ("include/whorl/slab.hpp", 100.0, 100.0),
+    ("include/whorl/spsc_ring.hpp", 100.0, 86.0),  # the rest is in <atomic>
     ("include/whorl/timer_wheel.hpp", 100.0, 100.0),
-    ("src/core/channel.cpp", 100.0, 85.0),
-    ("src/loop/descriptors.cpp", 100.0, 97.0),
-    ("src/structure/slab.cpp", 100.0, 80.0),
+    ("src/core/channel.cpp", 100.0, 92.0),  # the rest are races
+    ("src/loop/descriptors.cpp", 100.0, 100.0),
+    ("src/structure/slab.cpp", 100.0, 100.0),
 ]
 
 OPTIONS = [

@@ -33,8 +33,12 @@ class Tool {
     explicit Tool(std::vector<std::string> words, bool terminal = false,
                   const std::function<void()>& prepare = prepare_nothing) {
         int ends[2];
-        if (terminal) open_terminal(ends);
-        else EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+        if (terminal) {
+            open_terminal(ends);
+            EXPECT_EQ(::tcgetattr(ends[1], &modes_before), 0);
+        } else {
+            EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+        }
         child_ = ::fork();
         EXPECT_GE(child_, 0);
         if (child_ == 0) start(std::move(words), ends[1], terminal, prepare);
@@ -99,6 +103,7 @@ class Tool {
     }
 
     std::string text;
+    termios modes_before{};  // the terminal's, when nothing had been started
 
   private:
     static void open_terminal(int ends[2]) {

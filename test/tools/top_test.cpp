@@ -136,7 +136,6 @@ TEST(Top, reads_one_page_by_its_path) {
 TEST(Top, a_terminal_is_filled_and_given_back) {
     const whorl::Loop one = make_used_loop("first"), two = make_used_loop("second");
     Tool tool({"-i", "0.05", own_number()}, true);
-    const termios before = tool.modes();
     ASSERT_TRUE(tool.says("\x1b[?1049h")) << tool.text;
     ASSERT_TRUE(tool.says("by loop")) << tool.text;
     ASSERT_TRUE(tool.says("HANDLER p50 p99 max"));
@@ -162,7 +161,7 @@ TEST(Top, a_terminal_is_filled_and_given_back) {
     EXPECT_TRUE(tool.says("LOOP NAME")) << "the last table stays";
     // The modes are the terminal's, so they are looked at before its other end is closed.
     EXPECT_TRUE(tool.says("second"));
-    EXPECT_EQ(tool.modes().c_lflag, before.c_lflag);
+    EXPECT_EQ(tool.modes().c_lflag, tool.modes_before.c_lflag);
     EXPECT_EQ(tool.status(), 0);
 }
 
