@@ -219,8 +219,8 @@ class WHORL_EXPORT Loop {
     // 64 KiB comes from the heap. Errors: a null buffer at buffer_bytes_max. Cost: about 5 ns.
     Buffer buffer(std::size_t capacity) noexcept;
 
-    // The clock reading of this turn, made when it is first asked for; not for deadlines of new timers.
-    // Cost: none, or one clock reading in a turn that has no timers.
+    // The clock reading of this turn, made when it is first asked for; between two turns a new one each time.
+    // Not for deadlines of new timers. Cost: none, or one clock reading (a turn without timers, no turn).
     Instant now() const noexcept;
     // Whether an operation has not had its final completion yet.
     bool alive(Operation operation) const noexcept;

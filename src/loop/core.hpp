@@ -337,9 +337,10 @@ struct LoopCore : Allocated<LoopCore> {
 
 // What runs for every turn or operation is inline: it is short and crosses the files of this floor.
 
-// The turn's one reading of the clock, made when somebody wants it: without a timer, nobody may.
+// The turn's one reading of the clock, made when somebody wants it: without a timer, nobody may. Between two
+// turns any time may pass, so there each look is at the clock.
 inline Instant LoopCore::clock() noexcept {
-    if (!now_read) {
+    if (!now_read || !in_turn) {
         now = system.now();
         now_read = true;
     }

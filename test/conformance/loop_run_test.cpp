@@ -48,6 +48,22 @@ TEST_P(LoopRun, run_once_says_so_instead_of_waiting_for_ever) {
     EXPECT_EQ(calls, 1);
 }
 
+TEST_P(LoopRun, now_is_one_reading_in_a_turn_and_a_new_one_between_turns) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    ASSERT_FALSE(loop.poll());
+    const Instant before = loop.now();
+    os::stay_busy(5ms);
+    EXPECT_GE(loop.now() - before, 5ms);
+    ASSERT_FALSE(loop.post([](Loop& inner) {
+        const Instant first = inner.now();
+        os::stay_busy(5ms);
+        EXPECT_EQ(inner.now(), first);
+    }));
+    ASSERT_FALSE(loop.run());
+    EXPECT_GE(loop.now() - before, 10ms);
+}
+
 TEST_P(LoopRun, poll_does_what_is_due_and_does_not_wait) {
     WHORL_SKIP_IF_REFUSED();
     Loop loop = make_loop();

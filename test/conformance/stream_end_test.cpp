@@ -281,6 +281,22 @@ TEST_P(StreamEnd, each_deadline_alone) {
     }
 }
 
+TEST_P(StreamEnd, deadlines_count_from_attach_also_long_after_the_last_turn) {
+    WHORL_SKIP_IF_REFUSED();
+    Loop loop = make_loop();
+    Pair pair = make_medium_pair(loop);
+    os::stay_busy(60ms);
+    Log log;
+    StreamOptions options;
+    options.deadlines.total = options.deadlines.idle = 50ms;
+    const Instant begun = os::now();
+    attach_log(loop, pair.socket, log, options);
+    run_closed(loop, log);
+    EXPECT_GE(os::now() - begun, 50ms);
+    EXPECT_EQ(log.reason.by, ClosedBy::deadline);
+    expect_gone(loop, log);
+}
+
 // The times themselves in worlds only, whose clock is exact.
 TEST_P(StreamEnd, deadlines_are_pushed_back_by_what_they_wait_for) {
     WHORL_SKIP_IF_REFUSED();
