@@ -13,16 +13,13 @@
 
 namespace {
 
-struct Host {
-    struct Front {
-        std::size_t size;
-        std::size_t alignment;
-    };
-    static std::size_t front_of(std::size_t alignment) {
-        return alignment > sizeof(Front) ? alignment : sizeof(Front);
+// Which allocations of an `Owner` are refused.
+template <class Owner>
+struct Refusals {
+    static bool refused() {
+        const std::uint64_t number = asked++;
+        return number == refuse_at || (refuse_on && number > refuse_at);
     }
-    static void* allocate(void*, std::size_t size, std::size_t alignment) noexcept;
-    static void release(void*, void* memory, std::size_t size, std::size_t alignment) noexcept;
     // The `number`-th from now on is refused, and with `on` all that follow it.
     static void refuse(std::uint64_t number, bool on = false) {
         refuse_at = asked + number;
@@ -34,15 +31,27 @@ struct Host {
     }
 
     static inline std::atomic<std::uint64_t> asked{0};
-    static inline std::atomic<std::int64_t> bytes{0};
     static inline std::atomic<std::uint64_t> refuse_at{UINT64_MAX};
     static inline std::atomic<bool> refuse_on{false};
+};
+
+struct Host : Refusals<Host> {
+    struct Front {
+        std::size_t size;
+        std::size_t alignment;
+    };
+    static std::size_t front_of(std::size_t alignment) {
+        return alignment > sizeof(Front) ? alignment : sizeof(Front);
+    }
+    static void* allocate(void*, std::size_t size, std::size_t alignment) noexcept;
+    static void release(void*, void* memory, std::size_t size, std::size_t alignment) noexcept;
+
+    static inline std::atomic<std::int64_t> bytes{0};
     static inline std::atomic<bool> mistaken{false};
 };
 
 void* Host::allocate(void*, std::size_t size, std::size_t alignment) noexcept {
-    const std::uint64_t number = asked++;
-    if (number == refuse_at || (refuse_on && number > refuse_at)) return nullptr;
+    if (refused()) return nullptr;
     const std::size_t front = front_of(alignment);
     const std::size_t whole = (front + size + alignment - 1) / alignment * alignment;
     auto* memory =

@@ -14,30 +14,19 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace {
 
-// The same as Host, for OpenSSL.
-struct Foreign {
+// OpenSSL's memory.
+struct Foreign : Refusals<Foreign> {
     static bool refused(const char* file) {
-        const std::uint64_t number = asked++;
-        if (std::string_view(file).find(refuse_file) != std::string_view::npos) return true;
-        return number == refuse_at || (refuse_on && number > refuse_at);
-    }
-    static void refuse(std::uint64_t number, bool on = false) {
-        refuse_at = asked + number;
-        refuse_on = on;
-    }
-    static void refuse_none() {
-        refuse_at = UINT64_MAX;
-        refuse_on = false;
+        return Refusals::refused() ||
+               std::string_view(file).find(refuse_file) != std::string_view::npos;
     }
 
     static inline std::string_view refuse_file = "none";  // of OpenSSL's sources
-    static inline std::uint64_t asked = 0;
-    static inline std::uint64_t refuse_at = UINT64_MAX;
-    static inline bool refuse_on = false;
 };
 
 // Before anything of OpenSSL takes memory.
