@@ -153,11 +153,13 @@ class AtomicWrite final : public Composed {
         const bool here = slash == std::string_view::npos;
         directory_path_ = here ? "." : HookString(path.substr(0, slash == 0 ? 1 : slash));
         name_ = here ? path : path.substr(slash + 1);
+        // Later there may be no memory, and nobody to tell.
+        temporary_path_.reserve(directory_path_.size() + 2 + name_size_max + suffix_size_max);
     }
     // Whoever drops this in the middle, such as a loop that is destroyed, leaves nothing behind.
     ~AtomicWrite() override {
         if (!temporary_there_) return;
-        static_cast<void>(system_.file_calls().unlinkat(AT_FDCWD, temporary_path().c_str(), 0));
+        static_cast<void>(system_.file_calls().unlinkat(AT_FDCWD, temporary_path_.c_str(), 0));
     }
     AtomicWrite(const AtomicWrite&) = delete;
     AtomicWrite& operator=(const AtomicWrite&) = delete;
@@ -172,8 +174,14 @@ class AtomicWrite final : public Composed {
 
   private:
     static constexpr int names_tried_max = 100;
+    // The name and its suffix together stay within what a directory takes.
+    static constexpr std::size_t name_size_max = 180;
+    static constexpr std::size_t suffix_size_max = 64;
 
-    HookString temporary_path() const { return directory_path_ + "/" + temporary_; }
+    // Its name in the directory.
+    std::string_view temporary() const noexcept {
+        return std::string_view(temporary_path_).substr(directory_path_.size() + 1);
+    }
 
     void directory_opened(Loop& loop, OpenFile::Done done) {
         directory_ = done.file;
@@ -181,13 +189,13 @@ class AtomicWrite final : public Composed {
         create(loop);
     }
     void create(Loop& loop) {
-        char suffix[64];
+        char suffix[suffix_size_max];
         std::snprintf(suffix, sizeof suffix, ".%lx-%llx-%d.tmp", static_cast<long>(::getpid()),
                       static_cast<unsigned long long>(system_.now().time_since_epoch().count()),
                       names_tried_);
-        // The name and its suffix together stay within what a directory takes.
-        temporary_ = "." + name_.substr(0, std::min<std::size_t>(name_.size(), 180)) + suffix;
-        OpenFile file{temporary_, O_WRONLY | O_CREAT | O_EXCL, mode_};
+        temporary_path_ = directory_path_;
+        temporary_path_.append("/.").append(name_, 0, name_size_max).append(suffix);
+        OpenFile file{temporary(), O_WRONLY | O_CREAT | O_EXCL, mode_};
         file.directory = directory_;
         const Error error = step<&AtomicWrite::created>(*this, loop, "create", std::move(file));
         if (error) return finish(loop, error);
@@ -218,7 +226,7 @@ class AtomicWrite final : public Composed {
         rename(loop);
     }
     void rename(Loop& loop) {
-        Rename change{temporary_, name_};
+        Rename change{temporary(), name_};
         change.directory = directory_;
         const Error error = step<&AtomicWrite::renamed>(*this, loop, "rename", std::move(change));
         if (error) fail(loop, error);
@@ -237,7 +245,7 @@ class AtomicWrite final : public Composed {
     // Removes the temporary file before the handler hears of it. No deadline and no cancel reaches this.
     void fail(Loop& loop, Error error) {
         if (!temporary_there_) return finish(loop, error);
-        Unlink removal{temporary_};
+        Unlink removal{temporary()};
         removal.directory = directory_;
         auto self = std::static_pointer_cast<AtomicWrite>(shared_from_this());
         const auto handler = [self = std::move(self), error](Loop& here, const NameDone& done) {
@@ -257,7 +265,7 @@ class AtomicWrite final : public Composed {
     bool durable_;
     HookString directory_path_;
     HookString name_;
-    HookString temporary_;
+    HookString temporary_path_;
     int names_tried_ = 0;
     bool temporary_there_ = false;  // perhaps
     File directory_;

@@ -489,6 +489,51 @@ TEST_P(HookMemory, a_recording_without_memory_ends_and_its_run_goes_on) {
     EXPECT_EQ(std::remove(log.c_str()), 0);
 }
 
+// With a directory of its own.
+class FolderMemory : public HookMemory {
+  protected:
+    FolderMemory() {
+        char name[] = "/tmp/whorl-memory-XXXXXX";
+        if (::mkdtemp(name) == nullptr) std::abort();
+        directory_ = name;
+    }
+    ~FolderMemory() override { std::filesystem::remove_all(directory_); }
+    std::string directory_;
+};
+
+// Nobody can be told any more, and the temporary file is there.
+using WholeFileMemory = FolderMemory;
+WHORL_CONFORMANCE_REAL(WholeFileMemory);
+TEST_P(WholeFileMemory, a_write_that_goes_with_its_loop_leaves_nothing_without_memory) {
+    WHORL_SKIP_IF_REFUSED();
+    const auto there = [&] {
+        for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+            if (entry.path().extension() == ".tmp") return true;
+        }
+        return false;
+    };
+    bool seen = false;
+    for (int round = 0; round < 1000 && !seen; ++round) {
+        Loop loop = make_loop([](LoopOptions& options) { options.shutdown_bound = 60s; });
+        Buffer content = Buffer::allocate(std::size_t{8} << 20);
+        ASSERT_TRUE(content);
+        content.resize(content.capacity());
+        bool ended = false;
+        ASSERT_TRUE(write_file_atomically(loop, directory_ + "/a", std::move(content), {},
+                                          [&](Loop&, const WholeFileDone&) { ended = true; }));
+        while (!ended && !seen) {
+            ASSERT_FALSE(loop.poll());
+            seen = there();
+        }
+        if (seen) Host::refuse(0, true);
+    }
+    Host::refuse_none();
+    EXPECT_TRUE(seen);
+    EXPECT_FALSE(there());
+    EXPECT_EQ(Host::bytes, 0);
+    EXPECT_FALSE(Host::mistaken);
+}
+
 // What an observer is told while memory is refused.
 struct Seen {
     std::vector<std::string> all;
@@ -510,15 +555,9 @@ struct Seen {
     }
 };
 
-class ObserverMemory : public HookMemory {
+class ObserverMemory : public FolderMemory {
   protected:
-    ObserverMemory() {
-        char name[] = "/tmp/whorl-memory-XXXXXX";
-        if (::mkdtemp(name) == nullptr) std::abort();
-        directory_ = name;
-        make("there");
-    }
-    ~ObserverMemory() override { std::filesystem::remove_all(directory_); }
+    ObserverMemory() { make("there"); }
     void make(const std::string& name) const {
         ASSERT_EQ(::mkdir((directory_ + "/" + name).c_str(), 0755), 0) << name;
     }
@@ -563,8 +602,6 @@ class ObserverMemory : public HookMemory {
         ASSERT_EQ(::mkdir(directory_.c_str(), 0755), 0);
         make("there");
     }
-
-    std::string directory_;
 };
 WHORL_CONFORMANCE_REAL(ObserverMemory);
 
