@@ -149,5 +149,38 @@ TEST_P(Curl, a_transfer_is_removed_while_it_runs) {
     EXPECT_EQ(left_over(), 0u);
 }
 
+// Connections that cannot be watched are looked at now and then; without a timer nothing begins.
+TEST_P(Curl, transfers_go_on_without_slots) {
+    get("/large");
+    std::vector<Timer> fillers;
+    const auto fill = [&] {
+        while (const Result<Timer> made = loop->after(1h, [](Loop&, Expired) {})) {
+            fillers.push_back(*made);
+        }
+    };
+    fill();
+    loop->cancel(fillers.back());  // for run()
+    for (int count = 0; count < 3; ++count) get("/small");
+    then = [&] {
+        if (running == 1) finish();
+    };
+    run();
+    EXPECT_EQ(running, 0);
+    for (const auto& [easy, transfer] : transfers) {
+        EXPECT_EQ(transfer.result, CURLE_OK);
+        EXPECT_TRUE(transfer.body.size() == large_size || transfer.body == "small");
+    }
+    fill();
+    CURL* none = curl_easy_init();
+    EXPECT_EQ(multi.add(none), CURLM_OUT_OF_MEMORY);
+    curl_easy_cleanup(none);
+    for (const Timer timer : fillers) loop->cancel(timer);
+    then = nullptr;
+    CURL* later = get("/small");
+    run();
+    EXPECT_EQ(transfers.at(later).body, "small");
+    EXPECT_EQ(left_over(), 0u);
+}
+
 }  // namespace
 }  // namespace whorl::hosts
