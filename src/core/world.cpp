@@ -156,8 +156,9 @@ Instant WorldState::next_event() noexcept {
 bool WorldState::idle_at(Instant& next) {
     next = next_event();
     if (next <= kernel.clock()) return false;
-    if (!idle) return true;
-    idle(next);
+    if (idle == nullptr) return true;
+    const auto called = idle;  // it may clear or replace itself
+    (*called)(next);
     check_invariants();
     next = next_event();
     return next > kernel.clock();
@@ -223,9 +224,11 @@ std::size_t World::pending() const noexcept {
     return count;
 }
 
-void World::on_idle(Script<void(Instant next)> idle) { state_->idle = std::move(idle); }
-void World::clear_on_idle() noexcept { state_->idle = {}; }
-bool World::has_on_idle() const noexcept { return static_cast<bool>(state_->idle); }
+void World::on_idle(Script<void(Instant next)> idle) {
+    state_->idle = idle ? std::make_shared<Script<void(Instant)>>(std::move(idle)) : nullptr;
+}
+void World::clear_on_idle() noexcept { state_->idle = nullptr; }
+bool World::has_on_idle() const noexcept { return state_->idle != nullptr; }
 
 // --- scripts and faults
 
@@ -293,8 +296,9 @@ void World::invariant(std::string name, Script<bool()> holds) {
 }
 
 void WorldState::check_invariants() {
-    for (const auto& [name, holds] : invariants) {
-        if (failed) return;
+    // One may add others.
+    for (std::size_t index = 0; index < invariants.size() && !failed; ++index) {
+        const auto& [name, holds] = invariants[index];
         if (!holds()) fail("invariant: " + name);
     }
 }

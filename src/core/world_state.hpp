@@ -84,8 +84,8 @@ struct WorldState {
     std::vector<std::unique_ptr<Loop>> loops;
     std::vector<std::weak_ptr<PeerState>> peers;
     std::vector<std::shared_ptr<PeerListener>> listeners;
-    std::vector<std::pair<std::string, Script<bool()>>> invariants;
-    Script<void(Instant)> idle;
+    std::deque<std::pair<std::string, Script<bool()>>> invariants;  // stay where they are
+    std::shared_ptr<Script<void(Instant)>> idle;
     Failure failure;
     Instant round_time{};
     std::uint32_t rounds = 0;

@@ -300,6 +300,19 @@ TEST(WorldInvariant, stops_the_world_where_it_breaks) {
     EXPECT_EQ(ticks, 5);
 }
 
+TEST(WorldInvariant, that_adds_others) {
+    World world;
+    ASSERT_TRUE(world.add_loop().after(1ms, [](Loop&, whorl::Expired) {}));
+    int added = 0;
+    // Longer than what a string has within itself: its memory must be there until the end.
+    world.invariant(std::string(100, 'a'), [&] {
+        for (; added < 100; ++added) world.invariant("added", [] { return true; });
+        return false;
+    });
+    EXPECT_FALSE(world.run_idle());
+    EXPECT_EQ(world.failure().what, "invariant: " + std::string(100, 'a'));
+}
+
 TEST(WorldLoops, two_loops_talk_and_one_goes) {
     World world(7);
     Loop& server = world.add_loop();

@@ -177,6 +177,20 @@ TEST(WorldTime, equal_seeds_give_equal_traces_and_other_seeds_others) {
     EXPECT_NE(run(1), run(2));
 }
 
+TEST(WorldTime, idle_callback_that_clears_itself_lives_until_it_returns) {
+    World world;
+    ASSERT_TRUE(world.add_loop().after(10ms, [](Loop&, Expired) {}));
+    int called = 0;
+    world.on_idle([&world, &called, kept = std::string(100, 'x')](Instant) {
+        world.clear_on_idle();
+        ++called;
+        EXPECT_EQ(kept, std::string(100, 'x'));
+    });
+    EXPECT_TRUE(world.run_idle());
+    EXPECT_EQ(called, 1);
+    EXPECT_FALSE(world.has_on_idle());
+}
+
 TEST(WorldTimeDeathTest, an_assertion_of_the_library_names_the_seed) {
     EXPECT_DEATH(
         {
