@@ -203,7 +203,8 @@ class WHORL_EXPORT World {
     }
     // The same until nothing can ever happen again. True then.
     bool run_idle(Nanoseconds bound = std::chrono::hours(1));
-    // Lets exactly so much time pass, with everything that happens in it in the order of its time.
+    // Lets exactly so much time pass, with everything that happens in it in the order of its time. All
+    // the time there is (Nanoseconds::max()): until nothing can ever happen again, where the clock stays.
     void advance(Nanoseconds time);
     // The same up to an instant; one that has passed changes nothing.
     void advance_to(Instant when);

@@ -169,6 +169,8 @@ bool WorldState::run(const Script<bool()>& done, Nanoseconds bound) {
     const Instant deadline = add_saturating(kernel.clock(), bound);
     while (!failed) {
         if (done()) return true;
+        // With time_per_call the clock goes on while there is work.
+        if (kernel.clock() > deadline) return false;
         bool finished = false;
         if (round(done, finished)) {
             if (finished && !failed) return true;
@@ -201,8 +203,8 @@ void World::advance(Nanoseconds time) { advance_to(add_saturating(now(), time));
 
 void World::advance_to(Instant when) {
     const Script<bool()> never = [] { return false; };
-    static_cast<void>(state_->run(never, std::max(when - now(), Nanoseconds::zero())));
-    if (!failed() && now() < when) state_->kernel.advance_to(when);
+    static_cast<void>(state_->run(never, when > now() ? when - now() : Nanoseconds::zero()));
+    if (!failed() && now() < when && when != instant_never) state_->kernel.advance_to(when);
 }
 
 // --- time

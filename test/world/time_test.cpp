@@ -191,6 +191,39 @@ TEST(WorldTime, idle_callback_that_clears_itself_lives_until_it_returns) {
     EXPECT_FALSE(world.has_on_idle());
 }
 
+TEST(WorldTime, work_without_end_ends_at_the_bound_when_each_call_takes_time) {
+    SimulationOptions options;
+    options.time_per_call = 1us;
+    World world(options);
+    struct Again {
+        void operator()(Loop& again) const { EXPECT_FALSE(again.post(Again{})); }
+    };
+    EXPECT_FALSE(world.add_loop().post(Again{}));
+    const Instant start = world.now();
+    EXPECT_FALSE(world.run_until([] { return false; }, 10ms));
+    EXPECT_FALSE(world.failed());
+    EXPECT_GE(world.now() - start, 10ms);
+    world.advance(10ms);
+    EXPECT_GE(world.now() - start, 20ms);
+    EXPECT_LT(world.now() - start, 21ms);
+}
+
+TEST(WorldTime, to_the_end_of_the_clock_and_to_its_beginning) {
+    World world;
+    int fired = 0;
+    ASSERT_TRUE(world.add_loop().after(1h, [&](Loop&, Expired) { ++fired; }));
+    const Instant start = world.now();
+    world.advance_to(Instant::min());
+    world.advance(whorl::Nanoseconds::min());
+    EXPECT_EQ(world.now(), start);
+    world.advance(whorl::Nanoseconds::max());
+    EXPECT_EQ(fired, 1);
+    EXPECT_GE(world.now() - start, 1h);
+    world.advance_to(whorl::instant_never);
+    EXPECT_LT(world.now() - start, 2h);
+    EXPECT_TRUE(world.run_idle());
+}
+
 TEST(WorldTimeDeathTest, an_assertion_of_the_library_names_the_seed) {
     EXPECT_DEATH(
         {
