@@ -33,7 +33,7 @@ struct SimulationOptions {
     // The network. Each segment takes a time drawn from latency_min to latency_max, and its length
     // divided by bytes_per_second on top (0: no limit). Segments of one direction stay in order.
     Nanoseconds latency_min{0};
-    Nanoseconds latency_max{0};           // at least latency_min
+    Nanoseconds latency_max{0};           // at least latency_min (panics)
     std::uint64_t bytes_per_second = 0;   // of each direction
     std::size_t send_buffer = 65536;      // of each socket, until it is set by option
     std::size_t receive_buffer = 131072;  // likewise

@@ -21,7 +21,6 @@ namespace whorl::detail {
 SimKernel::SimKernel(const testing::SimulationOptions& options)
     : descriptors_max(options.descriptors_max), choices(options.seed), options_(options),
       now_(Instant(options.time_start)) {
-    WHORL_ASSERT(options.latency_min <= options.latency_max);
     WHORL_ASSERT(options.time_per_call >= Nanoseconds::zero());
     tasks_.push_back(std::make_unique<Task>());
 }

@@ -2,6 +2,8 @@
 // Floor: 3
 #include "backend/sim_kernel.hpp"
 
+#include <whorl/assert.hpp>
+
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -60,11 +62,16 @@ std::uint16_t SimKernel::free_port() noexcept {
 }
 
 Nanoseconds SimKernel::flight_time(std::size_t bytes) {
+    if (options_.latency_min > options_.latency_max) {
+        panic("SimulationOptions: latency_min is above latency_max; set both");
+    }
     Nanoseconds time = options_.latency_min;
     const auto spread = static_cast<std::uint64_t>((options_.latency_max - time).count());
     if (spread != 0) {
-        const auto bound = static_cast<std::uint32_t>(std::min<std::uint64_t>(spread, UINT32_MAX));
-        time += Nanoseconds(choices.below(bound));
+        // A choice is of 32 bits: of more than four seconds, in coarser steps.
+        const std::uint64_t step = spread / UINT32_MAX + 1;
+        const auto bound = static_cast<std::uint32_t>(spread / step);
+        time += Nanoseconds(static_cast<std::int64_t>(choices.below(bound) * step));
     }
     if (options_.bytes_per_second != 0) {
         time += Nanoseconds(static_cast<std::int64_t>(

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ using namespace std::chrono_literals;
 using whorl::Expired;
 using whorl::Instant;
 using whorl::Loop;
+using whorl::testing::Peer;
 using whorl::testing::SimulationOptions;
 using whorl::testing::World;
 
@@ -224,6 +226,25 @@ TEST(WorldTime, to_the_end_of_the_clock_and_to_its_beginning) {
     EXPECT_TRUE(world.run_idle());
 }
 
+TEST(WorldTime, latencies_are_drawn_from_all_of_their_range) {
+    SimulationOptions options;
+    options.latency_max = 60s;
+    options.connect_timeout = 1h;
+    World world(options);
+    Peer peer = world.accept();
+    Peer other = world.connect(peer.address());
+    ASSERT_TRUE(world.run_until([&] { return other.connected() && peer.connected(); }));
+    whorl::Nanoseconds longest{};
+    for (int round = 0; round < 100; ++round) {
+        const Instant sent = world.now();
+        other.send("x");
+        ASSERT_TRUE(world.run_until([&] { return !peer.take().empty(); }));
+        longest = std::max(longest, world.now() - sent);
+    }
+    EXPECT_GT(longest, 45s);
+    EXPECT_LT(longest, 60s);
+}
+
 TEST(WorldTimeDeathTest, an_assertion_of_the_library_names_the_seed) {
     EXPECT_DEATH(
         {
@@ -243,6 +264,16 @@ TEST(WorldTimeDeathTest, a_world_must_outlive_its_loops) {
             loop = world.make_loop();
         },
         "destroyed before 1 of its loops");
+}
+
+TEST(WorldTimeDeathTest, the_least_latency_is_below_the_greatest) {
+    EXPECT_DEATH(
+        {
+            World world;
+            world.options().latency_min = 5ms;
+            Peer peer = world.connect(7007);
+        },
+        "latency_min is above latency_max");
 }
 
 }  // namespace
