@@ -41,7 +41,7 @@ std::shared_ptr<SimSocket> SimKernel::socket_of(int fd, int& error) const noexce
 int SimKernel::install(SimFilePtr file, int lowest) noexcept {
     auto index = static_cast<std::size_t>(std::max(lowest, lowest_descriptor_));
     while (index < files_.size() && files_[index] != nullptr) ++index;
-    if (index >= descriptors_max) return -EMFILE;
+    if (index >= descriptor_limit()) return -EMFILE;
     if (index >= files_.size()) files_.resize(index + 1);
     files_[index] = std::move(file);
     return static_cast<int>(index);
@@ -78,7 +78,7 @@ int SimKernel::dup3(int fd, int number, int flags) noexcept {
     if ((flags & ~O_CLOEXEC) != 0 || fd == number) return -EINVAL;
     const SimFilePtr found = file(fd);
     if (found == nullptr || number < 0) return -EBADF;
-    if (static_cast<std::uint32_t>(number) >= descriptors_max) return -EBADF;
+    if (static_cast<std::uint32_t>(number) >= descriptor_limit()) return -EBADF;
     static_cast<void>(close(number));
     return install(found, number);
 }
@@ -98,7 +98,7 @@ int SimKernel::fcntl(int fd, int command, int argument) noexcept {
             return 0;
         case F_DUPFD:
         case F_DUPFD_CLOEXEC:
-            if (argument < 0 || static_cast<std::uint32_t>(argument) >= descriptors_max)
+            if (argument < 0 || static_cast<std::uint32_t>(argument) >= descriptor_limit())
                 return -EINVAL;
             return install(found, argument);
         default:

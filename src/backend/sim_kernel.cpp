@@ -19,8 +19,7 @@
 namespace whorl::detail {
 
 SimKernel::SimKernel(const testing::SimulationOptions& options)
-    : descriptors_max(options.descriptors_max), choices(options.seed), options_(options),
-      now_(Instant(options.time_start)) {
+    : choices(options.seed), options_(options), now_(Instant(options.time_start)) {
     WHORL_ASSERT(options.time_per_call >= Nanoseconds::zero());
     tasks_.push_back(std::make_unique<Task>());
 }

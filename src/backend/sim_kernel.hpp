@@ -113,7 +113,11 @@ class SimKernel final : public System {
     int dup(int fd) noexcept;
     int dup3(int fd, int number, int flags) noexcept;
     std::vector<int> open_descriptors() const;
-    std::uint32_t descriptors_max = 0;  // RLIMIT_NOFILE; may be changed at any time
+    // RLIMIT_NOFILE, where it is lower than what the options say; may be changed at any time.
+    std::uint32_t descriptors_max = UINT32_MAX;
+    std::uint32_t descriptor_limit() const noexcept {
+        return std::min(descriptors_max, options_.descriptors_max);
+    }
     // fs.inotify.max_user_watches and max_queued_events, likewise
     std::size_t file_watches_max = 8192, file_events_max = 16384;
     SimDisk* disk = nullptr;  // of file_calls(), once somebody has asked for them

@@ -277,15 +277,14 @@ void World::set_wall_clock(Nanoseconds since_1970) {
 }
 void World::descriptors_spare(std::uint32_t spare) noexcept {
     // Numbers are given out lowest first, so the limit is a number, as RLIMIT_NOFILE is.
-    int lowest = 3;
-    for (std::uint32_t found = 0;; ++lowest) {
-        if (state_->kernel.file(lowest) == nullptr && found++ == spare) break;
+    std::uint32_t lowest = 3;
+    const std::uint32_t end = state_->kernel.options().descriptors_max;
+    for (std::uint32_t found = 0; lowest < end; ++lowest) {
+        if (state_->kernel.file(static_cast<int>(lowest)) == nullptr && found++ == spare) break;
     }
-    state_->kernel.descriptors_max = static_cast<std::uint32_t>(lowest);
+    state_->kernel.descriptors_max = lowest;
 }
-void World::descriptors_unlimited() noexcept {
-    state_->kernel.descriptors_max = state_->kernel.options().descriptors_max;
-}
+void World::descriptors_unlimited() noexcept { state_->kernel.descriptors_max = UINT32_MAX; }
 std::uint32_t World::draw(std::uint32_t bound) {
     WHORL_ASSERT(bound != 0);
     return state_->kernel.choices.below(bound);

@@ -248,7 +248,7 @@ int getrlimit(int resource, rlimit* limit) {
     if (present == nullptr || resource != RLIMIT_NOFILE) {
         return real_getrlimit(&::getrlimit, resource, limit);
     }
-    limit->rlim_cur = present->descriptors_max;
+    limit->rlim_cur = present->descriptor_limit();
     limit->rlim_max = present->options().descriptors_max;
     return 0;
 }

@@ -193,6 +193,22 @@ TEST(WorldFault, hold_stalls_one_direction) {
     EXPECT_TRUE(all.world.run_until([&] { return all.peer.received() == "stalled"; }));
 }
 
+TEST(WorldFault, limits_of_descriptors_at_their_ends) {
+    World world;
+    Loop& loop = world.add_loop();
+    world.descriptors_spare(UINT32_MAX);
+    EXPECT_TRUE(whorl::listen(loop, Address::loopback_v4(7007)));
+    world.descriptors_spare(0);
+    EXPECT_EQ(whorl::listen(loop, Address::loopback_v4(7008)).error(), Error::from_errno(EMFILE));
+    world.descriptors_unlimited();
+    world.options().descriptors_max = 4;
+    EXPECT_EQ(whorl::listen(loop, Address::loopback_v4(7008)).error(), Error::from_errno(EMFILE));
+    world.options().descriptors_max = 5;
+    EXPECT_TRUE(whorl::listen(loop, Address::loopback_v4(7008)));
+    world.descriptors_spare(1);
+    EXPECT_EQ(whorl::listen(loop, Address::loopback_v4(7009)).error(), Error::from_errno(EMFILE));
+}
+
 TEST(WorldFault, no_descriptor_is_left_for_an_accept) {
     World world;
     Loop& loop = world.add_loop();
