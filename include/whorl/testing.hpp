@@ -343,7 +343,7 @@ struct Exploration {
     // The environment's WHORL_SEED replaces both by one seed, WHORL_SEEDS replaces the count.
     std::uint64_t first_seed = 1;
     std::uint64_t count = 1000;  // seeds that are tried: first_seed and those that follow
-    // The world of a seed.
+    // The world of a seed; what it says of the seed itself is of no account.
     SimulationOptions (*options)(std::uint64_t seed) noexcept = &SimulationOptions::harsh;
     // How many runs making a failure short may take; 0 leaves it as it is.
     std::uint32_t shrink_runs = 2000;

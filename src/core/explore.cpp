@@ -117,7 +117,8 @@ Found explore(const Script<void(World&)>& scenario, const Exploration& explorati
     const std::uint64_t first = from_environment("WHORL_SEED", exploration.first_seed);
     const std::uint64_t count = one ? 1 : from_environment("WHORL_SEEDS", exploration.count);
     for (std::uint64_t seed = first; seed - first < count; ++seed) {
-        const SimulationOptions options = exploration.options(seed);
+        SimulationOptions options = exploration.options(seed);
+        options.seed = seed;
         Outcome outcome = explorer.run(options, nullptr, false);
         ++found.seeds;
         found.faults += outcome.faults;

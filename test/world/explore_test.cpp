@@ -114,4 +114,18 @@ TEST(WorldExplore, says_what_it_has_done) {
     EXPECT_NE(found.text().find("nothing failed"), std::string::npos);
 }
 
+TEST(WorldExplore, each_world_has_its_seed_whatever_the_options_say) {
+    Exploration exploration = quiet();
+    exploration.count = 20;
+    exploration.options = [](std::uint64_t) noexcept {
+        return whorl::testing::SimulationOptions();
+    };
+    std::vector<std::uint64_t> seeds;
+    const Found found = explore([&](World& world) { seeds.push_back(world.seed()); }, exploration);
+    EXPECT_EQ(found.seeds, 20u);
+    ASSERT_EQ(seeds.size(), 20u);
+    EXPECT_EQ(seeds.front(), 1u);
+    EXPECT_EQ(seeds.back(), 20u);
+}
+
 }  // namespace
