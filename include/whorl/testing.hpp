@@ -340,7 +340,8 @@ class WHORL_EXPORT World {
 
 // How explore() goes about.
 struct Exploration {
-    // The environment's WHORL_SEED replaces both by one seed, WHORL_SEEDS replaces the count.
+    // The environment's WHORL_SEED replaces both by one seed, WHORL_SEEDS replaces the count: decimal
+    // numbers (panics).
     std::uint64_t first_seed = 1;
     std::uint64_t count = 1000;  // seeds that are tried: first_seed and those that follow
     // The world of a seed; what it says of the seed itself is of no account.

@@ -2,8 +2,12 @@
 // Floor: 7
 #include "core/world_state.hpp"
 
+#include <whorl/assert.hpp>
+
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
+#include <cstring>
 
 // Many seeds, and what is left of one that fails.
 
@@ -22,9 +26,23 @@ struct Outcome {
     Tape tape;
 };
 
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+// What is set to nothing is not set.
+const char* word_of(const char* name) noexcept {
     const char* word = std::getenv(name);
-    return word != nullptr && *word != '\0' ? std::strtoull(word, nullptr, 0) : otherwise;
+    return word != nullptr && *word != '\0' ? word : nullptr;
+}
+
+// A number in decimal, as failures print it.
+std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+    const char* word = word_of(name);
+    if (word == nullptr) return otherwise;
+    std::uint64_t number = 0;
+    const char* end = word + std::strlen(word);
+    const std::from_chars_result read = std::from_chars(word, end, number);
+    if (read.ec != std::errc() || read.ptr != end) {
+        detail::panic("%s=%s in the environment: give a number, as 17", name, word);
+    }
+    return number;
 }
 
 std::size_t unkind_in(const Tape& tape) {
@@ -113,7 +131,7 @@ std::string Found::text() const {
 Found explore(const Script<void(World&)>& scenario, const Exploration& exploration) {
     const Explorer explorer{scenario};
     Found found;
-    const bool one = std::getenv("WHORL_SEED") != nullptr;
+    const bool one = word_of("WHORL_SEED") != nullptr;
     const std::uint64_t first = from_environment("WHORL_SEED", exploration.first_seed);
     const std::uint64_t count = one ? 1 : from_environment("WHORL_SEEDS", exploration.count);
     for (std::uint64_t seed = first; seed - first < count; ++seed) {

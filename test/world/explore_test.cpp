@@ -128,4 +128,19 @@ TEST(WorldExplore, each_world_has_its_seed_whatever_the_options_say) {
     EXPECT_EQ(seeds.back(), 20u);
 }
 
+TEST(WorldExploreDeathTest, a_number_in_the_environment_that_is_none) {
+    for (const char* wrong : {"1e6", "abc", "17 ", "-1", "99999999999999999999"}) {
+        for (const char* name : {"WHORL_SEED", "WHORL_SEEDS"}) {
+            ASSERT_EQ(::setenv(name, wrong, 1), 0);
+            EXPECT_DEATH((void)explore([](World&) {}, quiet()), name);
+            ASSERT_EQ(::unsetenv(name), 0);
+        }
+    }
+    ASSERT_EQ(::setenv("WHORL_SEED", "", 1), 0);  // as if it were not there
+    Exploration exploration = quiet();
+    exploration.count = 5;
+    EXPECT_EQ(explore([](World&) {}, exploration).seeds, 5u);
+    ASSERT_EQ(::unsetenv("WHORL_SEED"), 0);
+}
+
 }  // namespace
