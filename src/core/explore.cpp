@@ -17,6 +17,11 @@ namespace {
 
 using Tape = std::vector<std::uint32_t>;
 
+constexpr char two_traces[] = "the same seed gave two different traces";
+constexpr char not_again[] =
+    "; not again with the same seed: something in the test or the program depends on more than the "
+    "seed";
+
 struct Outcome {
     Failure failure;
     bool failed = false;
@@ -144,14 +149,17 @@ Found explore(const Script<void(World&)>& scenario, const Exploration& explorati
         if (!outcome.failed && (seed % 100 == 0 || one)) {
             if (explorer.run(options, nullptr, false).hash != outcome.hash) {
                 outcome.failed = true;
-                outcome.failure.what = "the same seed gave two different traces";
+                outcome.failure.what = two_traces;
                 outcome.failure.seed = seed;
             }
         }
         if (!outcome.failed) continue;
         outcome = [&] {
             Outcome recorded = explorer.run(options, nullptr, true);
-            return recorded.failed ? recorded : outcome;
+            if (recorded.failed) return recorded;
+            // Shown by its traces, or by this.
+            if (outcome.failure.what != two_traces) outcome.failure.what += not_again;
+            return outcome;
         }();
         found.failed = true;
         found.seed = seed;

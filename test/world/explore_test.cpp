@@ -128,6 +128,16 @@ TEST(WorldExplore, each_world_has_its_seed_whatever_the_options_say) {
     EXPECT_EQ(seeds.back(), 20u);
 }
 
+TEST(WorldExplore, a_failure_that_does_not_come_again_says_so) {
+    int runs = 0;
+    const auto scenario = [&](World& world) { world.check(++runs != 3, "sometimes"); };
+    const Found found = explore(scenario, quiet());
+    ASSERT_TRUE(found.failed);
+    EXPECT_EQ(found.seed, 3u);
+    EXPECT_EQ(found.failure.what.find("sometimes;"), 0u);
+    EXPECT_NE(found.text().find("not again with the same seed"), std::string::npos) << found.text();
+}
+
 TEST(WorldExploreDeathTest, a_number_in_the_environment_that_is_none) {
     for (const char* wrong : {"1e6", "abc", "17 ", "-1", "99999999999999999999"}) {
         for (const char* name : {"WHORL_SEED", "WHORL_SEEDS"}) {
