@@ -99,6 +99,8 @@ class SimChannel : public std::enable_shared_from_this<SimChannel> {
     // Nothing more arrives. What has arrived can still be taken.
     void break_off() noexcept;
     bool broken() const noexcept { return broken_; }
+    // When the last that was sent arrives, if nothing holds it.
+    Instant last_due() const noexcept { return last_due_; }
 
     std::size_t capacity;
     SimFile* reader = nullptr;  // null when it is gone

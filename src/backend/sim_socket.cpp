@@ -411,7 +411,8 @@ ssize_t SimSocket::write(const void* data, std::size_t size, int flags) {
     // A fault script: the connection breaks here, after what was sent has arrived.
     out_->breaking = true;
     const SimFilePtr other = out_->reader->shared_from_this();
-    kernel_.at(kernel_.clock() + kernel_.options().latency_max, [other, self = shared_from_this()] {
+    const Instant arrived = std::max(out_->last_due(), kernel_.clock());
+    kernel_.at(arrived + kernel_.options().latency_max, [other, self = shared_from_this()] {
         static_cast<SimSocket&>(*other).reset(ECONNRESET);
         static_cast<SimSocket&>(*self).reset(ECONNRESET);
     });

@@ -41,7 +41,7 @@ void break_after(SimSocket& socket, std::uint64_t bytes) {
     detail::SimChannel* out = socket.outgoing();
     if (out == nullptr) return;
     if (bytes == 0) break_both(socket);
-    else out->reset_after = out->passed + bytes;
+    else out->reset_after = out->passed + std::min(bytes, UINT64_MAX - out->passed);
 }
 
 }  // namespace

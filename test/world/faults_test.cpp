@@ -209,6 +209,29 @@ TEST(WorldFault, limits_of_descriptors_at_their_ends) {
     EXPECT_EQ(whorl::listen(loop, Address::loopback_v4(7009)).error(), Error::from_errno(EMFILE));
 }
 
+TEST(WorldFault, reset_after_more_than_is_ever_sent) {
+    Connected all;
+    all.client.send(all.loop, "before");
+    EXPECT_TRUE(all.world.run_idle());
+    all.world.reset_after(all.loop, all.client.socket, UINT64_MAX);
+    all.client.send(all.loop, " and after");
+    EXPECT_TRUE(all.world.run_idle());
+    EXPECT_EQ(all.peer.received(), "before and after");
+    EXPECT_FALSE(all.peer.was_reset());
+}
+
+TEST(WorldFault, what_was_sent_before_the_reset_arrives_on_a_slow_link_too) {
+    SimulationOptions options;
+    options.bytes_per_second = 1000;
+    World world(options);
+    Peer peer = world.accept();
+    Peer other = world.connect(peer.address());
+    other.reset_after(5);
+    other.send("abcdefg");
+    EXPECT_TRUE(world.run_until([&] { return peer.was_reset() && other.was_reset(); }));
+    EXPECT_EQ(peer.received(), "abcde");
+}
+
 TEST(WorldFault, no_descriptor_is_left_for_an_accept) {
     World world;
     Loop& loop = world.add_loop();
