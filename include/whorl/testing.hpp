@@ -84,18 +84,21 @@ struct Failure {
 };
 
 // The other end of a connection, written by hand: it says what the test lets it say, and never blocks.
-// Lifetime: a cheap handle, copies are the same peer; when its world is gone it keeps what it received.
-// Thread: that of the world.
+// Lifetime: a cheap handle, copies are the same peer, and the last one closes it (one of accept() once it
+// has been connected); when its world is gone it keeps what it received. Thread: that of the world.
+// Limits: it comes from World::connect() or accept(); one made without them can only be assigned (panics).
 class WHORL_EXPORT Peer {
   public:
     Peer() noexcept = default;
 
     // Sends, however long the other side does not read: what does not fit waits in an unbounded outbox.
-    // Cost: as it is, a copy. After close() or reset() nothing is sent.
+    // Cost: as it is, a copy. After close(), reset() or an error nothing is sent.
+    // Limits: not after finish_sending() (panics).
     Peer& send(std::string_view bytes);
     // The end of its side, after everything given to send(): a half-close.
     Peer& finish_sending();
-    // Closes: a FIN, or a RST when received bytes have not been read, as in Linux. The outbox is lost.
+    // Closes: a FIN, or a RST when received bytes have not been read, as in Linux. The outbox is lost. One
+    // of accept() that nobody has connected to takes no connection any more; its port stays open.
     void close();
     // A RST, now.
     void reset();

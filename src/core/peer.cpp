@@ -120,11 +120,13 @@ void PeerState::pump_out() {
     }
     outbox.clear();
     sent = 0;
-    if (finishing) static_cast<void>(socket->shutdown(SHUT_WR));
-    finishing = false;
+    if (!std::exchange(finishing, false)) return;
+    finished = true;
+    static_cast<void>(socket->shutdown(SHUT_WR));
 }
 
 void PeerState::broken(int why) noexcept {
+    over = true;
     error = Error::from_errno(why);
     reset = connected;
     outbox.clear();
@@ -144,7 +146,10 @@ void PeerListener::soon() {
 
 void PeerListener::serve() {
     due = false;
-    while (!waiting.empty()) {
+    for (;;) {
+        // One that has closed waits no more.
+        while (!waiting.empty() && waiting.front()->over) waiting.pop_front();
+        if (waiting.empty()) return;
         int error = 0;
         std::shared_ptr<SimSocket> made = socket->accept(error);
         if (made == nullptr) return;
@@ -190,51 +195,68 @@ Peer World::accept(const Address& address) {
     return Peer(std::move(peer));
 }
 
+namespace {
+
+PeerState& there(const std::shared_ptr<PeerState>& state) noexcept {
+    if (state == nullptr) {
+        detail::panic("a Peer that is none: it comes from World::connect() or accept()");
+    }
+    return *state;
+}
+
+}  // namespace
+
 Peer& Peer::send(std::string_view bytes) {
-    if (state_->kernel == nullptr || state_->reset) return *this;
-    WHORL_ASSERT(!state_->finishing);
-    state_->outbox.append(bytes);
-    state_->soon();
+    PeerState& state = there(state_);
+    if (state.kernel == nullptr || state.over) return *this;
+    if (state.finishing || state.finished) detail::panic("Peer::send: after finish_sending()");
+    state.outbox.append(bytes);
+    state.soon();
     return *this;
 }
 
 Peer& Peer::finish_sending() {
-    state_->finishing = true;
-    state_->soon();
+    PeerState& state = there(state_);
+    if (state.over || state.finished) return *this;
+    state.finishing = true;
+    state.soon();
     return *this;
 }
 
 void Peer::close() {
-    state_->outbox.clear();
-    state_->sent = 0;
-    state_->leave();
+    PeerState& state = there(state_);
+    state.over = true;
+    state.outbox.clear();
+    state.sent = 0;
+    state.leave();
 }
 
 void Peer::reset() {
-    if (state_->socket != nullptr) state_->socket->abort();
+    if (there(state_).socket != nullptr) state_->socket->abort();
     close();
 }
 
 void Peer::reset_after(std::uint64_t bytes) {
-    state_->scripted = true;
-    state_->script_bytes = bytes;
-    if (state_->socket != nullptr && state_->connected) state_->apply_script();
+    PeerState& state = there(state_);
+    state.scripted = true;
+    state.script_bytes = bytes;
+    if (state.socket != nullptr && state.connected) state.apply_script();
 }
 
-void Peer::stop_reading() { state_->stalled = true; }
+void Peer::stop_reading() { there(state_).stalled = true; }
 void Peer::read_on() {
-    state_->stalled = false;
+    there(state_).stalled = false;
     state_->soon();
 }
 
-const std::string& Peer::received() const noexcept { return state_->received; }
-std::string Peer::take() { return std::exchange(state_->received, {}); }
-bool Peer::connected() const noexcept { return state_->connected; }
-bool Peer::ended() const noexcept { return state_->ended; }
-bool Peer::was_reset() const noexcept { return state_->reset; }
-bool Peer::sent_all() const noexcept { return state_->outbox.empty(); }
-Error Peer::error() const noexcept { return state_->error; }
-Address Peer::address() const noexcept { return state_->address; }
+const std::string& Peer::received() const noexcept { return there(state_).received; }
+std::string Peer::take() { return std::exchange(there(state_).received, {}); }
+bool Peer::connected() const noexcept { return there(state_).connected; }
+bool Peer::ended() const noexcept { return there(state_).ended; }
+bool Peer::was_reset() const noexcept { return there(state_).reset; }
+bool Peer::sent_all() const noexcept { return there(state_).outbox.empty(); }
+Error Peer::error() const noexcept { return there(state_).error; }
+Address Peer::address() const noexcept { return there(state_).address; }
 
 // --- connections
 

@@ -44,7 +44,9 @@ struct PeerState final : detail::SimWatcher, std::enable_shared_from_this<PeerSt
     bool connected = false;
     bool ended = false;
     bool reset = false;
+    bool over = false;  // by close(), reset() or an error: nothing more is sent
     bool finishing = false;
+    bool finished = false;
     bool stalled = false;
     bool scripted = false;
     std::uint64_t script_bytes = 0;

@@ -136,6 +136,52 @@ TEST(WorldPeer, outlives_its_world) {
     peer.close();
 }
 
+TEST(WorldPeer, that_has_closed_before_anybody_came_takes_no_connection) {
+    World world;
+    Peer gone[] = {world.accept(7007), world.accept(7007)};
+    Peer next = world.accept(7007);
+    gone[0].close();
+    gone[1].reset();
+    Peer other = world.connect(7007);
+    other.send("for the next");
+    EXPECT_TRUE(world.run_until([&] { return next.received() == "for the next"; }));
+    EXPECT_FALSE(gone[0].connected());
+    EXPECT_FALSE(gone[1].connected());
+}
+
+TEST(WorldPeer, sends_nothing_when_it_has_closed_or_was_refused) {
+    World world;
+    Peer peer = world.accept();
+    Peer closed = world.connect(peer.address());
+    Peer refused = world.connect(7008);
+    closed.finish_sending();
+    refused.finish_sending();
+    closed.close();
+    EXPECT_TRUE(world.run_idle());
+    EXPECT_TRUE(refused.error());
+    for (Peer* each : {&closed, &refused}) {
+        each->send("nobody hears this").finish_sending();
+        EXPECT_TRUE(each->sent_all());
+        each->send("nor this");
+    }
+    EXPECT_TRUE(world.run_idle());
+    EXPECT_EQ(peer.received(), "");
+}
+
+TEST(WorldPeerDeathTest, sends_nothing_after_its_end) {
+    EXPECT_DEATH(
+        {
+            World world;
+            Peer peer = world.accept();
+            Peer other = world.connect(peer.address());
+            other.send("all").finish_sending();
+            (void)world.run_idle();
+            other.send("more");
+        },
+        "Peer::send: after finish_sending");
+    EXPECT_DEATH((void)Peer().received(), "a Peer that is none: it comes from World::connect");
+}
+
 TEST(WorldFault, reset_after_seventeen_bytes) {
     Connected all;
     all.world.reset_after(all.loop, all.client.socket, 17);
