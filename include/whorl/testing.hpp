@@ -275,7 +275,8 @@ class WHORL_EXPORT World {
 
     // --- Peers
 
-    // Connects to an address of the world, 127.0.0.1:port for the short form.
+    // Connects to an address of the world, 127.0.0.1:port for the short form. Each connection takes one of
+    // the ports 32768 to 60999; beyond them Peer::error() is EADDRNOTAVAIL.
     Peer connect(const Address& address);
     // To 127.0.0.1 and this port.
     Peer connect(std::uint16_t port) { return connect(Address::loopback_v4(port)); }

@@ -79,6 +79,7 @@ int SimDatagram::bind(const sockaddr* address, socklen_t length) {
     if (!kernel_.is_local(wanted)) return -EADDRNOTAVAIL;
     const bool chosen = wanted.port() == 0;
     if (chosen) wanted.set_port(kernel_.free_datagram_port());
+    if (wanted.port() == 0) return -EADDRINUSE;
     const SimDatagram* holder = kernel_.datagram_for(wanted, this);
     if (holder != nullptr) {
         const auto both = [&](int name) {
@@ -93,11 +94,14 @@ int SimDatagram::bind(const sockaddr* address, socklen_t length) {
     return 0;
 }
 
-void SimDatagram::bind_to_any() {
-    if (bound_) return;
+// False: no port is left.
+bool SimDatagram::bind_to_any() {
+    if (bound_) return true;
     local_.set_port(kernel_.free_datagram_port());
+    if (local_.port() == 0) return false;
     bound_ = true;
     port_chosen_ = true;
+    return true;
 }
 
 int SimDatagram::connect(const sockaddr* address, socklen_t length) {
@@ -115,7 +119,7 @@ int SimDatagram::connect(const sockaddr* address, socklen_t length) {
     if (!crosses && length < SimAddress::length_min(family_)) return -EINVAL;
     if (wanted.storage.ss_family != family_) return -EAFNOSUPPORT;
     if (is_broadcast(wanted) && option(SOL_SOCKET, SO_BROADCAST) == 0) return -EACCES;
-    bind_to_any();
+    if (!bind_to_any()) return -EAGAIN;
     peer_ = kernel_.host_for(wanted, wanted.port());  // any host is this one
     error_ = 0;
     return 0;
@@ -198,7 +202,7 @@ ssize_t SimDatagram::send_message(const msghdr& message, int) {
     const std::string bytes = gathered(message);
     if (bytes.size() > (family_ == AF_INET ? size_max_v4 : size_max_v6)) return -EMSGSIZE;
     if (is_broadcast(to) && option(SOL_SOCKET, SO_BROADCAST) == 0) return -EACCES;
-    bind_to_any();
+    if (!bind_to_any()) return -EAGAIN;
     if (shut_write_) return -EPIPE;
     depart(kernel_.host_for(to, to.port()), bytes);
     return static_cast<ssize_t>(bytes.size());
@@ -280,14 +284,14 @@ std::shared_ptr<SimDatagram> SimKernel::datagram_of(int fd) const noexcept {
 }
 
 std::uint16_t SimKernel::free_datagram_port() noexcept {
-    for (;;) {
-        const std::uint16_t port = port_next_;
-        port_next_ = port_next_ == 60999 ? 32768 : static_cast<std::uint16_t>(port_next_ + 1);
+    for (int left = port_last - port_first + 1; left != 0; --left) {
+        const std::uint16_t port = port_in_turn();
         const auto same = [port](const SimDatagram* other) {
             return other->local().port() == port;
         };
         if (std::none_of(datagrams_.begin(), datagrams_.end(), same)) return port;
     }
+    return 0;
 }
 
 }  // namespace whorl::detail

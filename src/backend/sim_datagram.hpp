@@ -61,7 +61,7 @@ class SimDatagram : public SimFile {
     static void land(SimKernel& kernel, const std::weak_ptr<SimFile>& sender, const Letter& letter);
     void refused();  // the network answers that nobody is there
     void depart(const SimAddress& to, const std::string& bytes);
-    void bind_to_any();
+    bool bind_to_any();
     int address_refused(const SimAddress& to) const noexcept;
     int option(int level, int name) const noexcept;
     int take_error() noexcept { return std::exchange(error_, 0); }

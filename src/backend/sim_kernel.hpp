@@ -137,7 +137,10 @@ class SimKernel final : public System {
     void network_add(SimSocket& socket) { sockets_.push_back(&socket); }
     void network_remove(SimSocket& socket) noexcept;
     const std::vector<SimSocket*>& sockets() const noexcept { return sockets_; }
-    std::uint16_t free_port() noexcept;
+    // net.ipv4.ip_local_port_range: the ports that the kernel chooses.
+    std::uint16_t port_first = 32768, port_last = 60999;
+    std::uint16_t port_in_turn() noexcept;
+    std::uint16_t free_port() noexcept;  // 0: there is none
     // Datagram sockets have ports of their own.
     SimDatagram* datagram_for(const SimAddress& address, const SimDatagram* but) const noexcept;
     void datagrams_add(SimDatagram& socket) { datagrams_.push_back(&socket); }

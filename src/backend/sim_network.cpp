@@ -52,13 +52,19 @@ SimSocket* SimKernel::bound_to(const SimAddress& address, const SimSocket& wants
     return nullptr;
 }
 
+std::uint16_t SimKernel::port_in_turn() noexcept {
+    const std::uint16_t port = port_next_;
+    port_next_ = port >= port_last ? port_first : static_cast<std::uint16_t>(port + 1);
+    return port;
+}
+
 std::uint16_t SimKernel::free_port() noexcept {
-    for (;;) {
-        const std::uint16_t port = port_next_;
-        port_next_ = port_next_ == 60999 ? 32768 : static_cast<std::uint16_t>(port_next_ + 1);
+    for (int left = port_last - port_first + 1; left != 0; --left) {
+        const std::uint16_t port = port_in_turn();
         const auto same = [port](const SimSocket* other) { return other->local().port() == port; };
         if (std::none_of(sockets_.begin(), sockets_.end(), same)) return port;
     }
+    return 0;
 }
 
 Nanoseconds SimKernel::flight_time(std::size_t bytes) {

@@ -162,6 +162,7 @@ int SimSocket::bind(const SimAddress& address) {
     if (!kernel_.is_local(address)) return -EADDRNOTAVAIL;
     SimAddress wanted = address;
     if (wanted.port() == 0) wanted.set_port(kernel_.free_port());
+    if (wanted.port() == 0) return -EADDRINUSE;
     const SimSocket* holder = kernel_.bound_to(wanted, *this);
     if (holder != nullptr && !reuses(*holder, true)) return -EADDRINUSE;
     local_ = wanted;
@@ -178,6 +179,7 @@ int SimSocket::listen(int backlog) {
     if (!bound_ && family_ == AF_UNIX) return -EINVAL;
     if (!bound_) {
         local_.set_port(kernel_.free_port());
+        if (local_.port() == 0) return -EADDRINUSE;
         bound_ = true;
     }
     const SimSocket* other = family_ != AF_UNIX ? kernel_.listener_for(local_) : nullptr;
@@ -205,6 +207,7 @@ int SimSocket::connect(const SimAddress& address) {
     if (address.storage.ss_family != family_) return -EAFNOSUPPORT;
     if (!bound_) {
         local_.set_port(kernel_.free_port());
+        if (local_.port() == 0) return -EADDRNOTAVAIL;
         bound_ = true;
     }
     peer_ = kernel_.host_for(address, address.port());  // to any host is to this one

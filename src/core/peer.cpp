@@ -167,8 +167,8 @@ Peer World::connect(const Address& address) {
     state_->peers.push_back(peer);
     auto socket = std::make_shared<SimSocket>(state_->kernel, address.family(), SOCK_STREAM);
     const int done = socket->connect(address_in(address));
-    WHORL_ASSERT(done == -EINPROGRESS);
-    peer->join(std::move(socket));
+    if (done == -EINPROGRESS) peer->join(std::move(socket));
+    else peer->broken(-done);
     return Peer(std::move(peer));
 }
 
@@ -186,7 +186,8 @@ Peer World::accept(const Address& address) {
     listener->kernel = &state_->kernel;
     listener->socket = std::make_shared<SimSocket>(state_->kernel, address.family(), SOCK_STREAM);
     const int bound = listener->socket->bind(address_in(address));
-    if (bound != 0) detail::panic("World::accept: somebody listens there already");
+    if (bound != 0)
+        detail::panic("World::accept: somebody listens there already, or no port is left");
     static_cast<void>(listener->socket->listen(4096));
     listener->socket->watch(*listener, 0);
     peer->address = address_of(listener->socket->local());

@@ -2,6 +2,8 @@
 // Peers written by hand, fault scripts, invariants: each does what its header says to loops of the world.
 #include "names.hpp"
 
+#include "core/world_state.hpp"
+
 namespace {
 
 using namespace world_names;
@@ -180,6 +182,27 @@ TEST(WorldPeerDeathTest, sends_nothing_after_its_end) {
         },
         "Peer::send: after finish_sending");
     EXPECT_DEATH((void)Peer().received(), "a Peer that is none: it comes from World::connect");
+}
+
+TEST(WorldPeer, finds_no_port_when_all_are_taken) {
+    World world;
+    Loop& loop = world.add_loop();
+    world.state().kernel.port_last = 32768 + 9;
+    std::vector<Peer> peers;
+    for (int count = 0; count < 10; ++count) peers.push_back(world.accept());
+    Peer more = world.connect(7007);
+    EXPECT_EQ(more.error(), Error::from_errno(EADDRNOTAVAIL));
+    more.send("nobody hears this").finish_sending();
+    EXPECT_EQ(whorl::listen(loop, Address::loopback_v4(0)).error(), Error::from_errno(EADDRINUSE));
+    Client client;
+    client.connect(loop, Address::loopback_v4(7007));
+    EXPECT_TRUE(world.run_until([&] { return static_cast<bool>(client.error); }));
+    EXPECT_EQ(client.error, Error::from_errno(EADDRNOTAVAIL));
+    for (int count = 0; count < 10; ++count) {
+        EXPECT_TRUE(whorl::open_udp(loop, Address::loopback_v4(0)));
+    }
+    EXPECT_EQ(whorl::open_udp(loop, Address::loopback_v4(0)).error(),
+              Error::from_errno(EADDRINUSE));
 }
 
 TEST(WorldFault, reset_after_seventeen_bytes) {
