@@ -145,13 +145,15 @@ class WHORL_EXPORT Connection {
     void reset_after(std::uint64_t bytes);
     // Nothing that this side has sent arrives before release(); nothing is lost. A stalled link.
     void hold();
-    // Ends hold(): what was held arrives, and what comes later as usual.
+    // Ends hold(): what was held arrives, and what comes later as usual. By the handle that held it also
+    // when this side has closed since.
     void release();
 
   private:
     friend class World;
     explicit Connection(std::weak_ptr<void> socket) noexcept : socket_(std::move(socket)) {}
     std::weak_ptr<void> socket_;  // of the simulated kernel
+    std::weak_ptr<void> held_;    // what hold() stopped; it is there after the socket
 };
 
 // What a child of the world does, since nothing is executed there.
@@ -246,7 +248,9 @@ class WHORL_EXPORT World {
     void reset_after(Loop& loop, Socket socket, std::uint64_t bytes) {
         connection(loop, socket).reset_after(bytes);
     }
-    // Nothing arrives anywhere, and nobody answers a connect, until heal(). Nothing is lost.
+    // Nothing arrives anywhere, and nobody answers a connect, until heal(). Nothing that connections carry
+    // is lost, their ends and resets neither; datagrams are. What hold() holds is another matter: each
+    // ends for itself. Fault calls pass: reset() and reset_after() of a connection.
     void partition();
     // Undoes partition(): what was sent meanwhile arrives.
     void heal();

@@ -40,12 +40,13 @@ void SimFile::changed() {
 // --- channels
 
 void SimChannel::fly(Segment segment, Nanoseconds delay) {
+    if (broken_) return;  // the writer has not heard of it yet
     // In order: a segment is never there before the one sent before it.
     const Instant due = std::max(kernel_.clock() + delay, last_due_);
     segment.due = last_due_ = due;
     flying_ += segment.bytes.size();
     segments_.push_back(std::move(segment));
-    if (held) return;
+    if (stopped()) return;
     if (due <= kernel_.clock()) return arrive();
     kernel_.at(due, [self = shared_from_this()] { self->arrive(); });
 }
@@ -53,7 +54,7 @@ void SimChannel::fly(Segment segment, Nanoseconds delay) {
 void SimChannel::arrive() {
     bool news = false;
     bool bytes = false;
-    while (!held && !segments_.empty() && segments_.front().due <= kernel_.clock()) {
+    while (!stopped() && !segments_.empty() && segments_.front().due <= kernel_.clock()) {
         Segment& segment = segments_.front();
         flying_ -= segment.bytes.size();
         if (segment.urgent) {
@@ -72,9 +73,8 @@ void SimChannel::arrive() {
     if (reader != nullptr) return reader->changed();
     if (!bytes || writer == nullptr) return;
     // A socket (a pipe without a reader is broken) that was closed while this was on its way: a reset.
-    kernel_.at(kernel_.clock() + kernel_.flight_time(0), [weak = writer->weak_from_this()] {
-        if (const SimFilePtr file = weak.lock()) static_cast<SimSocket&>(*file).reset(ECONNRESET);
-    });
+    const auto delay = kernel_.flight_time(0);
+    static_cast<SimSocket*>(writer)->incoming()->send_reset(writer->weak_from_this(), delay);
 }
 
 void SimChannel::put(const char* data, std::size_t size, Nanoseconds delay) {
@@ -123,8 +123,27 @@ void SimChannel::break_off() noexcept {
     flying_ = 0;
 }
 
+bool SimChannel::stopped() const noexcept { return held || (of_network && kernel_.partitioned); }
+
+void SimChannel::send_reset(const std::weak_ptr<SimFile>& reader, Nanoseconds delay) {
+    kernel_.at(kernel_.clock() + delay,
+               [self = shared_from_this(), reader] { self->reset_arrives(reader); });
+}
+
+void SimChannel::reset_arrives(const std::weak_ptr<SimFile>& reader) {
+    if (stopped()) reset_ = reader;
+    else if (const SimFilePtr file = reader.lock())
+        static_cast<SimSocket&>(*file).reset(ECONNRESET);
+}
+
 void SimChannel::release() {
     held = false;
+    resume();
+}
+
+void SimChannel::resume() {
+    if (stopped()) return;
+    if (!reset_.expired()) send_reset(std::exchange(reset_, {}), Nanoseconds::zero());
     for (const Segment& segment : segments_) {
         kernel_.at(segment.due, [self = shared_from_this()] { self->arrive(); });
     }

@@ -232,6 +232,7 @@ void SimDatagram::depart(const SimAddress& to, const std::string& bytes) {
 // A datagram has come to its address. Where nobody is, that is told to who sent it.
 void SimDatagram::land(SimKernel& kernel, const std::weak_ptr<SimFile>& sender,
                        const Letter& letter) {
+    if (kernel.partitioned) return;
     if (SimDatagram* there = kernel.datagram_for(letter.to, nullptr)) {
         // A socket that is connected to somebody else is not there.
         const SimAddress from = kernel.seen_as(letter.datagram.from, there->family_);

@@ -105,8 +105,13 @@ class SimChannel : public std::enable_shared_from_this<SimChannel> {
     std::size_t capacity;
     SimFile* reader = nullptr;  // null when it is gone
     SimFile* writer = nullptr;
-    bool held = false;  // a partition: nothing arrives until release()
+    bool held = false;        // by a script: nothing arrives until release()
+    bool of_network = false;  // nothing arrives while that is partitioned
+    bool stopped() const noexcept;
     void release();
+    void resume();  // what waited arrives, if nothing stops it any more
+    // A reset that comes this way after `delay`, overtaking what was sent: `reader` hears of it.
+    void send_reset(const std::weak_ptr<SimFile>& reader, Nanoseconds delay);
     std::uint64_t passed = 0;       // bytes put so far
     std::uint64_t reset_after = 0;  // the connection is reset after so many bytes; 0: never
     bool breaking = false;          // they have been sent: nothing more goes out
@@ -135,9 +140,11 @@ class SimChannel : public std::enable_shared_from_this<SimChannel> {
     };
     void fly(Segment segment, Nanoseconds delay);
     void arrive();
+    void reset_arrives(const std::weak_ptr<SimFile>& reader);
 
     SimKernel& kernel_;
     std::deque<Segment> segments_;
+    std::weak_ptr<SimFile> reset_;  // who hears of a reset that has come while it was stopped
     Instant last_due_{};
     std::string arrived_;
     std::deque<std::size_t> record_sizes_;  // of what has arrived
@@ -206,7 +213,9 @@ class SimSocket final : public SimFile {
     static void join(SimSocket& a, SimSocket& b);
     // How long what is sent is under way. A Unix socket has no network between its ends.
     Nanoseconds delay(std::size_t bytes);
-    void established();  // the connection that connect() asked for is there
+    void unanswered(Nanoseconds elapsed, Nanoseconds retry);
+    void answered(Nanoseconds elapsed, Nanoseconds retry, int error);
+    void give_up(int error);
     bool offer(const std::shared_ptr<SimSocket>& client);  // a SYN; false: the backlog is full
 
   private:

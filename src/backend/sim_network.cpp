@@ -89,18 +89,14 @@ Nanoseconds SimKernel::flight_time(std::size_t bytes) {
 void SimKernel::partition() {
     partitioned = true;
     trace("partition");
-    for (SimSocket* socket : sockets_) {
-        if (socket->family() == AF_UNIX) continue;
-        if (socket->outgoing() != nullptr) socket->outgoing()->held = true;
-    }
 }
 
 void SimKernel::heal() {
     partitioned = false;
     trace("heal");
     for (SimSocket* socket : sockets_) {
-        if (socket->outgoing() != nullptr) socket->outgoing()->release();
-        if (socket->incoming() != nullptr) socket->incoming()->release();
+        if (socket->outgoing() != nullptr) socket->outgoing()->resume();
+        if (socket->incoming() != nullptr) socket->incoming()->resume();
     }
 }
 

@@ -96,12 +96,7 @@ SimSocket::~SimSocket() {
         auto* other = static_cast<SimSocket*>(out_->reader);
         if (other != nullptr && !out_->broken()) {
             // By way of the network: what was sent before is overtaken and lost, as by a real RST.
-            kernel_.at(kernel_.clock() + delay(0),
-                       [weak = other->weak_from_this(), channel = out_] {
-                           if (const SimFilePtr file = weak.lock()) {
-                               static_cast<SimSocket&>(*file).reset(ECONNRESET);
-                           }
-                       });
+            out_->send_reset(other->weak_from_this(), delay(0));
         }
     } else if (!shut_write_ && !out_->broken()) {
         out_->put_end(delay(0));
@@ -124,7 +119,7 @@ Nanoseconds SimSocket::delay(std::size_t bytes) {
 void SimSocket::join(SimSocket& a, SimSocket& b) {
     a.out_ = b.in_ = std::make_shared<SimChannel>(a.kernel_, a.send_buffer_ + b.receive_buffer_);
     b.out_ = a.in_ = std::make_shared<SimChannel>(a.kernel_, b.send_buffer_ + a.receive_buffer_);
-    a.out_->held = a.in_->held = a.kernel_.partitioned && a.family_ != AF_UNIX;
+    a.out_->of_network = a.in_->of_network = a.family_ != AF_UNIX;
     a.out_->writer = a.in_->reader = &a;
     b.out_->writer = b.in_->reader = &b;
     a.out_->records = a.in_->records = a.keeps_messages();
@@ -144,8 +139,11 @@ void SimSocket::reset(int error) {
 void SimSocket::abort() {
     SimFilePtr other;
     if (out_ != nullptr && out_->reader != nullptr) other = out_->reader->shared_from_this();
+    const bool stopped = out_ != nullptr && out_->stopped();
     reset(0);
-    if (other != nullptr) static_cast<SimSocket&>(*other).reset(ECONNRESET);
+    if (other == nullptr) return;
+    if (stopped) out_->send_reset(other, Nanoseconds::zero());
+    else static_cast<SimSocket&>(*other).reset(ECONNRESET);
 }
 
 // --- listening and connecting
@@ -224,31 +222,53 @@ void SimSocket::send_syn(Nanoseconds elapsed, Nanoseconds retry) {
         if (self == nullptr || role_ != Role::connecting) return;
         SimSocket* listener = kernel_.listener_for(peer_);
         const bool lost = kernel_.partitioned || !kernel_.is_local(peer_);
-        const auto answer = [this, weak](int error) {
-            return [this, weak, error] {
-                const SimFilePtr alive = weak.lock();
-                if (alive == nullptr || role_ != Role::connecting) return;
-                error_ = error;
-                role_ = Role::failed;
-                changed();
+        const Instant back = kernel_.clock() + delay(0);
+        const auto answer = [this, weak, elapsed, retry](int error) {
+            return [this, weak, elapsed, retry, error] {
+                if (const SimFilePtr alive = weak.lock()) answered(elapsed, retry, error);
             };
         };
-        const Instant back = kernel_.clock() + delay(0);
         if (!lost && listener == nullptr) {
             kernel_.at(back, answer(ECONNREFUSED));
         } else if (!lost && listener->offer(std::static_pointer_cast<SimSocket>(self))) {
-            kernel_.at(back, [this, weak] {
-                if (const SimFilePtr alive = weak.lock()) established();
-            });
-        } else if (elapsed + retry < kernel_.options().connect_timeout) {
-            kernel_.at(kernel_.clock() + retry, [this, weak, elapsed, retry] {
-                if (const SimFilePtr alive = weak.lock()) send_syn(elapsed + retry, retry * 2);
-            });
+            kernel_.at(back, answer(0));
         } else {
-            kernel_.at(kernel_.clock() + retry, answer(ETIMEDOUT));
+            unanswered(elapsed, retry);
         }
     };
     kernel_.at(kernel_.clock() + delay(0), arrive);
+}
+
+// Asks again after `retry`: where it is a server's answer that was lost, that is repeated.
+void SimSocket::unanswered(Nanoseconds elapsed, Nanoseconds retry) {
+    const bool last = elapsed + retry >= kernel_.options().connect_timeout;
+    kernel_.at(kernel_.clock() + retry, [this, weak = weak_from_this(), elapsed, retry, last] {
+        const SimFilePtr alive = weak.lock();
+        if (alive == nullptr || role_ != Role::connecting) return;
+        if (last) give_up(ETIMEDOUT);
+        else if (in_ == nullptr) send_syn(elapsed + retry, retry * 2);
+        else answered(elapsed + retry, retry * 2, 0);
+    });
+}
+
+void SimSocket::answered(Nanoseconds elapsed, Nanoseconds retry, int error) {
+    if (role_ != Role::connecting) return;
+    if (kernel_.partitioned) return unanswered(elapsed, retry);
+    if (error != 0) return give_up(error);
+    role_ = Role::connected;
+    changed();
+}
+
+void SimSocket::give_up(int error) {
+    error_ = error;
+    role_ = Role::failed;
+    if (in_ != nullptr) {
+        // The server believes in a connection; it hears otherwise when it sends.
+        in_->reader = nullptr;
+        out_->writer = nullptr;
+        in_ = out_ = nullptr;
+    }
+    changed();
 }
 
 bool SimSocket::offer(const std::shared_ptr<SimSocket>& client) {
@@ -270,12 +290,6 @@ bool SimSocket::offer(const std::shared_ptr<SimSocket>& client) {
     backlog_.push_back(server);
     changed();
     return true;
-}
-
-void SimSocket::established() {
-    if (role_ != Role::connecting) return;
-    role_ = Role::connected;
-    changed();
 }
 
 std::shared_ptr<SimSocket> SimSocket::accept(int& error) {
@@ -373,11 +387,7 @@ ssize_t SimSocket::write_to_nobody(std::size_t size) {
     const std::size_t count = std::min(size, room > lost_ ? room - lost_ : 0);
     if (size == 0) return 0;
     if (!std::exchange(resets_, true)) {  // also for what is still on its way there
-        kernel_.at(kernel_.clock() + delay(count), [weak = weak_from_this()] {
-            if (const SimFilePtr self = weak.lock()) {
-                static_cast<SimSocket&>(*self).reset(ECONNRESET);
-            }
-        });
+        in_->send_reset(weak_from_this(), delay(count));
     }
     if (count == 0) return -EAGAIN;
     lost_ += count;

@@ -310,11 +310,14 @@ void Connection::reset_after(std::uint64_t bytes) {
 }
 void Connection::hold() {
     const auto socket = socket_in(socket_);
-    if (socket != nullptr && socket->outgoing() != nullptr) socket->outgoing()->held = true;
+    if (socket == nullptr || socket->outgoing() == nullptr) return;
+    socket->outgoing()->held = true;
+    held_ = socket->outgoing()->weak_from_this();
 }
 void Connection::release() {
     const auto socket = socket_in(socket_);
-    if (socket != nullptr && socket->outgoing() != nullptr) socket->outgoing()->release();
+    if (socket != nullptr && socket->outgoing() != nullptr) return socket->outgoing()->release();
+    if (const auto way = std::static_pointer_cast<detail::SimChannel>(held_.lock())) way->release();
 }
 
 }  // namespace whorl::testing

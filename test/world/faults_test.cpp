@@ -301,6 +301,78 @@ TEST(WorldFault, what_was_sent_before_the_reset_arrives_on_a_slow_link_too) {
     EXPECT_EQ(peer.received(), "abcde");
 }
 
+TEST(WorldFault, a_partition_and_a_hold_end_each_for_itself) {
+    Connected all;
+    auto link = all.world.connection(all.loop, all.client.socket);
+    link.hold();
+    all.world.partition();
+    all.client.send(all.loop, "held");
+    all.world.heal();
+    EXPECT_FALSE(all.world.run_until([&] { return !all.peer.received().empty(); }));
+    all.world.partition();
+    all.peer.send("cut off");
+    link.release();
+    all.world.connections(all.peer.address().port())[0].release();
+    all.world.connections(all.peer.address().port())[1].release();
+    EXPECT_FALSE(all.world.run_until([&] { return !all.peer.received().empty(); }));
+    EXPECT_EQ(all.client.received, "");
+    all.world.heal();
+    EXPECT_TRUE(all.world.run_until([&] { return all.peer.received() == "held"; }));
+    EXPECT_TRUE(all.world.run_until([&] { return all.client.received == "cut off"; }));
+}
+
+// By its reset(), by its end with bytes that it has not read, and as the answer to what it is sent then.
+TEST(WorldFault, a_reset_does_not_pass_a_partition_or_a_hold) {
+    for (int way = 0; way < 6; ++way) {
+        SCOPED_TRACE(way);
+        Connected all;
+        if (way % 3 == 1) {
+            all.peer.stop_reading();
+            all.client.send(all.loop, "not read");
+            EXPECT_TRUE(all.world.run_idle());
+        }
+        auto sides = all.world.connections(all.peer.address().port());
+        ASSERT_EQ(sides.size(), 2u);
+        if (way < 3) all.world.partition();
+        else
+            for (auto& side : sides) side.hold();
+        if (way % 3 == 0) all.peer.reset();
+        else all.peer.close();
+        if (way % 3 == 2) all.client.send(all.loop, "to nobody");
+        EXPECT_FALSE(all.world.run_until([&] { return all.client.ended; }));
+        if (way < 3) all.world.heal();
+        else
+            for (auto& side : sides) side.release();
+        EXPECT_TRUE(all.world.run_until([&] { return all.client.ended; }));
+        const bool is_reset = all.client.error == Error::from_errno(ECONNRESET);
+        EXPECT_TRUE(is_reset || way % 3 == 2);  // there the end is sent before the reset
+    }
+}
+
+// The answer is on its way when the network is cut.
+TEST(WorldFault, nobody_answers_a_connect_within_a_partition) {
+    for (const bool heals : {true, false}) {
+        for (const bool listens : {true, false}) {
+            SimulationOptions options;
+            options.latency_min = options.latency_max = 10ms;
+            World world(options);
+            Peer waiting = world.accept(7007);
+            Peer peer = world.connect(listens ? 7007 : 7008);
+            world.advance(15ms);
+            world.partition();
+            world.advance(1min);
+            EXPECT_FALSE(peer.connected());
+            EXPECT_FALSE(peer.error());
+            if (heals) world.heal();
+            const auto told = [&] { return peer.connected() || peer.error(); };
+            EXPECT_TRUE(world.run_until(told));
+            EXPECT_EQ(peer.connected(), heals && listens);
+            const Error refused = listens ? Error() : Error::from_errno(ECONNREFUSED);
+            EXPECT_EQ(peer.error(), heals ? refused : Error::from_errno(ETIMEDOUT));
+        }
+    }
+}
+
 TEST(WorldFault, no_descriptor_is_left_for_an_accept) {
     World world;
     Loop& loop = world.add_loop();
