@@ -243,7 +243,7 @@ std::uint64_t World::after(Nanoseconds delay, Script<void()> script) {
 void World::cancel_script(std::uint64_t number) noexcept { state_->kernel.cancel_event(number); }
 
 void World::lose_power() {
-    if (!state_->kernel.options().power_loss) {
+    if (!state_->power_loss) {
         detail::panic(
             "World::lose_power: set SimulationOptions::power_loss when the world is made");
     }

@@ -65,7 +65,8 @@ struct PeerListener final : detail::SimWatcher, std::enable_shared_from_this<Pee
 };
 
 struct WorldState {
-    explicit WorldState(const SimulationOptions& options) : kernel(options) {}
+    explicit WorldState(const SimulationOptions& options)
+        : kernel(options), power_loss(options.power_loss) {}
 
     bool round(const Script<bool()>& done, bool& finished);
     bool run(const Script<bool()>& done, Nanoseconds bound);
@@ -82,6 +83,7 @@ struct WorldState {
     static constexpr std::size_t failure_lines_max = 60;
 
     detail::SimKernel kernel;
+    const bool power_loss;  // as it was when the world was made: the disk has journaled since
     Instant epoch{};
     std::vector<std::unique_ptr<Loop>> loops;
     std::vector<std::weak_ptr<PeerState>> peers;

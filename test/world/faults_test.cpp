@@ -373,6 +373,16 @@ TEST(WorldFault, nobody_answers_a_connect_within_a_partition) {
     }
 }
 
+TEST(WorldFaultDeathTest, power_is_lost_only_where_the_world_was_made_for_it) {
+    EXPECT_DEATH(
+        {
+            World world;
+            world.options().power_loss = true;
+            world.lose_power();
+        },
+        "set SimulationOptions::power_loss when the world is made");
+}
+
 TEST(WorldFault, no_descriptor_is_left_for_an_accept) {
     World world;
     Loop& loop = world.add_loop();
