@@ -187,10 +187,12 @@ class WHORL_EXPORT World {
     // the production io_uring driver on a simulated ring; otherwise it is the simulator.
     // Limits: as Loop::create; a refusal is an assertion. Do not move it.
     Loop& add_loop(const LoopOptions& options = {});
-    // Destroys it, with everything in flight, as ~Loop does.
+    // Destroys it, with everything in flight, as ~Loop does. Limits: not from one of its own handlers
+    // (panics); from a script, or a handler of another loop, it may be called.
     void remove_loop(Loop& loop);
     // A loop that belongs to the caller, who runs it: run(), run_once() and run_for() let the world go
-    // on while they wait. Errors: as Loop::create.
+    // on while they wait, but no added loop is run then: what one of those is to answer does not come.
+    // A run() that waits for what can never happen ends the program, and says so. Errors: as Loop::create.
     Result<Loop> make_loop(LoopOptions options = {});
 
     // --- Time. Nothing happens, and the clock stands still, outside of these calls and of the waiting
@@ -201,7 +203,7 @@ class WHORL_EXPORT World {
     // Runs all added loops, in turns whose order is drawn from the seed, until `done` holds. When there
     // is nothing to do at this instant the clock jumps to the next thing that happens.
     // Returns false when `bound` of simulated time has passed, when nothing can ever happen again, or
-    // when the world has failed (failure()).
+    // when the world has failed (failure()): also when there is no end of work at one instant.
     template <class Done>
     bool run_until(Done&& done, Nanoseconds bound = std::chrono::hours(1)) {
         return run(Script<bool()>(std::forward<Done>(done)), bound);
@@ -236,7 +238,8 @@ class WHORL_EXPORT World {
 
     // --- Faults. options() may be changed at any time; what it says from then on counts.
 
-    // The world's own, to be read and changed.
+    // The world's own, to be read and changed. Buffers are those of sockets that are made later; the seed,
+    // time_start and power_loss count when the world is made.
     SimulationOptions& options() noexcept;
     // A connection that `socket` of an added or made loop has.
     Connection connection(Loop& loop, Socket socket);
